@@ -1,0 +1,102 @@
+"""The site's configuration as values (the TOML file's reader is recorder/base/config_file.py).
+
+The defaults here are the product's defaults; the sample `watchroom.toml` is tested against them.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionRule:
+    """How long footage stays: at most `days` and at most `bytes_max` (0 = no limit by bytes)."""
+
+    days: float = 31.0
+    bytes_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeConfig:
+    """`[[volume]]`. `bytes_max` is what its chunk files may take in all (0 = 90 % of the file system at `volume init`)."""
+
+    path: Path
+    uuid: str = ""
+    on_root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """`[server.tls]`: a certificate and key, or "proxy" when a proxy in front ends TLS."""
+
+    cert: Path | None = None
+    key: Path | None = None
+    proxy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """`[server]`. `hosts` are the names a request's Host may bear (with or without port); `origins` those that CORS allows."""
+
+    listen: str = "127.0.0.1"
+    port: int = 8080
+    hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+    origins: tuple[str, ...] = ()
+    tls: TlsConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingConfig:
+    """`[recording]`: slots and the rhythm of DESIGN's packet way; `camera_networks` are CIDR blocks camera addresses must lie in."""
+
+    slots: int = 1
+    drain_ms: int = 40
+    gather_ms: int = 200
+    commit_ms: int = 400
+    buffer_s: float = 4.0
+    chunk_close_s: float = 900.0
+    handshakes_at_once: int = 16
+    camera_networks: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """One RTSP address of a camera; `url` holds no userinfo. `kbps` is the declared bit rate (sizes the buffer and the ceiling)."""
+
+    url: str
+    kbps: int = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class CameraConfig:
+    """`[[camera]]`. `main` becomes the tracks main (and audio), `sub` the track sub. `password` never appears in repr."""
+
+    id: str
+    main: StreamConfig
+    sub: StreamConfig | None = None
+    name: str = ""
+    partner: str = ""
+    site: str = ""
+    purpose: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    user: str = ""
+    password: str = field(default="", repr=False)
+    basic_without_tls: bool = False
+    audio: bool = True
+    enabled: bool = True
+    rule: RetentionRule | None = None
+    stall_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SiteConfig:
+    """The whole file. `state_dir` holds the catalogue and sockets; `live_dir` must lie on tmpfs."""
+
+    name: str
+    state_dir: Path
+    live_dir: Path = Path("/dev/shm")  # noqa: S108
+    server: ServerConfig = ServerConfig()
+    recording: RecordingConfig = RecordingConfig()
+    retention: RetentionRule = RetentionRule()
+    volumes: tuple[VolumeConfig, ...] = ()
+    cameras: tuple[CameraConfig, ...] = ()

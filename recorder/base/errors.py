@@ -1,0 +1,71 @@
+"""Every error Watchroom raises on purpose.
+
+    WatchroomError              what went wrong and the remedy, in one line; `where` names the thing
+    |- ConfigError              a wrong key or value: fix the file, nothing has been started
+    |- NotFound                 no such camera, track, token, ...
+    |- Conflict                 it exists already, or somebody else owns it
+    |- Refused                  understood and not allowed (scope, limit, network)
+    |- SourceError              a camera session ended; `cause` is the gap's cause, `retry_s` the least wait before the next try
+    |- StorageError
+       |- VolumeError           the volume cannot be used: missing, foreign, newer, locked, read-only, failed
+       |- FormatError           bytes on a volume are not what the format says; `where` names file and offset
+       |- Gone                  the footage existed and has been retired
+"""
+
+
+class WatchroomError(Exception):
+    """One line for a person: what, and what to do about it. Never holds a password, token or userinfo."""
+
+    def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        line = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{line}; {self.remedy}" if self.remedy else line
+
+
+class ConfigError(WatchroomError):
+    """A key or value of the configuration is wrong."""
+
+
+class NotFound(WatchroomError):
+    """No such thing."""
+
+
+class Conflict(WatchroomError):
+    """It exists already, or is owned by somebody else."""
+
+
+class Refused(WatchroomError):
+    """Understood and not allowed."""
+
+
+class SourceError(WatchroomError):
+    """A camera session could not start or ended.
+
+    `cause` is a `recorder.base.media.GapCause` value; `retry_s` is the least number of seconds before the next try.
+    """
+
+    def __init__(self, message: str, *, cause: int, retry_s: float = 0.0, where: str = "", remedy: str = "") -> None:
+        super().__init__(message, where=where, remedy=remedy)
+        self.cause = cause
+        self.retry_s = retry_s
+
+
+class StorageError(WatchroomError):
+    """Something about a volume or its files."""
+
+
+class VolumeError(StorageError):
+    """The volume as a whole cannot be used."""
+
+
+class FormatError(StorageError):
+    """Bytes on a volume are not what the format says."""
+
+
+class Gone(StorageError):
+    """The footage existed and has been retired."""

@@ -1,0 +1,33 @@
+// States and causes in words, for people.
+
+import { clockTime, parse } from "./times.js";
+
+const CAUSES = {
+  offline: "camera unreachable", refused: "address not allowed", auth: "wrong user or password", bad_sdp: "camera describes no usable stream",
+  unsupported: "codec not supported", stall: "camera went silent", loss: "packets lost", no_keyframe: "waiting for a key frame",
+  sender_restart: "camera restarted its stream", timestamp_jump: "camera's clock jumped", clock_step: "server clock was set",
+  overload: "recorder overloaded", disk: "disk failed", crash: "recorder restarted", stopped: "recorder was stopped", operator: "switched off",
+};
+
+export const cause = (word) => CAUSES[word] || word || "";
+
+/** What stands over a tile that shows no moving picture; "" when it does. */
+export function stateWords(state) {
+  const since = state.since ? ` since ${clockTime(parse(state.since))}` : "";
+  const why = state.cause ? `: ${cause(state.cause)}` : "";
+  switch (state.state) {
+    case "live": case "playback": return "";
+    case "offline": return `offline${since}${why}`;
+    case "gap": return `no footage${why}`;
+    case "ended": return "end of footage";
+    case "unsupported": return `${state.codec || state.codecs || "this codec"}: this browser cannot show it; the clip can be downloaded`;
+    case "disconnected": return "connection to the server lost; trying again";
+    case "broken": return `the picture stopped${why}`;
+    default: return state.state || "";
+  }
+}
+
+export function audioWords(audio) {
+  if (audio === "g711-muted") return "G.711 sound is recorded; browsers cannot play it, so it is muted here";
+  return audio === "aac" ? "" : "no sound";
+}

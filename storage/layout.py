@@ -4,6 +4,7 @@ All numbers are little-endian. A `crc` field is the CRC-32C of the structure's b
 """
 
 from dataclasses import dataclass
+from uuid import UUID
 
 import numpy as np
 
@@ -11,6 +12,26 @@ from recorder.base.media import TrackKind
 
 FORMAT_VERSION = 1
 PAGE = 4096
+
+
+def track_path(camera: int, track: str) -> str:
+    """The Zarr array of a track, relative to the volume; its chunk files are `c/<n>` below."""
+    return f"tape.zarr/cam-{camera}/{track}"
+
+
+def index_path(camera: int, track: str, suffix: str) -> str:
+    """The track's `ring`, `frames` or `log`, relative to the volume."""
+    return f"idx/cam-{camera}/{track}.{suffix}"
+
+
+def live_name(volume: UUID, slot: int) -> str:
+    """The slot's live file in `live_dir`; a worker that starts renames a new one there and never truncates the old one."""
+    return f"watchroom-{volume.hex}-{slot}.live"
+
+
+def lease_name(volume: UUID, slot: int) -> str:
+    """The lease file beside it, made by the slot: one u64 per block, CLOCK_MONOTONIC ns until which its track is watched."""
+    return f"watchroom-{volume.hex}-{slot}.lease"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,122 @@
+"""Runs the gate: lint, types, stubs, tests against the release and the debug kernels; several pytest processes where they mostly wait.
+
+Every step's output goes to build/gate/<step>.log; a failed step's is printed. Exit 0 only if every step passed and every step that
+runs tests has found some.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / "build" / "gate"
+BIN = Path(sys.executable).parent
+DEBUG = ROOT / "build" / "debug"
+STEP_S = 20 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of the gate."""
+
+    name: str
+    command: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def kernel_modules() -> Iterator[str]:
+    """The dotted names of all compiled modules."""
+    for folder in ("recorder/_ext", "bench/camsim"):
+        for pyx in sorted((ROOT / folder).glob("*.pyx")):
+            yield str(pyx.relative_to(ROOT).with_suffix("")).replace("/", ".")
+
+
+def pytest(name: str, marks: str, *options: str, env: dict[str, str] | None = None) -> Step:
+    """A run of the tests that bear `marks`, in their own folder for temporary files."""
+    base = ("--basetemp", str(LOGS / f"tmp-{name}"), "--durations=8", "-q", "-m", marks)
+    return Step(name, (str(BIN / "pytest"), *base, *options), env or {})
+
+
+def linked_debug_tree() -> None:
+    """Puts the Python files beside the debug kernels, as links, so that build/debug is a whole tree to import from."""
+    for link in [path for path in DEBUG.rglob("*") if path.is_symlink()]:
+        link.unlink()
+    for name in ("recorder", "storage", "api", "hw", "bench"):
+        for path in (ROOT / name).rglob("*"):
+            target = DEBUG / path.relative_to(ROOT)
+            if path.is_file() and path.suffix not in {".so", ".c", ".pyc"}:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(path)
+
+
+def lint() -> list[Step]:
+    """Style, types and stubs; together, since each is one process."""
+    return [
+        Step("ruff", (str(BIN / "ruff"), "check", ".")),
+        Step("mypy", (str(BIN / "mypy"),)),
+        Step("stubs", (str(BIN / "stubtest"), "--mypy-config-file", "pyproject.toml", "--ignore-disjoint-bases", "--ignore-unused-allowlist",
+                       "--allowlist", "requirements/stubtest-allow.txt", *kernel_modules())),
+    ]
+
+
+def stages() -> dict[str, list[list[Step]]]:
+    """Stages by name; the steps of one list run side by side."""
+    plain = "not live and not browser and not disk and not soak"
+    debug = {"WATCHROOM_EXPECT_KERNELS": str(DEBUG)}
+    return {
+        "lint": [lint()],
+        "test": [
+            [pytest("tests", plain, "-n", "2")],
+            [pytest("debug-kernels", plain, "-n", "2", "-o", f"pythonpath={DEBUG}", env=debug)],
+            [pytest("live", "live and not browser and not disk", "-n", "4"), pytest("disk", "disk"), pytest("browser", "browser and not disk")],
+        ],
+        "soak": [[pytest("soak", "soak", "-s")]],
+    }
+
+
+def run(step: Step) -> tuple[Step, int, float]:
+    """Runs one step to its log; the exit code is 124 if it took too long."""
+    began = time.monotonic()
+    with (LOGS / f"{step.name}.log").open("wb") as log:
+        try:
+            code = subprocess.run(step.command, cwd=ROOT, env=os.environ | step.env, stdout=log, stderr=subprocess.STDOUT,
+                                  stdin=subprocess.DEVNULL, timeout=STEP_S, check=False).returncode
+        except subprocess.TimeoutExpired:
+            code = 124
+    return step, code, time.monotonic() - began
+
+
+def report(step: Step, code: int, seconds: float) -> None:
+    """One line for a passed step, everything for a failed one."""
+    text = (LOGS / f"{step.name}.log").read_text(errors="replace").rstrip()
+    if code:
+        print(text)
+    last = text.rsplit("\n", 1)[-1][:110]
+    print(f"{'FAILED' if code else 'passed'}  {step.name:<14} {seconds:6.1f} s  {last}", flush=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the stages asked for; 0 if all steps passed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=sorted(stages()), action="append")
+    chosen = parser.parse_args(arguments).only or ["lint", "test"]
+    LOGS.mkdir(parents=True, exist_ok=True)
+    linked_debug_tree()
+    began, failed = time.monotonic(), []
+    for group in (group for name in chosen for group in stages()[name]):
+        with ThreadPoolExecutor(len(group)) as pool:
+            for step, code, seconds in pool.map(run, group):
+                report(step, code, seconds)
+                failed += [step.name] if code else []
+    print(f"gate: {'FAILED: ' + ', '.join(failed) if failed else 'passed'} in {time.monotonic() - began:.0f} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

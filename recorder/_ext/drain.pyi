@@ -1,0 +1,19 @@
+from recorder._ext.framing import Connection
+
+class Drain:
+    """Receives from a set of non-blocking sockets in one go, without the GIL, into one shared buffer; all calls on one thread.
+
+    `buffer_bytes`: the shared buffer. `budget_bytes`: what one connection may take in one run, so that a flood starves nobody.
+    """
+
+    def __init__(self, buffer_bytes: int = 262144, budget_bytes: int = 1048576) -> None: ...
+    def add(self, connection: Connection, fd: int) -> None:
+        """Receive for `connection` from socket `fd` (the caller keeps it open until remove). ValueError if it is in the set already."""
+    def remove(self, connection: Connection) -> None:
+        """Receive no more; nothing happens if it is not in the set. The socket stays open."""
+    def run(self, mono_ns: int, wall_offset_ns: int) -> list[tuple[Connection, int]]:
+        """Receive all that waits. Returns connections with something rare to tell, as rtp.EVENT_* bits; after EVENT_EOF, EVENT_ERROR or
+        EVENT_DAMAGED_STREAM a connection is not read again."""
+    def __len__(self) -> int: ...
+    @property
+    def received_bytes(self) -> int: ...

@@ -17,7 +17,7 @@ class RetentionRule:
 
 @dataclass(frozen=True, slots=True)
 class VolumeConfig:
-    """`[[volume]]`. `bytes_max` is what its chunk files may take in all (0 = 90 % of the file system at `volume init`)."""
+    """`[[volume]]`. `uuid` "" accepts whichever volume lies at `path`; `on_root` allows one on the root file system."""
 
     path: Path
     uuid: str = ""

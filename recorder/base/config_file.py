@@ -1,0 +1,227 @@
+"""watchroom.toml -> SiteConfig: every key known, every value checked, every error one line with file, key and remedy."""
+
+import ipaddress
+import os
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
+from urllib.parse import SplitResult, urlsplit
+
+from recorder.base.config import (
+    CameraConfig,
+    RecordingConfig,
+    RetentionRule,
+    ServerConfig,
+    SiteConfig,
+    StreamConfig,
+    TlsConfig,
+    VolumeConfig,
+)
+from recorder.base.media import ID_PATTERN, valid_id
+from recorder.base.passwords import PASSWORD_KEYS, read_password
+from recorder.base.toml_table import Table, read_toml, shorten, without_none
+
+T = TypeVar("T")
+
+SCHEMES = ("rtsp",)
+YEARS_10 = 3660.0
+
+LIMITS: dict[type, dict[str, tuple[float, float]]] = {
+    ServerConfig: {"port": (1, 65535)},
+    RecordingConfig: {"slots": (1, 64), "drain_ms": (5, 1000), "gather_ms": (5, 2000), "commit_ms": (50, 10_000), "buffer_s": (1, 60),
+                      "chunk_close_s": (10, 3600), "handshakes_at_once": (1, 1024)},
+    RetentionRule: {"days": (0.0001, YEARS_10), "bytes_max": (0, 1 << 60)},
+    StreamConfig: {"kbps": (1, 1_000_000)},
+    CameraConfig: {"latitude": (-90, 90), "longitude": (-180, 180), "stall_s": (1, 600)},
+}
+
+
+def read_config(file: Path) -> SiteConfig:
+    """The site's configuration, complete and checked.
+
+    Relative paths count from the file's folder. Raises ConfigError for the first thing that is wrong; nothing else has been touched.
+    """
+    top = Table(file, "", read_toml(file))
+    top.refuse_unknown([*(name for name in field_names(SiteConfig) if name not in {"volumes", "cameras"}), "volume", "camera"])
+    need(top, "name", '"Control room"')
+    need(top, "state_dir", '"/var/lib/watchroom"')
+    plain = Table(file, "", {key: value for key, value in top.values.items() if key not in {"volume", "camera"}})
+    return fill(SiteConfig, plain, given={
+        "server": read_server(top.table("server")),
+        "recording": read_recording(top.table("recording")),
+        "retention": fill(RetentionRule, top.table("retention")),
+        "volumes": read_volumes(top),
+        "cameras": read_cameras(top),
+    })
+
+
+def field_names(cls: type) -> list[str]:
+    """The keys that a table of this class may hold."""
+    return [item.name for item in fields(cls)]
+
+
+def fill(cls: type[T], table: Table | None, *, extra: Iterable[str] = (), given: dict[str, Any] | None = None) -> T:
+    """A dataclass from a table: plain fields by type and limit.
+
+    `given` holds the fields that the caller has read itself, `extra` further keys that are known.
+    """
+    assert is_dataclass(cls)
+    if table is None:
+        return cls()
+    given = given or {}
+    table.refuse_unknown([*field_names(cls), *extra])
+    hints, limits = get_type_hints(cls), LIMITS.get(cls, {})
+    plain = [key for key in field_names(cls) if key in table.values and key not in given and not is_dataclass(without_none(hints[key]))]
+    return cls(**given, **{key: table.take(key, hints[key], limits.get(key)) for key in plain})
+
+
+def need(table: Table, key: str, example: str) -> None:
+    """Raises ConfigError if a key is missing."""
+    if key not in table.values:
+        raise table.error(key, "is missing", f"add: {key} = {example}")
+
+
+# --- server
+
+def read_server(table: Table | None) -> ServerConfig:
+    """`[server]`; off loopback only with TLS and with the names it goes by."""
+    if table is None:
+        return ServerConfig()
+    server = fill(ServerConfig, table, given={"tls": read_tls(table)})
+    for key, check, example in (("hosts", valid_host, "nvr.example.org"), ("origins", valid_origin, "https://wall.example.org")):
+        for item in getattr(server, key):
+            if not check(item):
+                raise table.error(key, f"{shorten(item)} cannot be used", f"write it like {example}")
+    check_reach(table, server)
+    return server
+
+
+def check_reach(table: Table, server: ServerConfig) -> None:
+    """Raises ConfigError if others can reach the server without TLS or by no known name."""
+    try:
+        address = ipaddress.ip_address(server.listen)
+    except ValueError:
+        raise table.error("listen", f"must be an IP address, not {shorten(server.listen)}", "for instance 127.0.0.1 or 0.0.0.0") from None
+    if not address.is_loopback and server.tls is None:
+        raise table.error("tls", f"is missing while listen is {server.listen}, which others can reach",
+                          'add tls = { cert = "...", key = "..." }, or tls = "proxy" behind a proxy that ends TLS, or listen on 127.0.0.1')
+    if not address.is_loopback and "hosts" not in table.values:
+        raise table.error("hosts", f"is missing while listen is {server.listen}", 'add the names browsers use: hosts = ["nvr.example.org"]')
+
+
+def read_tls(table: Table) -> TlsConfig | None:
+    """`tls = "proxy"` or a table of cert and key, both readable files."""
+    value = table.values.get("tls")
+    if value is None:
+        return None
+    if value == "proxy":
+        return TlsConfig(proxy=True)
+    if isinstance(value, str):
+        raise table.error("tls", f"{shorten(value)} is no known way", 'write tls = "proxy", or tls = { cert = "...", key = "..." }')
+    inner = table.table("tls")
+    assert inner is not None
+    inner.refuse_unknown(["cert", "key"])
+    paths = {}
+    for key in ("cert", "key"):
+        need(inner, key, '"/path/to/file.pem"')
+        paths[key] = cast(Path, inner.take(key, Path))
+        if not os.access(paths[key], os.R_OK):
+            raise inner.error(key, f"{paths[key]} cannot be read", "check the path and its permissions")
+    return TlsConfig(cert=paths["cert"], key=paths["key"])
+
+
+def valid_host(text: str) -> bool:
+    """True for a name or address with or without a port."""
+    return bool(text) and len(text) <= 255 and "@" not in text and "/" not in text and " " not in text
+
+
+def valid_origin(text: str) -> bool:
+    """True for scheme://host[:port] and nothing more."""
+    parts = split_url(text)
+    return parts is not None and parts.scheme in {"http", "https"} and bool(parts.hostname) and text == f"{parts.scheme}://{parts.netloc}" \
+        and "@" not in text
+
+
+# --- recording and volumes
+
+def read_recording(table: Table | None) -> RecordingConfig:
+    """`[recording]`; the rhythm must be drain <= gather <= commit."""
+    recording = fill(RecordingConfig, table)
+    if table is None:
+        return recording
+    for network in recording.camera_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise table.error("camera_networks", str(error), "write networks as address/length, such as 10.20.0.0/16") from None
+    for faster, slower in (("drain_ms", "gather_ms"), ("gather_ms", "commit_ms")):
+        least, value = getattr(recording, faster), getattr(recording, slower)
+        if value < least:
+            raise table.error(slower, f"{value} is below {faster} = {least}", f"make it at least {least}")
+    return recording
+
+
+def read_volumes(top: Table) -> tuple[VolumeConfig, ...]:
+    """`[[volume]]`: at least one, each path once."""
+    volumes: list[VolumeConfig] = []
+    for table in top.tables("volume"):
+        need(table, "path", '"/srv/watchroom"')
+        volume = fill(VolumeConfig, table)
+        if volume.path in {other.path for other in volumes}:
+            raise table.error("path", f"{volume.path} is there twice", "name each volume once")
+        volumes.append(volume)
+    if not volumes:
+        raise top.error("volume", "is missing", 'add [[volume]] with path = "/srv/watchroom", made by `watchroom volume init`')
+    return tuple(volumes)
+
+
+# --- cameras
+
+def read_cameras(top: Table) -> tuple[CameraConfig, ...]:
+    """`[[camera]]`, each id once."""
+    cameras: dict[str, CameraConfig] = {}
+    for table in top.tables("camera"):
+        need(table, "id", '"north-road"')
+        name = str(table.take("id", str))
+        if not valid_id(name):
+            raise table.error("id", f"{shorten(name)} does not match {ID_PATTERN.pattern}", "use small letters, digits and dashes")
+        if name in cameras:
+            raise table.error("id", f'"{name}" is there twice', "give each camera an id of its own")
+        cameras[name] = read_camera(Table(table.file, f"camera {name}", table.values))
+    return tuple(cameras.values())
+
+
+def read_camera(table: Table) -> CameraConfig:
+    """One camera; `table` has an id."""
+    need(table, "main", '{ url = "rtsp://10.20.3.17/stream1" }')
+    streams = {key: read_stream(inner) for key in ("main", "sub") if (inner := table.table(key))}
+    rule = table.table("rule")
+    given: dict[str, Any] = {**streams, "password": read_password(table), "rule": fill(RetentionRule, rule) if rule else None}
+    camera = fill(CameraConfig, table, extra=PASSWORD_KEYS, given=given)
+    if camera.password and not camera.user:
+        raise table.error("user", "is missing beside a password", 'add: user = "..."')
+    return camera
+
+
+def read_stream(table: Table) -> StreamConfig:
+    """`main` or `sub`: an address without userinfo. The address is never repeated in an error: it may hold a password."""
+    need(table, "url", '"rtsp://10.20.3.17/stream1"')
+    stream = fill(StreamConfig, table)
+    parts = split_url(stream.url)
+    if parts is None or not parts.hostname:
+        raise table.error("url", "is no address", 'write it like "rtsp://10.20.3.17:554/stream1"')
+    if parts.scheme not in SCHEMES:
+        raise table.error("url", f"scheme {shorten(parts.scheme)} is not supported", f"use {' or '.join(scheme + '://' for scheme in SCHEMES)}")
+    if "@" in parts.netloc:
+        raise table.error("url", "holds a user or password", "take it out and set user and password_file")
+    return stream
+
+
+def split_url(text: str) -> SplitResult | None:
+    """The parts of an address with a valid port, None if it has none."""
+    try:
+        parts = urlsplit(text)
+        return parts if parts.port is None or parts.port > 0 else None
+    except ValueError:
+        return None

@@ -1,0 +1,51 @@
+"""What the writing side tells the worker: rare, one value each, called on the writer's own threads (never block there)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeFailed:
+    """A write or syncfs failed: the volume is out until an operator has looked; nothing is tried again."""
+
+    path: Path
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlowCommit:
+    """A commit took longer than 500 ms: for that long the durable mark stood."""
+
+    path: Path
+    commit_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Starved:
+    """A track has no chunk to go on with: pool and quarantine hold none of its class; its AUs wait in their queue."""
+
+    camera: int
+    track: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A chunk has left its track; its rows end before `first_kept_ns`."""
+
+    camera: int
+    track: str
+    chunk: int
+    first_kept_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class AusRefused:
+    """`count` AUs were taken and not kept: `why` in a few words (no access point yet, larger than a chunk, no format)."""
+
+    camera: int
+    track: str
+    count: int
+    why: str
+
+
+SlotEvent = VolumeFailed | SlowCommit | Starved | Retired | AusRefused

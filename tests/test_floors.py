@@ -80,7 +80,7 @@ def python_imports(text: str, package: str) -> Iterator[Import]:
                 base = ".".join([*above[: len(above) - node.level + 1], *([base] if base else [])])
             yield from (Import(f"{base}.{alias.name}".lstrip("."), node.lineno, at_load) for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-            yield Import(ast.literal_eval(node.args[0]), node.lineno, at_load)
+            yield Import(ast.unparse(node.args[0]).lstrip("f").strip("'\""), node.lineno, at_load)
 
 
 def cython_imports(text: str) -> Iterator[Import]:

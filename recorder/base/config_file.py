@@ -2,11 +2,12 @@
 
 import ipaddress
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 from urllib.parse import SplitResult, urlsplit
+from uuid import UUID
 
 from recorder.base.config import (
     CameraConfig,
@@ -168,12 +169,22 @@ def read_volumes(top: Table) -> tuple[VolumeConfig, ...]:
     for table in top.tables("volume"):
         need(table, "path", '"/srv/watchroom"')
         volume = fill(VolumeConfig, table)
+        if volume.uuid and not valid_uuid(volume.uuid):
+            raise table.error("uuid", f"{shorten(volume.uuid)} is no UUID", "copy it from volume.json, or leave it out")
         if volume.path in {other.path for other in volumes}:
             raise table.error("path", f"{volume.path} is there twice", "name each volume once")
         volumes.append(volume)
     if not volumes:
         raise top.error("volume", "is missing", 'add [[volume]] with path = "/srv/watchroom", made by `watchroom volume init`')
     return tuple(volumes)
+
+
+def valid_uuid(text: str) -> bool:
+    """True for the 36 characters of a UUID."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
 
 
 # --- cameras
@@ -192,13 +203,13 @@ def read_cameras(top: Table) -> tuple[CameraConfig, ...]:
     return tuple(cameras.values())
 
 
-def read_camera(table: Table) -> CameraConfig:
-    """One camera; `table` has an id."""
+def read_camera(table: Table, password: Callable[[Table], str] = read_password, extra: Iterable[str] = PASSWORD_KEYS) -> CameraConfig:
+    """One camera; `table` has a checked id. `password` finds its password, for which the `extra` keys are known."""
     need(table, "main", '{ url = "rtsp://10.20.3.17/stream1" }')
     streams = {key: read_stream(inner) for key in ("main", "sub") if (inner := table.table(key))}
     rule = table.table("rule")
-    given: dict[str, Any] = {**streams, "password": read_password(table), "rule": fill(RetentionRule, rule) if rule else None}
-    camera = fill(CameraConfig, table, extra=PASSWORD_KEYS, given=given)
+    given: dict[str, Any] = {**streams, "password": password(table), "rule": fill(RetentionRule, rule) if rule else None}
+    camera = fill(CameraConfig, table, extra=extra, given=given)
     if camera.password and not camera.user:
         raise table.error("user", "is missing beside a password", 'add: user = "..."')
     return camera

@@ -77,7 +77,7 @@ days = 2.5
 bytes_max = 1000000
 [[volume]]
 path = "/v"
-uuid = "u"
+uuid = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
 on_root = true
 [[camera]]
 id = "a"
@@ -119,6 +119,7 @@ enabled = false
     (GOOD.replace('path = "volume"', ""), r"volume\[1\]\.path: is missing"),
     (GOOD.partition("[[")[0], r"volume: is missing"),
     (GOOD + "[[volume]]\npath = \"volume\"", r"volume\[2\]\.path: .* is there twice"),
+    (GOOD + "uuid = \"1b4e\"", r'volume\[1\]\.uuid: "1b4e" is no UUID'),
     (GOOD + "[recording]\nslots = 0", r"recording\.slots: must be from 1 to 64, not 0"),
     (GOOD + "[recording]\ncommit_ms = 100", r"recording\.commit_ms: 100 is below gather_ms = 200"),
     (GOOD + "[recording]\nbuffer_s = nan", r"recording\.buffer_s: must be a number, not nan"),

@@ -1,0 +1,219 @@
+"""The slot's live file, read side: what is newer than the rings, copied out under its sequence lock; and the lease of watchers.
+
+A live file is mapped read-only. Its block of a track is copied by a seqlock; rows below the counts stay as they are until lapped, which
+their CRC (seeded with the row's number) and a second look at the counts reveal.
+"""
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+import numpy as np
+
+from recorder._ext import rowsearch
+from recorder.base.errors import FormatError
+from storage.footage import Rows
+from storage.layout import (
+    FORMAT_VERSION,
+    LIVE_BLOCK,
+    LIVE_BLOCK_BYTES,
+    LIVE_ENTRIES,
+    LIVE_ENTRIES_AT,
+    LIVE_HEAD,
+    LIVE_MAGIC,
+    LIVE_ROWS,
+    LIVE_ROWS_AT,
+    PAGE,
+    ROW,
+)
+
+SEQLOCK_TRIES = 20_000
+LAP_TRIES = 16
+MAX_BLOCKS = 65_536
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveState:
+    """One consistent copy of a track's block (layout.LIVE_BLOCK); `open_row` has one element, or none while no row is open."""
+
+    next_row: int
+    ring_rows: int
+    tail_row: int
+    tail_offset: int
+    entries_end: int
+    frames_end: int
+    visible_offset: int
+    durable_offset: int
+    durable_row: int
+    visible_end_ns: int
+    visible_recv_ns: int
+    log_bytes: int
+    session: int
+    provisional: int
+    open_row: Rows
+
+
+class LiveFile:
+    """One mapped live file. Raises FormatError if it is not one of this format; OSError as the system gives it."""
+
+    def __init__(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            stat = os.fstat(fd)
+            self.identity = (stat.st_dev, stat.st_ino)
+            if stat.st_size < PAGE:
+                raise FormatError("is shorter than its head", where=path.name, remedy="restart the worker")
+            self._map = mmap.mmap(fd, stat.st_size, prot=mmap.PROT_READ)
+        finally:
+            os.close(fd)
+        self.path = path
+        self._bytes = np.frombuffer(self._map, np.uint8)
+        head = np.frombuffer(self._map, LIVE_HEAD, 1)[0]
+        if bytes(head["magic"]) != LIVE_MAGIC or int(head["version"]) != FORMAT_VERSION:
+            raise FormatError("is not a live file of this format", where=path.name, remedy="restart the worker with this version")
+        self.slot = int(head["slot"])
+        self.volume = UUID(bytes=bytes(head["volume"]))
+        self.boot_id = bytes(head["boot_id"])
+        self.pid = int(head["pid"])
+        self.blocks = int(head["blocks"])
+        if self.blocks > MAX_BLOCKS or PAGE + self.blocks * LIVE_BLOCK_BYTES > stat.st_size:
+            raise FormatError("is shorter than its blocks", where=path.name, remedy="restart the worker")
+
+    def commit(self) -> tuple[int, int]:
+        """Number and UTC ns of the last acknowledged commit."""
+        head = np.frombuffer(self._map, LIVE_HEAD, 1)[0]
+        return int(head["epoch"]), int(head["commit_ns"])
+
+    def find(self, camera: int, track: str) -> int | None:
+        """Index of the track's block, None if the file has none."""
+        for block in range(self.blocks):
+            found = np.frombuffer(self._map, LIVE_BLOCK, 1, PAGE + block * LIVE_BLOCK_BYTES)[0]
+            if int(found["camera"]) == camera and bytes(found["track"]) == track.encode():
+                return block
+        return None
+
+    def state(self, block: int, camera: int, track: str) -> LiveState | None:
+        """A consistent copy of the block; None if it does not belong to this track (any more)."""
+        out = np.empty(LIVE_BLOCK.itemsize, np.uint8)
+        if not rowsearch.copy_block(self._bytes, PAGE + block * LIVE_BLOCK_BYTES, out, SEQLOCK_TRIES):
+            raise FormatError(f"block {block} stays locked", where=self.path.name, remedy="the worker died while writing: restart it")
+        got = out.view(LIVE_BLOCK)[0]
+        if int(got["camera"]) != camera or bytes(got["track"]) != track.encode():
+            return None
+        return LiveState(
+            next_row=int(got["next_row"]), ring_rows=int(got["ring_rows"]), tail_row=int(got["tail_row"]),
+            tail_offset=int(got["tail_offset"]), entries_end=int(got["entries_end"]), frames_end=int(got["frames_end"]),
+            visible_offset=int(got["visible_offset"]), durable_offset=int(got["durable_offset"]), durable_row=int(got["durable_row"]),
+            visible_end_ns=int(got["visible_end_ns"]), visible_recv_ns=int(got["visible_recv_ns"]), log_bytes=int(got["log_bytes"]),
+            session=int(got["session"]), provisional=int(got["provisional_from"]),
+            open_row=out[LIVE_BLOCK.fields["open_row"][1]:].view(ROW) if got["open"] else np.empty(0, ROW))  # type: ignore[index]
+
+    def rows(self, block: int, first: int, stop: int) -> Rows:
+        """A copy of the valid closed rows from `first` on, at most up to `stop`; fewer if they have been lapped meanwhile."""
+        count = min(stop - first, LIVE_ROWS)
+        out = np.empty(max(count, 0), ROW)
+        at = PAGE + block * LIVE_BLOCK_BYTES + LIVE_ROWS_AT
+        good = rowsearch.copy_rows(self._bytes[at:at + LIVE_ROWS * 64], LIVE_ROWS, first, out.view(np.uint8)) if count > 0 else 0
+        return out[:good]
+
+    def entries(self, block: int, start: int, stop: int) -> bytes:
+        """Entry bytes [start, stop) of the endless frames space; the caller has seen that they are not lapped and looks again."""
+        at = PAGE + block * LIVE_BLOCK_BYTES + LIVE_ENTRIES_AT
+        here, length = start % LIVE_ENTRIES, stop - start
+        head = min(length, LIVE_ENTRIES - here)
+        return bytes(self._map[at + here:at + here + head]) + bytes(self._map[at:at + length - head])
+
+
+class LiveDir:
+    """The live files of one volume, found again when a worker has renamed a new one into place."""
+
+    def __init__(self, path: Path, volume: UUID) -> None:
+        self.path = path
+        self._prefix = f"watchroom-{volume.hex}-"
+        self._volume = volume
+        self._files: dict[str, LiveFile] = {}
+
+    def files(self) -> list[LiveFile]:
+        """All live files of this boot."""
+        names = [name for name in os.listdir(self.path) if name.startswith(self._prefix) and name.endswith(".live")]
+        return [found for name in sorted(names) if (found := self.current(name)) is not None]
+
+    def current(self, name: str) -> LiveFile | None:
+        """The file that bears the name now, mapped; None if there is none, or it is of another boot or volume."""
+        try:
+            stat = os.stat(self.path / name, follow_symlinks=False)
+        except FileNotFoundError:
+            self._files.pop(name, None)
+            return None
+        have = self._files.get(name)
+        if have is None or have.identity != (stat.st_dev, stat.st_ino):
+            have = self._files[name] = LiveFile(self.path / name)
+        return have if have.volume == self._volume and have.boot_id in (boot_id(), bytes(16)) else None
+
+
+class LiveTrack:
+    """A track's block, wherever it lies now."""
+
+    def __init__(self, files: LiveDir, camera: int, track: str) -> None:
+        self._files, self._camera, self._track = files, camera, track
+        self._at: tuple[str, int] | None = None
+
+    def locate(self) -> tuple[LiveFile, int, LiveState] | None:
+        """The file, the block and a copy of it; None when no worker has held this track since boot."""
+        if self._at is not None:
+            file = self._files.current(self._at[0])
+            state = file.state(self._at[1], self._camera, self._track) if file is not None else None
+            if file is not None and state is not None:
+                return file, self._at[1], state
+            self._at = None
+        for file in self._files.files():
+            block = file.find(self._camera, self._track)
+            state = file.state(block, self._camera, self._track) if block is not None else None
+            if block is not None and state is not None:
+                self._at = (file.path.name, block)
+                return file, block, state
+        return None
+
+
+class Watchable(Protocol):
+    """What `watch` needs of a TrackReader."""
+
+    live: LiveTrack
+
+
+def watch(track: Watchable, until_mono_ns: int) -> bool:
+    """Put the track on the writer's fast pass until CLOCK_MONOTONIC `until_mono_ns`; False if no worker holds it.
+
+    A later expiry of somebody else stays. Two watchers that write at once may lose one's later expiry: watchers renew well before it.
+    """
+    found = track.live.locate()
+    if found is None:
+        return False
+    file, block, _ = found
+    try:
+        fd = os.open(file.path.with_suffix(".lease"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        raw = os.pread(fd, 8, block * 8)
+        if len(raw) == 8 and struct.unpack("<Q", raw)[0] < until_mono_ns:
+            os.pwrite(fd, struct.pack("<Q", until_mono_ns), block * 8)
+        return len(raw) == 8
+    finally:
+        os.close(fd)
+
+
+def boot_id() -> bytes:
+    """The 16 bytes that name this boot of the machine."""
+    global _BOOT  # noqa: PLW0603
+    if _BOOT is None:
+        _BOOT = UUID(BOOT_ID.read_text().strip()).bytes
+    return _BOOT
+
+
+_BOOT: bytes | None = None

@@ -54,7 +54,7 @@ class ChunkLease:
         if not self.start_offset <= tape_offset < self.end_offset:
             raise ValueError(f"offset {tape_offset} does not lie in chunk {self.chunk}")
         wanted = min(len(view), self.end_offset - tape_offset)
-        if self._bytes + wanted > LEASE_BYTES and self._bytes or time.monotonic_ns() > self._until_ns:
+        if (self._bytes + wanted > LEASE_BYTES and self._bytes) or time.monotonic_ns() > self._until_ns:
             self.renew()
         if tape_offset < self._tail():
             raise self._gone()

@@ -34,6 +34,7 @@ from storage.layout import (
 SEQLOCK_TRIES = 20_000
 LAP_TRIES = 16
 MAX_BLOCKS = 65_536
+OPEN_ROW_AT = LIVE_BLOCK.itemsize - ROW.itemsize
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -105,13 +106,16 @@ class LiveFile:
         got = out.view(LIVE_BLOCK)[0]
         if int(got["camera"]) != camera or bytes(got["track"]) != track.encode():
             return None
+        opened = out[OPEN_ROW_AT:].view(ROW) if got["open"] else np.empty(0, ROW)
+        if len(opened):         # the sequence lock has guarded it; from here on it is judged like any other row
+            opened["crc"] = rowsearch.row_crc(out[OPEN_ROW_AT:], int(got["next_row"]))
         return LiveState(
             next_row=int(got["next_row"]), ring_rows=int(got["ring_rows"]), tail_row=int(got["tail_row"]),
             tail_offset=int(got["tail_offset"]), entries_end=int(got["entries_end"]), frames_end=int(got["frames_end"]),
             visible_offset=int(got["visible_offset"]), durable_offset=int(got["durable_offset"]), durable_row=int(got["durable_row"]),
             visible_end_ns=int(got["visible_end_ns"]), visible_recv_ns=int(got["visible_recv_ns"]), log_bytes=int(got["log_bytes"]),
             session=int(got["session"]), provisional=int(got["provisional_from"]),
-            open_row=out[LIVE_BLOCK.fields["open_row"][1]:].view(ROW) if got["open"] else np.empty(0, ROW))  # type: ignore[index]
+            open_row=opened)
 
     def rows(self, block: int, first: int, stop: int) -> Rows:
         """A copy of the valid closed rows from `first` on, at most up to `stop`; fewer if they have been lapped meanwhile."""

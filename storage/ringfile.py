@@ -109,7 +109,7 @@ class RingFile(_IndexFile):
 
     def read_into(self, first: int, out: Rows) -> None:
         """Fill `out` with the records from number `first` on, unchecked."""
-        view = memoryview(out.view(np.uint8))
+        view = out.view(np.uint8).data
         done = self._wrapped(view, first * ROW.itemsize, self.capacity * ROW.itemsize)
         view[done:] = bytes(len(view) - done)
 

@@ -1,11 +1,14 @@
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import Buffer
 
+Bytes = npt.NDArray[Any] | Buffer
 Arrays = tuple[
     npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32],
     npt.NDArray[np.int64], npt.NDArray[np.uint8], npt.NDArray[np.uint64], npt.NDArray[np.int64],
 ]
 
-def entry_bytes(data: Buffer, aus: int) -> int: ...
-def decode(data: Buffer, base: int, rows: Buffer, clock_rate: int) -> tuple[int, Arrays]: ...
+def entry_bytes(data: Bytes, aus: int) -> int: ...
+def decode(data: Bytes, base: int, rows: Bytes, clock_rate: int) -> tuple[int, Arrays]: ...

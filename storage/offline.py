@@ -1,0 +1,132 @@
+"""A track without a live file (no worker since boot): where it ends is told by chunk heads, the ring, and the data's own CRCs; and what the
+ring has lost is told by the footers of sealed chunks.
+"""
+
+import os
+
+import numpy as np
+
+from recorder._ext.crc32c import crc32c
+from recorder.base.errors import FormatError
+from storage.chunkfile import ChunkHead, Footer, read_footer, read_head
+from storage.footage import Rows, row_ends
+from storage.layout import PAGE, ROW, ROW_MAX_BYTES, ROW_MAX_ENTRIES
+from storage.live import LiveState
+from storage.ringfile import RingFile
+
+
+def chunk_numbers(chunks_fd: int) -> list[int]:
+    """The numbers in the folder c/, rising."""
+    return sorted(int(name) for name in os.listdir(chunks_fd) if name.isascii() and name.isdigit())
+
+
+def state(chunks_fd: int, ring: RingFile, camera: int, track: str) -> LiveState:
+    """What a worker's live block would say of the track, all of it taken for durable and published.
+
+    Rows of the newest chunk count only as far as their data's CRC holds: after a power cut a ring may know more than the tape.
+    """
+    heads = {number: head for number in chunk_numbers(chunks_fd) if (head := _head(chunks_fd, number, camera, track)) is not None}
+    if not heads:
+        return _state(ring.first_row, ring.first_row, 0, np.empty(0, ROW))
+    oldest, newest = heads[min(heads)], heads[max(heads)]
+    next_row = newest.first_row + newest.rows if newest.sealed else _proven(chunks_fd, newest, ring)
+    tail_row = max(oldest.first_row, next_row - ring.capacity)
+    last, good = ring.copy(next_row - 1, 1) if next_row > tail_row else (np.empty(0, ROW), 0)
+    if not good and next_row > tail_row:
+        found = row_from_footer(chunks_fd, next_row - 1, f"cam-{camera}/{track}")
+        last = np.array([found], ROW) if found is not None else np.empty(0, ROW)
+    return _state(tail_row, next_row, oldest.start_offset, last)
+
+
+def _state(tail_row: int, next_row: int, tail_offset: int, last: Rows) -> LiveState:
+    end = int(last["offset"][0]) + int(last["bytes"][0]) if len(last) else tail_offset
+    entries_end = int(last["frames_off"][0]) + ROW_MAX_ENTRIES if len(last) else 0
+    return LiveState(
+        next_row=next_row, ring_rows=next_row, tail_row=tail_row, tail_offset=tail_offset, entries_end=entries_end,
+        frames_end=entries_end, visible_offset=end, durable_offset=end, durable_row=next_row,
+        visible_end_ns=int(row_ends(last)[0]) if len(last) else 0, visible_recv_ns=0, log_bytes=0,
+        session=int(last["session"][0]) if len(last) else 0, provisional=0, open_row=np.empty(0, ROW))
+
+
+def _proven(chunks_fd: int, head: ChunkHead, ring: RingFile) -> int:
+    """Number after the last row of an unsealed chunk whose row and data hold."""
+    stop = ring.valid_from(head.first_row)
+    if stop == head.first_row:
+        return stop
+    rows, _ = ring.copy(head.first_row, stop - head.first_row)
+    fd = os.open(str(head.chunk), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=chunks_fd)
+    try:
+        for index, row in enumerate(rows):
+            at = int(row["offset"]) - head.start_offset
+            if not 0 <= at <= head.chunk_class.tape_bytes - int(row["bytes"]):
+                return head.first_row + index
+            if int(row["bytes"]) > 4 * ROW_MAX_BYTES or crc32c(os.pread(fd, int(row["bytes"]), PAGE + at)) != int(row["data_crc"]):
+                return head.first_row + index
+    finally:
+        os.close(fd)
+    return stop
+
+
+def _head(chunks_fd: int, number: int, camera: int, track: str) -> ChunkHead | None:
+    """The chunk's head; None if the file is gone, damaged, or its head says that it is not this chunk (the head decides)."""
+    try:
+        fd = os.open(str(number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=chunks_fd)
+    except FileNotFoundError:
+        return None
+    try:
+        head = read_head(fd, f"cam-{camera}/{track} chunk {number}")
+    except FormatError:
+        return None
+    finally:
+        os.close(fd)
+    return head if (head.camera, head.track, head.chunk) == (camera, track, number) else None
+
+
+def footer_of_row(chunks_fd: int, row: int, where: str) -> tuple[ChunkHead, Footer] | None:
+    """Head and footer of the sealed chunk that holds row `row`; None if no sealed chunk does, or its footer is damaged."""
+    camera, _, track = where.removeprefix("cam-").partition("/")
+    numbers = chunk_numbers(chunks_fd)
+    low, high = 0, len(numbers) - 1
+    while low <= high:
+        mid = (low + high) // 2
+        head = _head(chunks_fd, numbers[mid], int(camera), track)
+        if head is None:
+            del numbers[mid]
+            high -= 1
+            continue
+        if row < head.first_row:
+            high = mid - 1
+        elif head.sealed and row >= head.first_row + head.rows:
+            low = mid + 1
+        else:
+            return _footer(chunks_fd, head, where) if head.sealed else None
+    return None
+
+
+def _footer(chunks_fd: int, head: ChunkHead, where: str) -> tuple[ChunkHead, Footer] | None:
+    try:
+        fd = os.open(str(head.chunk), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=chunks_fd)
+    except FileNotFoundError:
+        return None
+    try:
+        return head, read_footer(fd, head, where)
+    except FormatError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def row_from_footer(chunks_fd: int, row: int, where: str) -> np.void | None:
+    """Row `row` as its chunk's footer holds it; None if none does."""
+    found = footer_of_row(chunks_fd, row, where)
+    return found[1].rows[row - found[0].first_row] if found is not None else None
+
+
+def entries_from_footer(chunks_fd: int, row: int, where: str) -> bytes | None:
+    """Entry bytes from row `row` on as its chunk's footer holds them; None if none does."""
+    found = footer_of_row(chunks_fd, row, where)
+    if found is None:
+        return None
+    head, footer = found
+    start = int(footer.rows["frames_off"][row - head.first_row]) - int(footer.rows["frames_off"][0])
+    return footer.entries[start:start + ROW_MAX_ENTRIES]

@@ -100,3 +100,17 @@ class SiteConfig:
     retention: RetentionRule = RetentionRule()
     volumes: tuple[VolumeConfig, ...] = ()
     cameras: tuple[CameraConfig, ...] = ()
+
+    @property
+    def catalogue(self) -> Path:
+        """The catalogue's file."""
+        return self.state_dir / "catalogue.sqlite"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        """The supervisor's control socket."""
+        return self.state_dir / "run" / "supervisor.sock"
+
+    def slot_socket(self, slot: int) -> Path:
+        """The control socket of a slot's worker."""
+        return self.state_dir / "run" / f"slot-{slot}.sock"

@@ -55,7 +55,7 @@ def _video_packets(spec: VideoSpec) -> Iterator[tuple[bytes, int]]:
     yield from _coded(codec.encode(None))
 
 
-def _coded(packets: list[av.Packet[av.VideoStream]]) -> Iterator[tuple[bytes, int]]:
+def _coded(packets: "list[av.Packet[av.VideoStream]]") -> Iterator[tuple[bytes, int]]:
     for packet in packets:
         assert packet.pts is not None
         yield bytes(packet), packet.pts

@@ -152,7 +152,9 @@ cdef void finish_au(stream_t* s) noexcept nogil:
 
 cdef void note_drop(stream_t* s, int64_t start, int64_t end) noexcept nogil:
     s.dropped_aus += end - start
-    if s.drops < DROPS_MAX:
+    if s.drops and s.drop_to[s.drops - 1] == start:
+        s.drop_to[s.drops - 1] = end
+    elif s.drops < DROPS_MAX:
         s.drop_from[s.drops] = start
         s.drop_to[s.drops] = end
         s.drops += 1

@@ -1,0 +1,191 @@
+"""Rows of a track with their AUs, made ready for players: which AUs can be decoded, and where they stand on a presentation timeline."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.mp4.samples import Int64, Samples
+from recorder.base.errors import Conflict
+from recorder.base.media import NS, AuFlag, RowFlag, SampleEntry
+from storage.footage import Entries, RowRun
+from storage.reader import TrackReader
+
+Bools = NDArray[np.bool_]
+BREAK_NS = 20_000_000         # DTS that do not meet within this are a break in the footage
+BACK_ROWS = 32                # a picture group has at most about 30 s: a row that continues another is at most so many after its start
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """UTC as presentation time in ns: 0 at `zero_ns`; the stretches [cut_start, cut_end) (sorted, disjoint) take no time."""
+
+    zero_ns: int
+    cut_start: Int64
+    cut_end: Int64
+
+    @classmethod
+    def plain(cls, zero_ns: int) -> "Timeline":
+        """Media time is wall time."""
+        return cls(zero_ns, np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    def at(self, wall_ns: Int64) -> Int64:
+        """Presentation times; all times of a cut are the time of its start."""
+        before = np.searchsorted(self.cut_start, wall_ns, side="right")
+        lengths = np.concatenate(([0], np.cumsum(self.cut_end - self.cut_start)))
+        over = np.where(before > 0, np.append(self.cut_end, 0)[before - 1] - wall_ns, 0) if len(self.cut_end) else 0
+        return np.asarray(wall_ns - self.zero_ns - lengths[before] + np.maximum(over, 0), np.int64)
+
+    def cut_out(self, wall_ns: Int64) -> Bools:
+        """True for times that lie in a cut."""
+        before = np.searchsorted(self.cut_start, wall_ns, side="right")
+        return (before > 0) & (wall_ns < np.append(self.cut_end, 0)[before - 1])
+
+
+def ticks(time_ns: Int64, hz: int) -> Int64:
+    """Nanoseconds as the nearest ticks, exact over the whole range of int64 UTC."""
+    seconds, rest = np.divmod(np.asarray(time_ns, np.int64), NS)
+    return np.asarray(seconds * hz + (rest * hz + NS // 2) // NS, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """A run of rows and its AUs. `breaks` marks rows that do not lead on from the row before; the first is always one."""
+
+    reader: TrackReader
+    run: RowRun
+    aus: Entries
+    row: Int64
+    key: Bools
+    breaks: Bools
+
+    def __len__(self) -> int:
+        return len(self.aus)
+
+    @property
+    def wall_ns(self) -> Int64:
+        """UTC of each AU's presentation."""
+        return self.aus.wall_ns
+
+    @property
+    def first_au(self) -> Int64:
+        """Index of the first AU of each row; every row has one."""
+        return np.searchsorted(self.row, np.arange(len(self.run.rows))).astype(np.int64)
+
+    def rates(self) -> tuple[tuple[SampleEntry, ...], Int64, Int64]:
+        """The sample entries met, in order; for each row its index in them and the clock rate of its ticks."""
+        entries: list[SampleEntry] = []
+        index: dict[int, int] = {}
+        for number in dict.fromkeys(self.run.rows["sample_entry"].tolist()):
+            entry = self.reader.sample_entry(number)
+            if entry not in entries:
+                entries.append(entry)
+            index[number] = entries.index(entry)
+        of_row = np.array([index[number] for number in self.run.rows["sample_entry"].tolist()], np.int64)
+        return tuple(entries), of_row, np.array([entry.clock_rate for entry in entries], np.int64)[of_row]
+
+    def decodable(self) -> Bools:
+        """AUs whose references are all here: not those before the first access point after a break, not leading ones right after it."""
+        at = np.arange(len(self))
+        last_key = self.last_key()
+        run_start = np.maximum.accumulate(np.where(self._starts(), at, 0))
+        new_here = self.key & (np.concatenate(([-1], last_key[:-1])) < run_start)
+        return (last_key >= run_start) & ~(self.leading & new_here[np.maximum(last_key, 0)])
+
+    def last_key(self) -> Int64:
+        """For each AU the index of the newest access point up to it, -1 where there is none."""
+        return np.maximum.accumulate(np.where(self.key, np.arange(len(self)), -1)).astype(np.int64)
+
+    @property
+    def leading(self) -> Bools:
+        """AUs that precede their access point in output order."""
+        return np.asarray(self.aus.flags & AuFlag.LEADING, np.bool_)
+
+    @property
+    def segment(self) -> Int64:
+        """For each AU the number of breaks up to it."""
+        return np.cumsum(self.breaks)[self.row].astype(np.int64)
+
+    def _starts(self) -> Bools:
+        starts = np.zeros(len(self), np.bool_)
+        starts[self.first_au[self.breaks]] = True
+        return starts
+
+    def place(self, chosen: Int64, timeline: Timeline, hz: int, *, slack_ns: int = 0) -> Samples:
+        """The chosen AUs (rising indices) as samples in ticks of `hz`; entries numbered as in `rates`.
+
+        Each row is anchored by its UTC, its AUs keep their native distances; with `slack_ns` a row that leads on from its predecessor is left
+        where that ends unless it would be off by more. DTS are made to rise strictly, PTS stay as they are.
+        """
+        rows = self.run.rows
+        _, entry, rate = self.rates()
+        anchor = ticks(timeline.at(rows["t_ns"].astype(np.int64)), hz)
+        if slack_ns:
+            anchor = self._smooth(anchor, rate, hz, slack_ns * hz // NS)
+        row = self.row[chosen]
+        base, rate_of = rows["media_pts"][row].astype(np.int64), rate[row]
+        dts = anchor[row] + (self.aus.dts[chosen] - base) * hz // rate_of
+        pts = anchor[row] + (self.aus.pts[chosen] - base) * hz // rate_of
+        ramp = np.arange(len(chosen))
+        dts = np.maximum.accumulate(dts - ramp) + ramp
+        last = max(1, int(self.aus.dur[chosen[-1]]) * hz // int(rate_of[-1])) if len(chosen) else 0
+        return Samples(self.aus.size[chosen].astype(np.int64), dts, pts - dts, self.key[chosen], entry[row] + 1,
+                       self.aus.offset[chosen].astype(np.int64), row + self.run.first, last)
+
+    def _smooth(self, anchor: Int64, rate: Int64, hz: int, slack: int) -> Int64:
+        """Anchors that follow native media time from row to row while that stays within `slack` ticks of the UTC ones."""
+        native = np.diff(self.run.rows["media_pts"].astype(np.int64)) * hz // rate[1:]
+        out = anchor.copy()
+        for at in range(1, len(out)):
+            expected = out[at - 1] + native[at - 1]
+            if not self.breaks[at] and abs(int(expected - anchor[at])) <= slack:
+                out[at] = expected
+        return out
+
+
+def load(reader: TrackReader, run: RowRun) -> Footage:
+    """The AUs of a run. Rows whose entries are not there (a durable mark inside the open row) are left out."""
+    aus = reader.entries(run)
+    rows = np.unique(aus.row)
+    if len(rows) != len(run.rows):
+        run = RowRun(run.first, run.rows[:int(rows[-1]) + 1 if len(rows) else 0])
+    row = aus.row.astype(np.int64)
+    return Footage(reader, run, aus, row, (aus.flags & AuFlag.KEY) != 0, _breaks(run, aus, row))
+
+
+def load_range(reader: TrackReader, start_ns: int, end_ns: int, *, durable: bool) -> Footage:
+    """All rows that overlap [start, end), from a row on that starts at an access point."""
+    return load(reader, _from_access_point(reader, reader.rows(start_ns, end_ns, durable=durable)))
+
+
+def _from_access_point(reader: TrackReader, run: RowRun) -> RowRun:
+    """The run with the rows in front that its first row continues."""
+    if not len(run) or not run.rows["flags"][0] & RowFlag.CONTINUED:
+        return run
+    first = max(reader.edges().first_row, run.first - BACK_ROWS)
+    before = reader.rows_from(first, run.first - first)
+    if before.next != run.first:
+        return run
+    starts = np.flatnonzero((before.rows["flags"] & RowFlag.CONTINUED) == 0)
+    skip = int(starts[-1]) if len(starts) else 0
+    return RowRun(before.first + skip, np.concatenate((before.rows[skip:], run.rows)))
+
+
+def _breaks(run: RowRun, aus: Entries, row: Int64) -> Bools:
+    """True for the first row and where a session, or the chain of DTS, or the row's own flag says that media time does not lead on."""
+    rows = run.rows
+    if not len(rows):
+        return np.zeros(0, np.bool_)
+    first_dts = aus.dts[np.searchsorted(row, np.arange(len(rows)))]
+    off = np.abs(np.diff(first_dts) - rows["media_dur"][:-1].astype(np.int64))
+    native_ns = np.maximum(1, rows["wall_dur_us"][:-1].astype(np.int64) * 1000 // np.maximum(1, rows["media_dur"][:-1].astype(np.int64)))
+    follows = (np.diff(rows["session"].astype(np.int64)) == 0) & (off * native_ns <= BREAK_NS)
+    follows &= (rows["flags"][1:] & RowFlag.DISCONTINUITY) == 0
+    return np.concatenate(([True], ~follows))
+
+
+def one_codec(entries: tuple[SampleEntry, ...]) -> None:
+    """Raises Conflict if a camera changed its codec inside the footage: no track of a file may."""
+    if len({entry.codec for entry in entries}) > 1:
+        names = " to ".join(dict.fromkeys(entry.codec for entry in entries))
+        raise Conflict(f"the camera's codec changes within this range ({names})", remedy="ask for the parts one by one")

@@ -1,0 +1,110 @@
+"""The samples of one MP4 track as arrays, and the sample tables that describe them (ISO 14496-12 8.6, 8.7)."""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.mp4.boxes import U32, full_box
+from recorder.base.errors import Refused
+
+Int64 = NDArray[np.int64]
+SIGNED = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Access units in decode order, all arrays of one length n. Ticks are the track's timescale.
+
+    `dts` rises strictly; `cts` is pts - dts and may be negative. `entry` is the 1-based index into the track's sample entries,
+    `offset` the place of the AU on the tape, `row` its row's number. `last_dur` is how long the last AU lasts in decode time.
+    """
+
+    size: Int64
+    dts: Int64
+    cts: Int64
+    key: NDArray[np.bool_]
+    entry: Int64
+    offset: Int64
+    row: Int64
+    last_dur: int
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    @property
+    def pts(self) -> Int64:
+        """Composition times."""
+        return self.dts + self.cts
+
+    @property
+    def durations(self) -> Int64:
+        """Decode deltas, one per sample."""
+        return np.diff(self.dts, append=self.dts[-1:] + self.last_dur)
+
+    def slice(self, first: int, stop: int) -> "Samples":
+        """Samples [first, stop) on the same timeline."""
+        last = int(self.dts[stop] - self.dts[stop - 1]) if stop < len(self) else self.last_dur
+        part = slice(first, stop)
+        return Samples(self.size[part], self.dts[part], self.cts[part], self.key[part], self.entry[part], self.offset[part],
+                       self.row[part], last)
+
+    def split(self) -> Int64:
+        """First samples of the runs that lie contiguous on the tape within one row and share an entry: the chunks of 8.7.4."""
+        follows = (self.offset[1:] == self.offset[:-1] + self.size[:-1]) & (np.diff(self.row) == 0) & (np.diff(self.entry) == 0)
+        return np.concatenate(([0], np.flatnonzero(~follows) + 1)).astype(np.int64)
+
+
+def _runs(values: Int64) -> tuple[Int64, Int64]:
+    """Run-length code: (counts, values)."""
+    first = np.concatenate(([0], np.flatnonzero(np.diff(values)) + 1))
+    return np.diff(first, append=len(values)).astype(np.int64), values[first]
+
+
+def _table(*columns: Int64) -> bytes:
+    """Count, then the columns side by side as 32-bit big-endian numbers (negative ones as two's complement)."""
+    rows = np.stack(columns, axis=1) & 0xFFFFFFFF
+    return struct.pack(">I", len(rows)) + rows.astype(">u4").tobytes()
+
+
+def stts(durations: Int64) -> bytes:
+    """Decoding time to sample (8.6.1.2). Raises Refused where a sample would last longer than 32 bits of ticks."""
+    if len(durations) and int(durations.max()) >= U32:
+        raise Refused("a gap in this range is too long for an MP4 file", remedy="ask for a shorter range or for gaps=close")
+    return full_box(b"stts", 0, 0, _table(*_runs(durations)))
+
+
+def ctts(offsets: Int64) -> bytes:
+    """Composition offsets (8.6.1.3): nothing if all are zero, version 1 if one is negative."""
+    if not offsets.any():
+        return b""
+    if int(offsets.max()) >= SIGNED or int(offsets.min()) < -SIGNED:
+        raise Refused("pictures in this range are out of order by hours", remedy="ask for a shorter range")
+    return full_box(b"ctts", int(offsets.min() < 0), 0, _table(*_runs(offsets)))
+
+
+def stss(key: NDArray[np.bool_]) -> bytes:
+    """Sync samples (8.6.2): nothing if every sample is one."""
+    return b"" if key.all() else full_box(b"stss", 0, 0, _table(np.flatnonzero(key).astype(np.int64) + 1))
+
+
+def stsz(sizes: Int64) -> bytes:
+    """Sample sizes (8.7.3.2)."""
+    if len(sizes) and (sizes == sizes[0]).all():
+        return full_box(b"stsz", 0, 0, struct.pack(">II", int(sizes[0]), len(sizes)))
+    return full_box(b"stsz", 0, 0, bytes(4), _table(sizes))
+
+
+def stsc(samples_per_chunk: Int64, entry_of_chunk: Int64) -> bytes:
+    """Sample to chunk (8.7.4), with the chunk's sample entry."""
+    change = (np.diff(samples_per_chunk) != 0) | (np.diff(entry_of_chunk) != 0)
+    first = np.concatenate(([0], np.flatnonzero(change) + 1))
+    return full_box(b"stsc", 0, 0, _table(first + 1, samples_per_chunk[first], entry_of_chunk[first]))
+
+
+def chunk_offsets(offsets: Int64, *, wide: bool) -> bytes:
+    """Chunk offsets (8.7.5): co64 if `wide`."""
+    if not wide:
+        return full_box(b"stco", 0, 0, _table(offsets))
+    return full_box(b"co64", 0, 0, struct.pack(">I", len(offsets)), offsets.astype(">u8").tobytes())

@@ -1,0 +1,128 @@
+"""Bytes of tapes for clients: by copy under the chunk's shared lock, on the loop while the pages are warm, in a small pool when they are cold."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor
+
+import numpy as np
+
+from api.mp4.clip import Extents
+from recorder.base.errors import FormatError
+from storage.chunklease import ChunkLease
+from storage.layout import class_of
+from storage.reader import TrackReader
+
+PIECE_BYTES = 256 << 10       # what is read and written at once: smaller costs more CPU per byte, larger holds the loop longer
+LEASE_IDLE_S = 5.0            # a client that takes nothing for so long gives the chunk back; its next read takes and checks it anew
+
+
+class TapeBytes:
+    """Reads one track's tape. Holds at most one chunk, and not while a client is slow. Loop thread only; call `close` at the end."""
+
+    def __init__(self, track: TrackReader, pool: Executor) -> None:
+        self._track, self._pool = track, pool
+        self._tape_bytes = class_of(track.kind).tape_bytes
+        self._lease: ChunkLease | None = None
+        self._busy = False
+        self._used_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill `view` from tape offset `offset` on. Raises Gone if that footage has been retired; nothing foreign is ever left in `view`."""
+        done = 0
+        while done < len(view):
+            lease = self._take((offset + done) // self._tape_bytes)
+            rest = view[done:done + (lease.chunk + 1) * self._tape_bytes - offset - done]
+            got = lease.read(rest, offset + done, nowait=True)
+            if got < 0:
+                got = await self._cold(lease, rest, offset + done)
+            if got == 0:
+                raise FormatError("the chunk ends before its rows do", where=f"chunk {lease.chunk}", remedy="run watchroom check")
+            done += got
+
+    def close(self) -> None:
+        """Give the chunk back."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._drop()
+
+    async def _cold(self, lease: ChunkLease, view: memoryview, offset: int) -> int:
+        """A read that may wait for the disk, in the pool; the lease stays until the thread is done even if the client goes away."""
+        loop = asyncio.get_running_loop()
+        self._busy, self._lease = True, None
+        reading = loop.run_in_executor(self._pool, lease.read, view, offset)
+        try:
+            got = await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            reading.add_done_callback(lambda done: (done.cancelled() or done.exception(), lease.close()))
+            raise
+        except BaseException:
+            lease.close()
+            raise
+        finally:
+            self._busy = False
+        self._lease = lease
+        return got
+
+    def _take(self, chunk: int) -> ChunkLease:
+        loop = asyncio.get_running_loop()
+        self._used_s = loop.time()
+        if self._lease is None or self._lease.chunk != chunk:
+            self._drop()
+            self._lease = self._track.open_chunk(chunk)
+        if self._timer is None:
+            self._timer = loop.call_later(LEASE_IDLE_S, self._idle)
+        return self._lease
+
+    def _idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        rest_s = self._used_s + LEASE_IDLE_S - loop.time()
+        self._timer = None
+        if rest_s > 0 or self._busy:
+            self._timer = loop.call_later(max(rest_s, 0.1), self._idle)
+            return
+        self._drop()
+
+    def _drop(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.close()
+
+
+class VirtualBytes:
+    """A head and the tape bytes behind it as one run of bytes. Constant memory: one piece at a time. Call `close` at the end."""
+
+    def __init__(self, head: bytes, extents: Extents, tapes: Sequence[TapeBytes]) -> None:
+        self._head, self._extents, self._tapes = head, extents, tapes
+        self.size = int(extents.at[-1] + extents.size[-1]) if len(extents) else len(head)
+
+    async def pieces(self, start: int, stop: int) -> AsyncIterator[memoryview]:
+        """Bytes [start, stop) in pieces of fresh memory, which a transport may keep as long as it likes."""
+        while start < stop:
+            view = memoryview(np.empty(min(PIECE_BYTES, stop - start), np.uint8)).cast("B")  # not zeroed: every byte is filled below
+            await self.read_into(view, start)
+            yield view
+            start += len(view)
+
+    async def read(self) -> bytes:
+        """All bytes, for what is known to be small."""
+        view = memoryview(bytearray(self.size))
+        await self.read_into(view, 0)
+        return bytes(view)
+
+    async def read_into(self, view: memoryview, start: int) -> None:
+        """Fill `view` from byte `start` on."""
+        done = min(len(view), max(0, len(self._head) - start))
+        view[:done] = self._head[start:start + done]
+        at = int(np.searchsorted(self._extents.at, start + done, side="right")) - 1
+        while done < len(view):
+            into = start + done - int(self._extents.at[at])
+            count = min(len(view) - done, int(self._extents.size[at]) - into)
+            await self._tapes[int(self._extents.track[at])].read_into(view[done:done + count], int(self._extents.offset[at]) + into)
+            done, at = done + count, at + 1
+
+    def close(self) -> None:
+        """Give all chunks back."""
+        for tape in self._tapes:
+            tape.close()

@@ -1,0 +1,273 @@
+"""Real content, each picture bearing its number, on tapes; and what comes out of a file when ffmpeg's libraries decode it."""
+
+import functools
+import io
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from bench.camsim import pattern
+from recorder.base.media import NS, AuFlag, Gap, GapCause, RowFlag, SampleEntry, TrackKind
+from storage.footage import Edges, Entries, RowRun, row_ends
+from storage.layout import ROW, class_of
+
+T0 = 1_800_000_000 * NS
+AUDIO_HZ = 48_000
+
+
+@dataclass(frozen=True)
+class Au:
+    data: bytes
+    pts: int
+    dts: int
+    key: bool
+    leading: bool = False
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Encoded content: AUs in decode order with ticks of `entry.clock_rate`, the first picture at pts 0; `dur` ticks per AU."""
+
+    entry: SampleEntry
+    aus: tuple[Au, ...]
+    dur: int
+
+
+@functools.lru_cache(maxsize=32)
+def video(codec: str = "h264", frames: int = 150, first: int = 0, gop: int = 25, bframes: int = 0, open_gop: bool = False,
+          width: int = 320, height: int = 240, fps: int = 25) -> Stream:
+    held = io.BytesIO()
+    with av.open(held, "w", format="mp4", options={"movflags": "empty_moov+frag_keyframe", "video_track_timescale": "90000"}) as out:
+        stream = out.add_stream({"h264": "libx264", "hevc": "libx265"}[codec], rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        common = f"keyint={gop}:min-keyint={gop}:scenecut=0:bframes={bframes}:b-adapt=0:open-gop={int(open_gop)}:crf=24"
+        extra = ":log-level=none:repeat-headers=1:pools=none:frame-threads=1"
+        stream.options = {"x264-params": common, "preset": "ultrafast", "threads": "1"} if codec == "h264" else {
+            "x265-params": common + extra, "preset": "ultrafast"}
+        if codec == "h264" and bframes:
+            stream.options = {**stream.options, "x264-params": common + ":b-pyramid=0"}
+        for number in range(frames):
+            picture = av.VideoFrame(width, height, "yuv420p")
+            planes = np.full((height * 3 // 2, width), 128, np.uint8)
+            planes[:height] = np.arange(width, dtype=np.uint8)[None, :] // 2 + (number * 3) % 64 + 32
+            pattern.draw(planes[:height], first + number)
+            picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            picture.pts, picture.time_base = number, Fraction(1, fps)
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    aus, config = _demux(held, "video")
+    name = {"h264": "avc1", "hevc": "hvc1"}[codec]
+    return Stream(SampleEntry(name, config, 90_000, width, height), _from_zero(aus), 90_000 // fps)
+
+
+@functools.lru_cache(maxsize=8)
+def audio(seconds: float = 6.0, codec: str = "aac") -> Stream:
+    """A tone whose pitch rises second by second: 400 Hz, 500 Hz, ... so that sound tells its time."""
+    if codec != "aac":
+        aus = tuple(Au(bytes([0xD5 ^ n & 0x7F]) * 160, n * 160, n * 160, True) for n in range(int(seconds * 50)))
+        return Stream(SampleEntry(codec, b"", 8000, channels=1, sample_rate=8000), aus, 160)
+    held = io.BytesIO()
+    with av.open(held, "w", format="mp4", options={"movflags": "empty_moov+frag_keyframe"}) as out:
+        stream = out.add_stream("aac", rate=AUDIO_HZ, layout="mono")
+        for n in range(int(seconds * AUDIO_HZ / 1024)):
+            at = (np.arange(1024) + n * 1024) / AUDIO_HZ
+            tone = np.sin(2 * np.pi * (400 + 100 * np.floor(at)) * at).astype(np.float32) * 0.4
+            frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = AUDIO_HZ, n * 1024, Fraction(1, AUDIO_HZ)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    aus, config = _demux(held, "audio")
+    return Stream(SampleEntry("mp4a", config, AUDIO_HZ, channels=1, sample_rate=AUDIO_HZ), _from_zero(aus), 1024)
+
+
+def _demux(held: io.BytesIO, kind: str) -> tuple[list[Au], bytes]:
+    held.seek(0)
+    with av.open(held) as file:
+        stream = file.streams.get({kind: 0})[0]
+        aus = [Au(bytes(packet), packet.pts, packet.dts, packet.is_keyframe) for packet in file.demux(stream) if packet.size]
+        return aus, bytes(stream.codec_context.extradata)
+
+
+def _from_zero(aus: list[Au]) -> tuple[Au, ...]:
+    zero, key, out = min(au.pts for au in aus), 0, []
+    for au in aus:
+        key = au.pts if au.key else key
+        out.append(replace(au, pts=au.pts - zero, dts=au.dts - zero, leading=not au.key and au.pts < key))
+    return tuple(out)
+
+
+@dataclass
+class Part:
+    """A stretch of a track: content that starts at UTC `start_ns`, in one session."""
+
+    stream: Stream
+    start_ns: int
+    session: int = 1
+    pts0: int = 100_000
+    drift_ppm: float = 0.0
+
+
+@dataclass
+class MemoryTrack:
+    """A TrackReader over parts that lie in memory: the oracle's tape. Rows are cut by the format's rule (docs/storage-format.md)."""
+
+    name: str
+    parts: list[Part]
+    gap_list: list[Gap] = field(default_factory=list)
+    camera: int = 1
+    retired: int = 0          # chunks below are gone
+    row_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.entries_known = list(dict.fromkeys(part.stream.entry for part in self.parts))
+        self.kind = self.parts[0].stream.entry.kind
+        tape_bytes = class_of(self.kind).tape_bytes
+        rows, columns, offset = [], [], 0
+        self.tape: dict[int, bytes] = {}
+        for part in self.parts:
+            rate = part.stream.entry.clock_rate
+            slow = 1 + part.drift_ppm * 1e-6
+            for group in self._groups(part):
+                size = sum(len(au.data) for au in group)
+                if offset % tape_bytes + size > tape_bytes:
+                    offset += tape_bytes - offset % tape_bytes
+                after = [au for au in part.stream.aus if au.dts > group[-1].dts]
+                end = after[0].dts if after else group[-1].dts + part.stream.dur
+                row = np.zeros(1, ROW)[0]
+                row["t_ns"] = part.start_ns + round(group[0].pts * NS / rate * slow)
+                row["media_pts"], row["offset"], row["bytes"] = group[0].pts + part.pts0, offset, size
+                row["media_dur"] = end - group[0].dts
+                row["wall_dur_us"] = round((end - group[0].dts) * 1e6 / rate * slow)
+                row["aus"], row["session"] = len(group), part.session
+                row["sample_entry"] = self.entries_known.index(part.stream.entry) + 1
+                row["flags"] = 0 if group[0].key else RowFlag.CONTINUED
+                for au in group:
+                    nxt = [other.dts for other in group if other.dts > au.dts]
+                    wall = int(row["t_ns"]) + (au.pts - group[0].pts) * int(row["wall_dur_us"]) * 1000 // int(row["media_dur"])
+                    flags = AuFlag.KEY * au.key | AuFlag.LEADING * au.leading
+                    columns.append((len(rows), len(au.data), au.dts + part.pts0, au.dts - group[0].dts, au.pts - au.dts,
+                                    (nxt[0] if nxt else end) - au.dts, flags, offset, wall))
+                    self.tape[offset] = au.data
+                    offset += len(au.data)
+                rows.append(row)
+        self.all_rows = np.array(rows, ROW)
+        self.columns = columns
+        self.end_offset = offset
+
+    def _groups(self, part: Part) -> list[list[Au]]:
+        groups: list[list[Au]] = []
+        for au in part.stream.aus:
+            if not groups or au.key and au.dts - groups[-1][0].dts >= self.row_s * part.stream.entry.clock_rate:
+                groups.append([])
+            groups[-1].append(au)
+        return groups
+
+    def edges(self) -> Edges:
+        end = int(row_ends(self.all_rows[-1:])[0])
+        return Edges(0, len(self.all_rows), int(self.all_rows["t_ns"][0]), end, end, self.end_offset, self.end_offset, 0, False, False)
+
+    def rows(self, start_ns: int, end_ns: int, *, durable: bool = False, provisional: bool = False) -> RowRun:
+        hit = np.flatnonzero((self.all_rows["t_ns"] < end_ns) & (row_ends(self.all_rows) > start_ns))
+        return RowRun(int(hit[0]), self.all_rows[hit[0]:hit[-1] + 1].copy()) if len(hit) else RowRun(0, np.empty(0, ROW))
+
+    def rows_from(self, number: int, limit: int, *, provisional: bool = True) -> RowRun:
+        return RowRun(number, self.all_rows[number:number + limit].copy())
+
+    def entries(self, run: RowRun) -> Entries:
+        mine = [column for column in self.columns if run.first <= column[0] < run.next]
+        kinds = (np.uint32, np.uint32, np.int64, np.int64, np.int32, np.int64, np.uint8, np.uint64, np.int64)
+        arrays = [np.array([column[n] for column in mine], kind) for n, kind in enumerate(kinds)]
+        arrays[0] -= np.uint32(run.first)
+        return Entries(*arrays)
+
+    def sample_entry(self, number: int) -> SampleEntry:
+        return self.entries_known[number - 1]
+
+    def gaps(self, start_ns: int, end_ns: int) -> list[Gap]:
+        return [gap for gap in self.gap_list if gap.start_ns < end_ns and (gap.end_ns is None or gap.end_ns > start_ns)]
+
+    def bytes_at(self, offset: int, size: int) -> bytes:
+        out = b""
+        while len(out) < size:
+            out += self.tape[offset + len(out)]
+        return out
+
+    def times(self) -> list[int]:
+        return sorted(column[8] for column in self.columns)
+
+
+@dataclass
+class MemoryStore:
+    """A TapeStore of one camera."""
+
+    by_name: dict[str, MemoryTrack]
+
+    def tracks(self, camera: int) -> tuple[str, ...]:
+        return tuple(self.by_name)
+
+    def track(self, camera: int, name: str) -> Any:
+        return self.by_name[name]
+
+
+def whole(movie: Any, readers: Any) -> bytes:
+    """All bytes of a Movie or Fragment."""
+    extents = movie.extents
+    media = (readers[int(extents.track[n])].bytes_at(int(extents.offset[n]), int(extents.size[n])) for n in range(len(extents)))
+    return b"".join([movie.head, *media])
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What ffmpeg shows of a file: picture numbers and times in s, sound samples (mono) and the time of the first."""
+
+    numbers: list[int | None]
+    times: list[float]
+    sound: np.ndarray[Any, Any]
+    sound_start: float
+    messages: str
+
+
+def decode(path: Path) -> Decoded:
+    """Decode a file with ffmpeg's command line, as strict as it can be made to complain."""
+    probe = subprocess.run(["ffmpeg", "-v", "warning", "-nostdin", "-copyts", "-i", path, "-map", "0", "-f", "null", "-"],
+                           capture_output=True, text=True, timeout=60, check=True)
+    numbers, times, sound, sound_start = [], [], [], 0.0
+    with av.open(str(path)) as file:
+        for frame in file.decode():
+            if isinstance(frame, av.VideoFrame):
+                numbers.append(pattern.read(frame.to_ndarray(format="gray")))
+                times.append(float(frame.pts * frame.time_base))
+            else:
+                sound_start = sound_start if sound else float(frame.pts * frame.time_base)
+                sound.append(frame.to_ndarray().astype(np.float64).reshape(-1))
+    return Decoded(numbers, times, np.concatenate(sound) if sound else np.zeros(0), sound_start, probe.stderr)
+
+
+@pytest.fixture(scope="session")
+def maker() -> Any:
+    """The names of this file, for tests."""
+    class Maker:
+        pass
+    for name in ("Au", "Stream", "Part", "MemoryTrack", "MemoryStore", "Gap", "GapCause", "TrackKind"):
+        setattr(Maker, name, globals()[name])
+    for name in ("video", "audio", "whole", "decode"):
+        setattr(Maker, name, staticmethod(globals()[name]))
+    Maker.T0 = T0
+    return Maker
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[[bytes, str], Path]:
+    """Write bytes to a file of this test."""
+    def write(data: bytes, name: str = "clip.mp4") -> Path:
+        path = tmp_path / name
+        path.write_bytes(data)
+        return path
+    return write

@@ -1,4 +1,4 @@
-"""Bytes of tapes for clients: by copy under the chunk's shared lock, on the loop while the pages are warm, in a small pool when they are cold."""
+"""Bytes of tapes for clients: by copy under the chunk's shared lock, on the loop while pages are warm, else in a small pool."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -55,7 +55,7 @@ class TapeBytes:
         try:
             got = await asyncio.shield(reading)
         except asyncio.CancelledError:
-            reading.add_done_callback(lambda done: (done.cancelled() or done.exception(), lease.close()))
+            reading.add_done_callback(lambda done: _close_after(done, lease))
             raise
         except BaseException:
             lease.close()
@@ -90,6 +90,13 @@ class TapeBytes:
             lease.close()
 
 
+def _close_after(reading: asyncio.Future[int], lease: ChunkLease) -> None:
+    """Close the lease of a read that nobody waits for any more; what became of it does not matter."""
+    if not reading.cancelled():
+        reading.exception()
+    lease.close()
+
+
 class VirtualBytes:
     """A head and the tape bytes behind it as one run of bytes. Constant memory: one piece at a time. Call `close` at the end."""
 
@@ -100,7 +107,7 @@ class VirtualBytes:
     async def pieces(self, start: int, stop: int) -> AsyncIterator[memoryview]:
         """Bytes [start, stop) in pieces of fresh memory, which a transport may keep as long as it likes."""
         while start < stop:
-            view = memoryview(np.empty(min(PIECE_BYTES, stop - start), np.uint8)).cast("B")  # not zeroed: every byte is filled below
+            view = np.empty(min(PIECE_BYTES, stop - start), np.uint8).data      # not zeroed: every byte is filled below
             await self.read_into(view, start)
             yield view
             start += len(view)

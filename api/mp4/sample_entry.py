@@ -13,6 +13,7 @@ DEPTH_24 = 0x18
 AAC_OBJECT = 0x40             # MPEG-4 audio (ISO 14496-1 7.2.6.6, table 5)
 AAC_STREAM = 0x15             # audio stream, upstream 0, reserved 1
 EXTENDED_AOT = 31
+LAYOUT_MONO = 100             # kAudioChannelLayoutTag_Mono; stereo is the next
 
 
 def sample_entry_box(entry: SampleEntry, *, inband: bool = False) -> bytes:
@@ -46,10 +47,15 @@ def _audio(entry: SampleEntry) -> bytes:
     if entry.codec == "mp4a":
         return box(b"mp4a", head, _esds(entry.config))
     if entry.codec in G711:
-        return box(entry.codec.encode(), head)
+        return box(entry.codec.encode(), head, _chan(entry.channels or 1))
     if entry.codec == "Opus":
         return box(b"Opus", head, box(b"dOps", entry.config))
     raise _no_entry(entry)
+
+
+def _chan(channels: int) -> bytes:
+    """QuickTime's channel layout atom: mono or stereo, so that no player has to guess."""
+    return full_box(b"chan", 0, 0, struct.pack(">III", (LAYOUT_MONO + channels - 1) << 16 | channels, 0, 0)) if channels <= 2 else b""
 
 
 def _descriptor(tag: int, content: bytes) -> bytes:

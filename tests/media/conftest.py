@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bench.camsim import pattern
-from recorder.base.media import NS, AuFlag, Gap, GapCause, RowFlag, SampleEntry, TrackKind
+from recorder.base.media import NS, AuFlag, Gap, RowFlag, SampleEntry
 from storage.footage import Edges, Entries, RowRun, row_ends
 from storage.layout import ROW, class_of
 
@@ -84,7 +84,7 @@ def audio(seconds: float = 6.0, codec: str = "aac") -> Stream:
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     aus, config = _demux(held, "audio")
-    return Stream(SampleEntry("mp4a", config, AUDIO_HZ, channels=1, sample_rate=AUDIO_HZ), _from_zero(aus), 1024)
+    return Stream(SampleEntry("mp4a", config, AUDIO_HZ, channels=1, sample_rate=AUDIO_HZ), _from_zero(aus[1:]), 1024)  # not the priming
 
 
 def _demux(held: io.BytesIO, kind: str) -> tuple[list[Au], bytes]:
@@ -164,7 +164,7 @@ class MemoryTrack:
     def _groups(self, part: Part) -> list[list[Au]]:
         groups: list[list[Au]] = []
         for au in part.stream.aus:
-            if not groups or au.key and au.dts - groups[-1][0].dts >= self.row_s * part.stream.entry.clock_rate:
+            if not groups or (au.key and au.dts - groups[-1][0].dts >= self.row_s * part.stream.entry.clock_rate):
                 groups.append([])
             groups[-1].append(au)
         return groups
@@ -255,7 +255,7 @@ def maker() -> Any:
     """The names of this file, for tests."""
     class Maker:
         pass
-    for name in ("Au", "Stream", "Part", "MemoryTrack", "MemoryStore", "Gap", "GapCause", "TrackKind"):
+    for name in ("Au", "Stream", "Part", "MemoryTrack", "MemoryStore"):
         setattr(Maker, name, globals()[name])
     for name in ("video", "audio", "whole", "decode"):
         setattr(Maker, name, staticmethod(globals()[name]))

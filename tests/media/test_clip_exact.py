@@ -14,11 +14,11 @@ FRAME_NS = NS // 25
 CONTENT = {
     "h264": {"codec": "h264"},
     "h264-b": {"codec": "h264", "bframes": 3},
-    "h264-open": {"codec": "h264", "bframes": 2, "open_gop": True},
+    "h264-open": {"codec": "h264", "bframes": 2, "open_gop": True, "gop": 27},
     "h264-short-gop": {"codec": "h264", "gop": 5, "bframes": 2},
     "h264-long-gop": {"codec": "h264", "gop": 75},
     "hevc-b": {"codec": "hevc", "bframes": 3},
-    "hevc-open": {"codec": "hevc", "bframes": 3, "open_gop": True},
+    "hevc-open": {"codec": "hevc", "bframes": 3, "open_gop": True, "gop": 27},
 }
 
 
@@ -49,3 +49,145 @@ def test_pictures_are_those_of_the_range(name, maker, save):
         assert got.numbers == list(range(first, last)), (first, last)
         assert got.times == pytest.approx([n / 25 for n in range(last - first)], abs=1e-4)
         assert len(video.times_ns) == last - first
+
+
+def test_sound_belongs_to_the_picture(maker, save):
+    """Sound starts with the first picture to the sample: its tone rises at the same second as in the recording."""
+    stream, tone = maker.video(frames=150, bframes=2), maker.audio(6.0)
+    main = maker.MemoryTrack("main", [maker.Part(stream, maker.T0)])
+    sound = maker.MemoryTrack("audio", [maker.Part(tone, maker.T0)])
+    for first, last in ((37, 120), (0, 30), (51, 149), (60, 61)):
+        start_ns, end_ns = maker.T0 + first * FRAME_NS, maker.T0 + last * FRAME_NS
+        _, movie = clip_of(main, start_ns, end_ns, sound=sound)
+        got = maker.decode(save(maker.whole(movie, [main, sound])))
+        assert got.messages == ""
+        assert got.numbers == list(range(first, last))
+        assert abs(len(got.sound) / 48_000 - (last - first) / 25) < 1024 / 48_000
+        if last - first > 25:
+            assert abs(rise_s(got) - (np.ceil(first / 25 + 1e-9) - first / 25)) < 0.005
+
+
+def rise_s(got) -> float:
+    """When the pitch first rises: the end of the first stretch in which a short window is nearest to the first pitch."""
+    windows = np.array([np.abs(np.fft.rfft(got.sound[at:at + 2400] * np.hanning(2400))).argmax() * 20
+                        for at in range(0, len(got.sound) - 2400, 48)])
+    pitch = np.median(windows[:50])
+    return (int(np.flatnonzero(windows > pitch + 50)[0]) * 48 + 1200) / 48_000 + got.sound_start
+
+
+@pytest.mark.parametrize("codec", ["alaw", "ulaw"])
+def test_g711_keeps_its_entry(codec, maker, save):
+    stream, tone = maker.video(frames=100), maker.audio(4.0, codec)
+    main = maker.MemoryTrack("main", [maker.Part(stream, maker.T0)])
+    sound = maker.MemoryTrack("audio", [maker.Part(tone, maker.T0)])
+    _, movie = clip_of(main, maker.T0 + 30 * FRAME_NS, maker.T0 + 80 * FRAME_NS, sound=sound)
+    got = maker.decode(save(maker.whole(movie, [main, sound])))
+    assert got.messages == ""
+    assert got.numbers == list(range(30, 80))
+    assert len(got.sound) == 16_000
+    raw = b"".join(au.data for au in tone.aus)[30 * 320:30 * 320 + 4]
+    decoder = {"alaw": alaw, "ulaw": ulaw}[codec]
+    assert [int(value) for value in got.sound[:4]] == [decoder(byte) for byte in raw]
+
+
+def alaw(byte: int) -> int:
+    """ITU-T G.711 A-law."""
+    byte ^= 0x55
+    exponent, mantissa = byte >> 4 & 7, byte & 15
+    value = (mantissa << 4) + 8 if exponent == 0 else (mantissa << 4) + 0x108 << exponent - 1
+    return value if byte & 0x80 else -value
+
+
+def ulaw(byte: int) -> int:
+    """ITU-T G.711 mu-law."""
+    byte = ~byte & 0xFF
+    value = ((byte & 15) << 3) + 0x84 << (byte >> 4 & 7)
+    return 0x84 - value if byte & 0x80 else value - 0x84
+
+
+def two_sessions(maker, pause_s: float, **content):
+    first, second = maker.video(frames=75, **content), maker.video(frames=75, first=1000, **content)
+    at = maker.T0 + 3 * NS + round(pause_s * NS)
+    main = maker.MemoryTrack("main", [maker.Part(first, maker.T0), maker.Part(second, at, session=2, pts0=7)])
+    tone = maker.audio(3.0)
+    sound = maker.MemoryTrack("audio", [maker.Part(tone, maker.T0), maker.Part(tone, at, session=2, pts0=9_000_000)])
+    return main, sound, at
+
+
+@pytest.mark.parametrize("content", [{}, {"bframes": 3}, {"codec": "hevc", "bframes": 2, "open_gop": True, "gop": 27}])
+@pytest.mark.parametrize("pause_s", [0.0, 0.013, 2.5])
+def test_gap_keeps_wall_time(content, pause_s, maker, save):
+    """After a gap pictures and sound stand where the clock says, the picture before it is held."""
+    main, sound, at = two_sessions(maker, pause_s, **content)
+    _, movie = clip_of(main, maker.T0 + 10 * FRAME_NS, at + 60 * FRAME_NS, sound=sound)
+    got = maker.decode(save(maker.whole(movie, [main, sound])))
+    assert got.messages == ""
+    assert got.numbers == [*range(10, 75), *range(1000, 1060)]
+    shift = 3 + pause_s - 0.4
+    assert got.times == pytest.approx([*(n / 25 for n in range(65)), *(shift + n / 25 for n in range(60))], abs=2e-4)
+
+
+@pytest.mark.parametrize("content", [{}, {"bframes": 3}])
+def test_gap_closed_takes_no_time(content, maker, save):
+    """With gaps=close the picture after the gap follows at once, and the sound after it still starts with it."""
+    main, sound, at = two_sessions(maker, 2.5, **content)
+    _, movie = clip_of(main, maker.T0 + 10 * FRAME_NS, at + 60 * FRAME_NS, sound=sound, close_gaps=True)
+    got = maker.decode(save(maker.whole(movie, [main, sound])))
+    assert got.messages == ""
+    assert got.numbers == [*range(10, 75), *range(1000, 1060)]
+    assert got.times == pytest.approx([n / 25 for n in range(125)], abs=2e-3)
+    assert abs(len(got.sound) / 48_000 - 5.0) < 4 * 1024 / 48_000
+
+
+def test_range_inside_a_gap_has_nothing(maker):
+    main, _, at = two_sessions(maker, 2.5)
+    footage = load_range(main, at - 2 * NS, at - NS, durable=True)
+    assert not len(footage) or cut_video(footage, at - 2 * NS, at - NS, close_gaps=False) is None
+
+
+def test_parameter_sets_change(maker, save):
+    """Another picture size is another sample entry, and both parts decode."""
+    parts = [maker.Part(maker.video(frames=50), maker.T0),
+             maker.Part(maker.video(frames=50, first=500, width=480, height=360), maker.T0 + 2 * NS, session=2)]
+    main = maker.MemoryTrack("main", parts)
+    video, movie = clip_of(main, maker.T0 + 7 * FRAME_NS, maker.T0 + 91 * FRAME_NS)
+    got = maker.decode(save(maker.whole(movie, [main])))
+    assert len(video.track.entries) == 2
+    assert got.messages == ""
+    assert got.numbers == [*range(7, 50), *range(500, 541)]
+
+
+def test_codec_change_is_refused_in_words(maker):
+    from recorder.base.errors import Conflict
+    main = maker.MemoryTrack("main", [maker.Part(maker.video(frames=50), maker.T0),
+                                      maker.Part(maker.video(codec="hevc", frames=50), maker.T0 + 2 * NS, session=2)])
+    with pytest.raises(Conflict, match="avc1 to hvc1"):
+        clip_of(main, maker.T0, maker.T0 + 4 * NS)
+
+
+def test_drift_moves_rows_not_frames(maker, save):
+    """A camera whose clock is 400 ppm slow: every picture stands at its UTC, and the range is still exact."""
+    stream = maker.video(frames=150, bframes=2)
+    main = maker.MemoryTrack("main", [maker.Part(stream, maker.T0, drift_ppm=400)])
+    times = main.times()
+    _, movie = clip_of(main, times[20], times[140])
+    got = maker.decode(save(maker.whole(movie, [main])))
+    assert got.messages == ""
+    assert got.numbers == list(range(20, 140))
+    assert got.times == pytest.approx([(t - times[20]) / NS for t in times[20:140]], abs=1e-3)
+
+
+def test_leading_pictures_after_a_break_are_left_out(maker, save):
+    """What a CRA's leading pictures refer to is not there after a gap: they are in no table, and nothing complains."""
+    whole = maker.video(codec="hevc", frames=100, bframes=3, open_gop=True, gop=27)
+    keys = [n for n, au in enumerate(whole.aus) if au.key]
+    cra = keys[2]
+    leading = [au for au in whole.aus[cra:] if au.leading and au.pts < whole.aus[cra].pts]
+    assert leading
+    later = maker.Stream(whole.entry, whole.aus[cra:], whole.dur)
+    main = maker.MemoryTrack("main", [maker.Part(later, maker.T0)])
+    footage = load_range(main, maker.T0 - NS, maker.T0 + 10 * NS, durable=True)
+    video = cut_video(footage, maker.T0 - NS, maker.T0 + 10 * NS, close_gaps=False)
+    got = maker.decode(save(maker.whole(build([video.track], maker.T0), [main])))
+    assert got.messages == ""
+    assert got.numbers == list(range(whole.aus[cra].pts // 3600, 100))

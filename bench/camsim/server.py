@@ -44,10 +44,10 @@ class CamSim:
         now_ns, self._wall_offset_ns = time.monotonic_ns(), time.time_ns() - time.monotonic_ns()
         cameras = await asyncio.to_thread(build, self.spec.cameras, self.spec.cache, now_ns)
         self._cameras = {camera.name: camera for camera in cameras}
-        listener = socket.create_server((self.spec.host, self.spec.port), backlog=1024)
-        listener.setblocking(False)
-        self.port = listener.getsockname()[1]
-        self._tasks = [asyncio.create_task(job) for job in (self._accept(listener), self._tick(), self._watch())]
+        self._listener = socket.create_server((self.spec.host, self.spec.port), backlog=1024)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self._tasks = [asyncio.create_task(job) for job in (self._accept(), self._tick(), self._watch())]
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -55,6 +55,7 @@ class CamSim:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._listener.close()
 
     def url(self, number: int, *, sub: bool = False, userinfo: bool = False) -> str:
         """The address of a camera."""
@@ -76,33 +77,38 @@ class CamSim:
             if client.record and client.record in self._cameras[f"cam{number}"].sessions:
                 task.cancel()
 
-    async def _accept(self, listener: socket.socket) -> None:
+    async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
-        with listener:
-            while True:
-                sock, _ = await loop.sock_accept(listener)
-                sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if len(self._clients) >= CLIENTS_MAX:
-                    sock.close()
-                    continue
-                connection = Connection(sock.fileno(), self.spec.queue_bytes)
-                client = Client(self.spec, self._cameras, connection, lambda: next(self._numbers))
-                self._sender.add(connection)
-                self._clients[connection] = client, asyncio.create_task(self._serve(sock, client))
+        while True:
+            sock, _ = await loop.sock_accept(self._listener)
+            if len(self._clients) >= CLIENTS_MAX:
+                sock.close()
+            else:
+                self._admit(sock)
+
+    def _admit(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(sock.fileno(), self.spec.queue_bytes)
+        client = Client(self.spec, self._cameras, connection, lambda: next(self._numbers))
+        task = asyncio.create_task(self._serve(sock, client))
+        task.add_done_callback(lambda _: self._forget(sock, client))
+        self._sender.add(connection)
+        self._clients[connection] = client, task
+
+    def _forget(self, sock: socket.socket, client: Client) -> None:
+        """Whatever ended the connection's task, also before its first step."""
+        client.end("closed by us")
+        self._sender.remove(client.connection)
+        del self._clients[client.connection]
+        sock.close()
 
     async def _serve(self, sock: socket.socket, client: Client) -> None:
-        """Read requests until the client goes; whatever ends it, the connection is forgotten."""
-        reason = "closed by us"
+        """Read requests until the client goes."""
         try:
-            reason = await self._read(sock, client)
+            client.end(await self._read(sock, client))
         except (OSError, BadRequest) as error:
-            reason = str(error)
-        finally:
-            client.end(reason)
-            self._sender.remove(client.connection)
-            del self._clients[client.connection]
-            sock.close()
+            client.end(str(error))
 
     async def _read(self, sock: socket.socket, client: Client) -> str:
         loop, reader = asyncio.get_running_loop(), RequestReader()

@@ -41,6 +41,7 @@ class TokenRecord:
     created_ns: int
     expires_ns: int
     revoked_ns: int | None
+    sha256: bytes = dataclasses.field(default=b"", repr=False)
 
     def valid(self, wall_ns: int) -> bool:
         """True while it is neither revoked nor expired."""

@@ -26,6 +26,7 @@ from storage.camera_record import OWNERS, CameraRecord, TokenRecord, dump_config
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x57_52_43_31      # "WRC1"
 BUSY_MS = 5_000
+TOKEN_PREFIX = "wr_"          # lets people, and scanners of logs and code, see what it is
 _SCHEMA = """
 CREATE TABLE camera (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -50,7 +51,7 @@ CREATE TABLE token (
 );
 """
 _CAMERA = "SELECT number, id, owner, slot, config, added_ns, removed_ns FROM camera"
-_TOKEN = "SELECT number, name, scopes, cameras, partner, created_ns, expires_ns, revoked_ns FROM token"  # noqa: S105
+_TOKEN = "SELECT number, name, scopes, cameras, partner, created_ns, expires_ns, revoked_ns, sha256 FROM token"  # noqa: S105
 
 
 class Catalogue:
@@ -187,7 +188,7 @@ class Catalogue:
                               remedy="use view, export, hold, admin, metrics or publish:<camera>")
         if not all(map(valid_id, ids)):
             raise ConfigError("a token's cameras are camera ids", where="token", remedy="see `watchroom camera list`")
-        secret = secrets.token_urlsafe(32)
+        secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
         with self._change():
             number = self._db.execute(
                 "INSERT INTO token (name, sha256, scopes, cameras, partner, created_ns, expires_ns) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -310,6 +311,7 @@ def _camera(row: tuple[int, str, str, int, str, int, int | None]) -> CameraRecor
     return CameraRecord(number, camera_id, owner, slot, replace(load_config(config), id=camera_id), added_ns, removed_ns)
 
 
-def _token(row: tuple[int, str, str, str, str, int, int, int | None]) -> TokenRecord:
-    number, name, scopes, cameras, partner, created_ns, expires_ns, revoked_ns = row
-    return TokenRecord(number, name, frozenset(json.loads(scopes)), tuple(json.loads(cameras)), partner, created_ns, expires_ns, revoked_ns)
+def _token(row: tuple[int, str, str, str, str, int, int, int | None, bytes]) -> TokenRecord:
+    number, name, scopes, cameras, partner, created_ns, expires_ns, revoked_ns, sha256 = row
+    return TokenRecord(number, name, frozenset(json.loads(scopes)), tuple(json.loads(cameras)), partner, created_ns, expires_ns, revoked_ns,
+                       sha256)

@@ -1,0 +1,37 @@
+"""How many long downloads one holder may have at once: 8, so that one export client cannot take the disk from everybody else."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp import web
+
+from api.problems import RETRY_S, Problem
+
+PER_HOLDER = 8
+
+
+class ClipSlots:
+    """Counts what runs per holder (`Grant.holder`)."""
+
+    def __init__(self, per_holder: int = PER_HOLDER) -> None:
+        self._per_holder = per_holder
+        self._running: Counter[str] = Counter()
+
+    @contextmanager
+    def take(self, holder: str) -> Iterator[None]:
+        """A slot while the block runs; Problem 429 when the holder has them all in use."""
+        if self._running[holder] >= self._per_holder:
+            raise Problem(
+                429, f"{self._per_holder} clips are being sent already", remedy="wait for one to end", headers={"Retry-After": str(RETRY_S)}
+            )
+        self._running[holder] += 1
+        try:
+            yield
+        finally:
+            self._running[holder] -= 1
+            if self._running[holder] <= 0:
+                del self._running[holder]
+
+
+CLIPS = web.AppKey("clips", ClipSlots)

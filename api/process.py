@@ -1,0 +1,171 @@
+"""The API process: `run_api(site)` serves until it is told to stop. It writes nothing but its own key, and no frame depends on it."""
+
+import asyncio
+import functools
+import logging
+import os
+import secrets
+import signal
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from api.application import Parts, make_application
+from api.catalogue import CatalogueFollower
+from api.connections import DOORS
+from api.events import EVENTS
+from api.guard import check_exposure
+from api.lag import LAG
+from api.problems import RETRY_S, Problem
+from api.registry import Registry
+from api.side import Side
+from api.status import StatusBoard, follow
+from recorder.base.clock import Clock, SystemClock
+from recorder.base.config import ServerConfig, SiteConfig
+from recorder.base.control import ControlClient
+from recorder.base.errors import ConfigError, NotFound
+from recorder.base.tasks import TaskSet
+from storage.store import TapeStore
+
+log = logging.getLogger("watchroom.api")
+
+KEY_BYTES = 32
+STOP_S = 3.0
+BACKLOG = 512
+HEADER_BYTES = 16 << 10
+KEEP_ALIVE_S = 75.0
+
+
+class SupervisorClient:
+    """Calls to the supervisor; its silence is a 503, not a missing camera."""
+
+    def __init__(self, path: Path) -> None:
+        self._client = ControlClient(path)
+        self._name = path.name
+
+    async def call(self, name: str, args: dict[str, Any]) -> Any:
+        """The result, or the error that the supervisor raised."""
+        try:
+            return await self._client.call(name, args)
+        except NotFound as error:
+            if error.where == self._name:
+                raise Problem(503, "the supervisor does not answer", headers={"Retry-After": str(RETRY_S)}) from None
+            raise
+
+
+def site_key(state_dir: Path) -> bytes:
+    """The key that seals sessions and signed URLs: 32 random bytes in `state_dir/api.key` (0600), made once."""
+    path = state_dir / "api.key"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+    except FileExistsError:
+        pass
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        key = file.read(KEY_BYTES + 1)
+    if len(key) != KEY_BYTES:
+        raise ConfigError("is not a key of 32 bytes", where="api.key", remedy="remove it; sessions and signed addresses then end")
+    return key
+
+
+def tls_context(server: ServerConfig) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer with the configured certificate; None without one. ConfigError if it cannot be loaded."""
+    if server.tls is None or server.tls.proxy or server.tls.cert is None or server.tls.key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(server.tls.cert, server.tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"cannot be loaded ({type(error).__name__})", where="server.tls", remedy="give PEM files that belong together"
+        ) from None
+    return context
+
+
+@asynccontextmanager
+async def serving(site: SiteConfig, clock: Clock | None = None) -> AsyncIterator[tuple[str, int]]:
+    """The API served while the block runs; yields address and port (useful with port 0)."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        app = await _build(site, clock, stack)
+        runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=KEEP_ALIVE_S,
+            max_line_size=HEADER_BYTES // 2,
+            max_field_size=HEADER_BYTES // 2,
+            max_headers=64,
+            lingering_time=2.0,
+            shutdown_timeout=STOP_S,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        server = await _listen(app, runner, site.server)
+        stack.callback(app[EVENTS].close)
+        stack.callback(server.close)
+        address = server.sockets[0].getsockname()
+        log.info("listening on port %d", address[1])
+        yield str(address[0]), int(address[1])
+
+
+async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.Application:
+    registry, board, tasks = Registry(), StatusBoard(clock), TaskSet(log)
+    follower = CatalogueFollower(site.catalogue, clock, registry)
+    stack.callback(follower.close)
+    await registry.refresh()
+    check_exposure(site.server, sum(1 for token in registry.tokens() if token.valid(clock.wall_ns())))
+    paths = [volume.path for volume in site.volumes]
+    store, side_store = TapeStore(paths, site.live_dir), TapeStore(paths, site.live_dir)
+    stack.callback(store.close)
+    side = Side(side_store)
+    stack.callback(side.close)
+    parts = Parts(site, clock, store, registry, board, SupervisorClient(site.supervisor_socket), side, site_key(site.state_dir))
+    app = make_application(parts)
+    stack.push_async_callback(tasks.close)
+    tasks.start("catalogue", follower.run)
+    tasks.start("loop lag", app[LAG].run)
+    for slot in range(site.recording.slots):
+        client = ControlClient(site.slot_socket(slot), timeout_s=1.5)
+        tasks.start(f"slot {slot}", functools.partial(follow, board, slot, functools.partial(client.call, "status")))
+    return app
+
+
+async def _listen(app: web.Application, runner: web.AppRunner, server: ServerConfig) -> asyncio.Server:
+    inner = runner.server
+    assert inner is not None
+    app[DOORS].bind(inner)
+    try:
+        return await asyncio.get_running_loop().create_server(
+            app[DOORS],
+            server.listen.strip("[]"),
+            server.port,
+            ssl=tls_context(server),
+            backlog=BACKLOG,
+            ssl_handshake_timeout=10.0 if tls_context(server) else None,
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on port {server.port}: {os.strerror(error.errno) if error.errno else error}",
+            where="server.port",
+            remedy="stop what uses it, or choose another",
+        ) from None
+
+
+async def run_api(site: SiteConfig) -> None:
+    """Serve until SIGTERM or SIGINT; returns when every answer has ended or had 3 s to do so."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serving(site):
+        await stop.wait()

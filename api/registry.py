@@ -1,0 +1,52 @@
+"""What the API knows of cameras and tokens: a snapshot of the catalogue, replaced whole when the catalogue changes."""
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from storage.camera_record import CameraRecord, TokenRecord
+
+
+class Registry:
+    """The newest snapshot; lookups never touch a disk. Only the event loop's thread uses it."""
+
+    def __init__(self) -> None:
+        self.loaded = False  # True once the catalogue has been read
+        self._refresh: Callable[[], Awaitable[None]] | None = None
+        self._cameras: dict[str, CameraRecord] = {}
+        self._tokens: dict[int, TokenRecord] = {}
+        self._digests: dict[bytes, TokenRecord] = {}
+
+    def source(self, refresh: Callable[[], Awaitable[None]]) -> None:
+        """Say how to read the catalogue anew."""
+        self._refresh = refresh
+
+    async def refresh(self) -> None:
+        """Read the catalogue now instead of within a second: after a change of one's own."""
+        if self._refresh is not None:
+            await self._refresh()
+
+    def replace(self, cameras: Iterable[CameraRecord], tokens: Iterable[TokenRecord]) -> None:
+        """Everything at once: a reader never sees half a change."""
+        self.loaded = True
+        self._cameras = {camera.id: camera for camera in sorted(cameras, key=lambda camera: camera.id)}
+        self._tokens = {token.number: token for token in tokens}
+        self._digests = {token.sha256: token for token in self._tokens.values()}
+
+    def cameras(self) -> tuple[CameraRecord, ...]:
+        """All cameras by id."""
+        return tuple(self._cameras.values())
+
+    def camera(self, camera_id: str) -> CameraRecord | None:
+        """The camera that bears the id now."""
+        return self._cameras.get(camera_id)
+
+    def tokens(self) -> tuple[TokenRecord, ...]:
+        """All tokens, expired and revoked ones as well."""
+        return tuple(self._tokens.values())
+
+    def token(self, number: int) -> TokenRecord | None:
+        """The token of this number."""
+        return self._tokens.get(number)
+
+    def token_by_digest(self, digest: bytes) -> TokenRecord | None:
+        """The token with this SHA-256."""
+        return self._digests.get(digest)

@@ -1,0 +1,112 @@
+"""The shapes of answers, for the description. A test holds real answers against them."""
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+
+def _object(properties: Schema, optional: tuple[str, ...] = (), **more: Any) -> Schema:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "required": required, "properties": properties, **more}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"oneOf": [schema, {"type": "null"}]}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def ref(name: str) -> Schema:
+    """A reference to one of COMPONENTS."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+TEXT: Schema = {"type": "string"}
+WHOLE: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+FLAG: Schema = {"type": "boolean"}
+TIME: Schema = {"type": "string", "format": "date-time", "description": "UTC, nine digits, Z"}
+NS_FIELD: Schema = {"type": "integer", "format": "int64", "description": "the same in ns since 1970"}
+RANGE: Schema = {"start": TIME, "end": _or_null(TIME), "start_ns": NS_FIELD, "end_ns": _or_null(NS_FIELD)}
+STREAM = _object({"url": TEXT, "kbps": WHOLE})
+
+COMPONENTS: dict[str, Schema] = {
+    "Problem": _object(
+        {"type": TEXT, "title": TEXT, "status": WHOLE, "detail": TEXT, "incident": TEXT, "parameter": TEXT},
+        ("incident", "parameter"),
+        description="RFC 9457; incident: find it in the server's log",
+    ),
+    "Health": _object({"status": TEXT}),
+    "Link": _object({"address": TEXT, "expires": TIME}),
+    "Position": _object(
+        {"latitude": {"type": "number", "minimum": -90, "maximum": 90}, "longitude": {"type": "number", "minimum": -180, "maximum": 180}},
+        description="WGS 84",
+    ),
+    "Track": _object({"name": TEXT, "codec": _or_null(TEXT), "kbps": WHOLE, "fps": NUMBER, "last_au": _or_null(TIME)}),
+    "Camera": _object(
+        {
+            "id": TEXT,
+            "number": WHOLE,
+            "name": TEXT,
+            "partner": TEXT,
+            "site": TEXT,
+            "purpose": TEXT,
+            "position": _or_null(ref("Position")),
+            "enabled": FLAG,
+            "owner": {"enum": ["file", "api"], "description": "file: the configuration file names it, so it cannot be changed here"},
+            "rule": _object({"days": NUMBER, "bytes_max": WHOLE, "own": FLAG}),
+            "state": {"type": "string", "description": "recording, connecting, offline, disabled, unknown, ..."},
+            "since": _or_null(TIME),
+            "last_au": _or_null(TIME),
+            "kbps": WHOLE,
+            "gap": _or_null(_object({"cause": TEXT, "start": _or_null(TIME)})),
+            "tracks": _list(ref("Track")),
+            "source": _object(
+                {
+                    "main": STREAM,
+                    "sub": _or_null(STREAM),
+                    "user": TEXT,
+                    "password_set": _or_null(FLAG),
+                    "audio": FLAG,
+                    "basic_without_tls": FLAG,
+                    "stall_s": NUMBER,
+                },
+                description="only with the scope admin; the password itself never",
+            ),
+        },
+        ("source",),
+    ),
+    "CameraPage": _object({"items": _list(ref("Camera")), "next": _or_null(TEXT)}, description="next: the cursor of the next page"),
+    "Timeline": _object(
+        {
+            "camera": TEXT,
+            "track": TEXT,
+            **RANGE,
+            "expected_s": NUMBER,
+            "footage_s": NUMBER,
+            "damaged_s": NUMBER,
+            "bytes": WHOLE,
+            "completeness": _or_null({"type": "number", "minimum": 0, "maximum": 1}),
+            "spans": _list(_object(RANGE)),
+            "gaps": _list(_object({**RANGE, "cause": TEXT, "from": TIME})),
+            "damage": _list(_object(RANGE)),
+            "holds": _list(_object(RANGE)),
+            "left_out": WHOLE,
+            "steps": _or_null(_list(NUMBER)),
+        },
+        description="left_out: gaps shorter than resolution. steps: share of each step that has footage. from: where the gap really begins",
+    ),
+    "System": _object(
+        {
+            "name": TEXT,
+            "version": TEXT,
+            "time": TIME,
+            "cameras": {"type": "object", "additionalProperties": WHOLE},
+            "slots": _list(_object({"number": WHOLE, "state": TEXT})),
+            "volumes": _list(_object({"number": WHOLE, "uuid": _or_null(TEXT), "bytes": _or_null(WHOLE), "free_bytes": _or_null(WHOLE)})),
+            "api": _object({"started": TIME, "connections": WHOLE, "listeners": WHOLE, "loop_lag_ms": NUMBER}),
+        }
+    ),
+}

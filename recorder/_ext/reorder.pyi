@@ -1,0 +1,3 @@
+from collections.abc import Iterable
+
+def decode_times(pts: Iterable[int], depth: int = 0, step: int = 1) -> tuple[list[int], int]: ...

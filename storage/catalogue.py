@@ -26,7 +26,7 @@ from storage.camera_record import OWNERS, CameraRecord, TokenRecord, dump_config
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x57_52_43_31      # "WRC1"
 BUSY_MS = 5_000
-TOKEN_PREFIX = "wr_"          # lets people, and scanners of logs and code, see what it is
+PREFIX = "wr_"                # of tokens: lets people, and scanners of logs and code, see what it is
 _SCHEMA = """
 CREATE TABLE camera (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -188,7 +188,7 @@ class Catalogue:
                               remedy="use view, export, hold, admin, metrics or publish:<camera>")
         if not all(map(valid_id, ids)):
             raise ConfigError("a token's cameras are camera ids", where="token", remedy="see `watchroom camera list`")
-        secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        secret = PREFIX + secrets.token_urlsafe(32)
         with self._change():
             number = self._db.execute(
                 "INSERT INTO token (name, sha256, scopes, cameras, partner, created_ns, expires_ns) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -71,14 +71,16 @@ class TrackReader:
 
     def edges(self) -> Edges:
         """Where the track begins and ends now."""
-        view = self._view()
-        state = view.state
-        stop = view.stop(provisional=True)
-        first_ns = int(self._copy(view, state.tail_row, state.tail_row + 1).rows["t_ns"][0]) if stop > state.tail_row else 0
+        for _ in range(LAP_TRIES):
+            view = self._view()
+            state = view.state
+            first = self._copy(view, state.tail_row, min(state.tail_row + 1, view.stop(provisional=True)))
+            if first.first == state.tail_row:
+                break                   # else the tail has moved on meanwhile: look again
         durable_end = state.visible_end_ns
-        if state.durable_offset < state.visible_offset and stop > state.tail_row:
+        if state.durable_offset < state.visible_offset and len(first.rows):
             durable_end = self._durable_end(view)
-        return Edges(state.tail_row, state.next_row, first_ns, state.visible_end_ns, durable_end, state.visible_offset,
+        return Edges(state.tail_row, state.next_row, first.start_ns, state.visible_end_ns, durable_end, state.visible_offset,
                      min(state.durable_offset, state.visible_offset), state.tail_offset, view.at is not None, bool(len(state.open_row)))
 
     def _durable_end(self, view: View) -> int:
@@ -145,14 +147,15 @@ class TrackReader:
                 break
             self._drop_rings()          # a larger ring has taken the name
         while good < len(rows):
-            if first + good >= self._tail_row(None):
-                rows[good] = self._lost_row(first + good)
+            rows[good] = self._lost_row(first + good)
             good += 1 + rowsearch.first_bad(rows[good + 1:].view(np.uint8), first + good + 1)
         return rows
 
     def _lost_row(self, number: int) -> np.void:
-        """A row that the ring has lost, from its chunk's footer."""
+        """A row that the ring has lost, from its chunk's footer; anything if the tail has passed it (the caller looks at it last)."""
         found = offline.row_from_footer(self._chunks(), number, self.where)
+        if found is None and number < self._tail_row(None):
+            found = np.void(bytes(ROW.itemsize), dtype=ROW)
         if found is None:
             raise FormatError(f"row {number} is damaged in the ring and no footer holds it", where=self.where,
                               remedy="start the recorder once, it rebuilds the index, or run watchroom check")

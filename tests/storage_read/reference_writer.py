@@ -177,10 +177,10 @@ class RefTrack:
         self.close_row()
         return len(self.rows) - 1
 
-    def grow(self, aus: list[Au], *, t_ns: int | None = None, flags: int = 0, entry: int = 1) -> None:
-        """Append AUs to the open row, beginning it if there is none."""
+    def grow(self, aus: list[Au], *, t_ns: int | None = None, flags: int = 0, entry: int = 1, reserve: int = 0) -> None:
+        """Append AUs to the open row, beginning it if there is none, in a chunk with room for `reserve` bytes."""
         if self.open is None:
-            self._begin(sum(au.size for au in aus), aus[0].cts, self.next_ns if t_ns is None else t_ns, flags | 1, entry)
+            self._begin(max(reserve, sum(au.size for au in aus)), aus[0].cts, self.next_ns if t_ns is None else t_ns, flags | 1, entry)
         row, chunk = self.open, self.chunks[-1]
         assert row is not None
         for au in aus:
@@ -260,13 +260,13 @@ class RefTrack:
         self._write_index(chunk, 0)
         self._write_head(chunk)
 
-    def _write_head(self, chunk: Chunk, *, camera: int | None = None, **sealed: Any) -> None:
+    def _write_head(self, of: Chunk, /, *, camera: int | None = None, **sealed: Any) -> None:
         head = np.zeros(1, lay.CHUNK_HEAD)
         values = {"magic": lay.CHUNK_MAGIC, "version": 1, "chunk_class": self.cls.number, "camera": self.camera if camera is None else camera,
-                  "track": self.name.encode(), "chunk": chunk.number, "generation": chunk.generation, "first_row": chunk.first_row, **sealed}
+                  "track": self.name.encode(), "chunk": of.number, "generation": of.generation, "first_row": of.first_row, **sealed}
         for key, value in values.items():
             head[key] = np.void(value) if key == "digest" else value
-        os.pwrite(chunk.fd, with_crc(head), lay.CHUNK_HEAD_AT)
+        os.pwrite(of.fd, with_crc(head), lay.CHUNK_HEAD_AT)
 
     def _write_index(self, chunk: Chunk, marked: int) -> None:
         pairs = [(lay.PAGE + k * self.cls.inner_bytes, self.cls.inner_bytes) if k < marked else (MISSING, MISSING)

@@ -360,3 +360,21 @@ def test_a_block_whose_writer_died_inside_is_an_error(store: TapeStore, volume: 
 def test_empty_run_of_entries(store: TapeStore, volume: RefVolume):
     fill(volume, 1)
     assert len(store.track(7, "main").entries(RowRun(0, np.empty(0, layout.ROW)))) == 0
+
+
+def test_rows_lapped_during_the_copy_are_left_out_not_an_error(store: TapeStore, volume: RefVolume, monkeypatch: pytest.MonkeyPatch):
+    written = fill(volume, 1500)
+    track = store.track(7, "main")
+    ring = track._ring()
+    copy = ring.copy
+
+    def retired_meanwhile(first: int, count: int):
+        written.retire()
+        os.pwrite(written.files["ring"], b"\xff" * 64 * 300, layout.PAGE)      # the next lap
+        return copy(first, count)
+
+    monkeypatch.setattr(ring, "copy", retired_meanwhile)
+    run = track.rows(0, 1 << 62)
+    assert written.tail_row > 300
+    assert (run.first, run.next) == (written.tail_row, 1500)
+    assert [row.tobytes() for row in run.rows] == written.rows[written.tail_row:]

@@ -76,7 +76,10 @@ def find_row(ring: bytes, capacity: int, low: int, high: int, t_ns: int) -> int:
     return found
 
 
-def tally(rows: np.ndarray[Any, Any], start: int, end: int, step: int, tolerance: int) -> tuple[list[int], list[int], list[int], list[tuple[int, int]]]:
+Figures = tuple[list[int], list[int], list[int], list[tuple[int, int]]]
+
+
+def tally(rows: np.ndarray[Any, Any], start: int, end: int, step: int, tolerance: int) -> Figures:
     """(covered, damaged, nbytes per step, holes) of valid rows."""
     steps = -(-(end - start) // step)
     covered, damaged, nbytes = [0] * steps, [0] * steps, [0] * steps

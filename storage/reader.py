@@ -155,7 +155,7 @@ class TrackReader:
         """A row that the ring has lost, from its chunk's footer; anything if the tail has passed it (the caller looks at it last)."""
         found = offline.row_from_footer(self._chunks(), number, self.where)
         if found is None and number < self._tail_row(None):
-            found = np.void(bytes(ROW.itemsize), dtype=ROW)
+            found = np.zeros((), ROW)[()]
         if found is None:
             raise FormatError(f"row {number} is damaged in the ring and no footer holds it", where=self.where,
                               remedy="start the recorder once, it rebuilds the index, or run watchroom check")

@@ -1,0 +1,91 @@
+"""What a measurement must say about the machine, and CPU time of processes from /proc."""
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def process_tree(pid: int) -> list[int]:
+    """The process and all its living descendants."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = task.read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            found += process_tree(int(child))
+    return found
+
+
+def cpu_ns(pid: int) -> int:
+    """CPU time of all threads of a process, exited ones included (schedstat of the living; /proc/PID/stat where it says more)."""
+    total = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        try:
+            total += int(path.read_text().split()[0])
+        except OSError:   # the thread has just ended
+            continue
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks_ns = (int(fields[11]) + int(fields[12])) * 1_000_000_000 // TICKS
+    return max(total, ticks_ns - 2_000_000_000 // TICKS)
+
+
+def memory_kb(pids: Iterable[int]) -> int:
+    """Proportional set size of processes (shared pages are shared out)."""
+    total = 0
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total
+
+
+def steal_s() -> float:
+    """CPU seconds that the host has taken from this machine since boot, over all CPUs."""
+    return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) / TICKS
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """CPU time of some processes at a moment."""
+
+    mono_s: float
+    cpu_s: float
+    steal_s: float
+    memory_kb: int
+
+
+def sample(pids: Iterable[int]) -> Sample:
+    """Now. Processes that have ended count as nothing: compare the lists."""
+    alive = [pid for pid in pids if Path(f"/proc/{pid}/stat").exists()]
+    return Sample(time.monotonic(), sum(cpu_ns(pid) for pid in alive) / 1e9, steal_s(), memory_kb(alive))
+
+
+def describe(folder: Path) -> dict[str, str]:
+    """Machine and versions, for a report. `folder`: where footage is written."""
+    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    ffmpeg = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=False).stdout.split("\n", 1)[0]
+    return {"date": time.strftime("%Y-%m-%d", time.gmtime()), "cpu": f"{os.cpu_count()} x {model or platform.machine()}",
+            "kernel": platform.release(), "file_system": _file_system(folder), "python": platform.python_version(),
+            "uvloop": metadata.version("uvloop"), "ffmpeg": " ".join(ffmpeg.split()[2:3]), "commit": _commit()}
+
+
+def _file_system(folder: Path) -> str:
+    done = subprocess.run(["df", "--output=fstype", str(folder)], capture_output=True, text=True, check=False)
+    return (done.stdout.split() or ["?"])[-1]
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip()

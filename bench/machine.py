@@ -62,13 +62,12 @@ class Sample:
     mono_s: float
     cpu_s: float
     steal_s: float
-    memory_kb: int
 
 
 def sample(pids: Iterable[int]) -> Sample:
     """Now. Processes that have ended count as nothing: compare the lists."""
     alive = [pid for pid in pids if Path(f"/proc/{pid}/stat").exists()]
-    return Sample(time.monotonic(), sum(cpu_ns(pid) for pid in alive) / 1e9, steal_s(), memory_kb(alive))
+    return Sample(time.monotonic(), sum(cpu_ns(pid) for pid in alive) / 1e9, steal_s())
 
 
 def describe(folder: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ import socket
 import time
 
 from bench.camsim.process import SimProcess
-from bench.machine import Sample, sample
+from bench.machine import Sample, memory_kb, sample
 
 TICK_S = 0.02
 
@@ -60,7 +60,8 @@ def main() -> None:
         drain(socks, 2)
         before = sample([sim.pid])
         received = drain(socks, args.seconds)
-        print(json.dumps(result(before, sample([sim.pid]), args.count, received, sim.status())))
+        figures = result(before, sample([sim.pid]), args.count, received, sim.status())
+        print(json.dumps({**figures, "sender_pss_mb": round(memory_kb([sim.pid]) / 1024, 1)}))
         for sock in socks:
             sock.close()
 
@@ -71,7 +72,7 @@ def result(before: Sample, after: Sample, count: int, received: int, status: dic
     tracks = [t for c in status["cameras"] for s in c["sessions"] for t in s["tracks"].values()]  # type: ignore[attr-defined]
     return {"cameras": count, "wall_s": round(wall_s, 2), "received_mbit_s": round(received * 8 / wall_s / 1e6, 1),
             "sender_core_percent": round(100 * cpu_s / wall_s, 1), "sender_us_per_stream_s": round(1e6 * cpu_s / wall_s / count),
-            "sender_pss_mb": round(after.memory_kb / 1024, 1), "dropped_aus": sum(t["dropped_aus"] for t in tracks),
+            "dropped_aus": sum(t["dropped_aus"] for t in tracks),
             "steal_percent": round(100 * (after.steal_s - before.steal_s) / wall_s, 1)}
 
 

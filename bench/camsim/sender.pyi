@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
-class Counters(TypedDict):
+class _Counters(TypedDict):
     first: int
     next: int
     aus: int
@@ -31,7 +31,7 @@ class Stream:
     @property
     def timestamp(self) -> int: ...
     def timestamp_at(self, mono_ns: int) -> int: ...
-    def counters(self) -> Counters: ...
+    def counters(self) -> _Counters: ...
 
 class Connection:
     def __init__(self, fd: int, queue_bytes: int = ...) -> None: ...

@@ -1,0 +1,128 @@
+"""A whole Watchroom under test: a folder with a volume and a configuration, `watchroom serve` in it, pinned to a core."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import bench
+from bench.machine import process_tree
+from recorder.base.clock import SystemClock
+from storage.catalogue import Catalogue
+from storage.store import TapeStore
+from storage.volume import Volume
+
+STOP_TIMEOUT_S = 60
+WORKER_WORD = "_worker"
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Site:
+    """`with Site(folder, cameras) as site:` records until the block ends. `cameras`: TOML lines of each `[[camera]]` table, by id.
+
+    `core`: the CPU all its processes are pinned to. The folder must be empty and stays.
+    """
+
+    def __init__(self, folder: Path, cameras: Mapping[str, Sequence[str]], *, core: int | None = None, bytes_max: int = 0) -> None:
+        self.folder = folder
+        self.volume = folder / "volume"
+        self.state_dir = folder / "state"
+        self.port = free_port()
+        self._live_dir = Path(tempfile.mkdtemp(prefix="watchroom-bench-", dir="/dev/shm"))
+        self._core = core
+        Volume.init(self.volume, bytes_max=bytes_max, on_root=True).close()
+        self.config = folder / "watchroom.toml"
+        self.config.touch(mode=0o600)
+        self.config.write_text(self._toml(cameras))
+
+    def _toml(self, cameras: Mapping[str, Sequence[str]]) -> str:
+        lines = ['name = "bench"', f'state_dir = "{self.state_dir}"', f'live_dir = "{self._live_dir}"', "[server]", f"port = {self.port}",
+                 "[recording]", 'camera_networks = ["127.0.0.0/8"]', "[[volume]]", f'path = "{self.volume}"', "on_root = true"]
+        for name, options in cameras.items():
+            lines += ["[[camera]]", f'id = "{name}"', *options]
+        return "\n".join([*lines, ""])
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "recorder", "serve", "--config", str(self.config)]
+        if self._core is not None:
+            command = ["taskset", "-c", str(self._core), *command]
+        self.log = self.folder / "serve.log"
+        with self.log.open("wb") as log:
+            root = str(Path(bench.__file__).parent.parent)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ, "PYTHONPATH": root})
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """End it (SIGTERM, later SIGKILL); returns the exit code. May be called twice."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                for pid in process_tree(self._process.pid):
+                    os.kill(pid, signal.SIGKILL)
+        return self._process.wait()
+
+    def pids(self) -> list[int]:
+        """All its processes."""
+        return process_tree(self._process.pid)
+
+    def worker_pids(self) -> list[int]:
+        """The recording workers."""
+        return [pid for pid in self.pids() if WORKER_WORD in _command_line(pid)]
+
+    def check_alive(self) -> None:
+        """Raises RuntimeError with the log's end if it has stopped."""
+        if (code := self._process.poll()) is not None:
+            raise RuntimeError(f"watchroom serve ended with exit code {code}: {self.tail()}")
+
+    def tail(self) -> str:
+        """The last line of its log."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "no message"
+
+    def numbers(self) -> dict[str, int]:
+        """Camera numbers by id."""
+        with Catalogue.open(self.state_dir / "catalogue.sqlite", SystemClock()) as catalogue:
+            return {camera.id: camera.number for camera in catalogue.cameras()}
+
+    def store(self) -> TapeStore:
+        """The footage, for reading; the caller closes it."""
+        return TapeStore([self.volume], self._live_dir)
+
+    def clean(self) -> None:
+        """Remove the live files (after `stop`)."""
+        for path in sorted(self._live_dir.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        self._live_dir.rmdir()
+
+
+def _command_line(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
+
+
+def wait_until(ready: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Poll ten times a second. Raises TimeoutError that names `what`."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout_s:.0f} s")
+        time.sleep(0.1)

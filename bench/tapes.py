@@ -1,0 +1,108 @@
+"""Tapes against truth: which AUs of a simulated track were recorded, byte for byte."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bench.camsim.truth import Truth
+from recorder.base.media import AuFlag
+from storage.footage import RowRun
+from storage.reader import TrackReader
+
+ROWS_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class TapeAu:
+    """One AU as the tape holds it."""
+
+    data: bytes
+    wall_ns: int
+    flags: AuFlag
+    row: int
+    session: int
+
+
+def tape_aus(track: TrackReader) -> Iterator[TapeAu]:
+    """All readable AUs of a track in decode order, provisional ones included."""
+    number = track.edges().first_row
+    while len(run := track.rows_from(number, ROWS_AT_ONCE)):
+        yield from _run_aus(track, run)
+        number = run.next
+
+
+def _run_aus(track: TrackReader, run: RowRun) -> Iterator[TapeAu]:
+    entries, data = track.entries(run), _bytes_of(track, run)
+    for i in range(len(entries.size)):
+        row, at = int(entries.row[i]), int(entries.offset[i])
+        start = at - int(run.rows["offset"][row])
+        yield TapeAu(data[row][start:start + int(entries.size[i])], int(entries.wall_ns[i]), AuFlag(int(entries.flags[i])),
+                     run.first + row, int(run.rows["session"][row]))
+
+
+def _bytes_of(track: TrackReader, run: RowRun) -> list[bytes]:
+    """The bytes of each row; a row lies in one chunk."""
+    found = []
+    for row in run.rows:
+        buffer = bytearray(int(row["bytes"]))
+        with track.open_chunk(int(row["offset"]) // track.chunk_class.tape_bytes) as lease:
+            got = lease.read(buffer, int(row["offset"]))
+        found.append(bytes(buffer[:got]))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`expected`: AUs sent from the first recordable one on; `recorded`: those of them on the tape; `missing`: sent and not on the tape;
+    `wrong`: on the tape and never sent, or in another place; `waiting`: sent before the first key frame, which no recorder can use.
+    `first_wrong` says where, for a person.
+    """
+
+    expected: int
+    recorded: int
+    missing: int
+    wrong: int
+    waiting: int
+    first_wrong: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """True if the tape holds exactly what was sent."""
+        return self.expected == self.recorded > 0 and not self.missing and not self.wrong
+
+
+def compare(track: TrackReader, truth: Truth, sessions: list[dict[str, Any]], *, ended_ok: int = 0) -> Comparison:
+    """Compare a tape with what the sessions of a report sent, in order.
+
+    `sessions`: the counters of this track, one per session. Each session's expectation begins at its first key frame. At most `ended_ok` AUs at
+    the end of each session may be missing: they were on their way when somebody cut it.
+    """
+    expected, waiting = [], 0
+    for counters in sessions:
+        sent = list(truth.sent(counters))
+        usable = [i for i in sent if i >= truth.next_key(counters["first"])]
+        waiting += len(sent) - len(usable)
+        expected.append(usable)
+    return _match(tape_aus(track), truth, expected, waiting, ended_ok)
+
+
+def _match(aus: Iterator[TapeAu], truth: Truth, expected: list[list[int]], waiting: int, ended_ok: int) -> Comparison:
+    """Walk tape and expectation together; after a miss go on where the tape's AU is found again."""
+    queue = [i for usable in expected for i in usable]
+    optional = {i for usable in expected for i in usable[len(usable) - ended_ok:]} if ended_ok else set()
+    at = recorded = wrong = 0
+    absent: list[int] = []
+    note = ""
+    for number, au in enumerate(aus):
+        found = next((k for k in range(at, min(at + truth.clip.aus, len(queue))) if truth.au_bytes(queue[k]) == au.data), None)
+        if found is None:
+            wrong += 1
+            note = note or f"AU {number} of the tape ({len(au.data)} bytes, row {au.row}) was not sent after AU {queue[at - 1] if at else '-'}"
+            continue
+        absent += queue[at:found]
+        recorded += 1
+        at = found + 1
+    absent += queue[at:]
+    missing = [i for i in absent if i not in optional]
+    note = note or (f"{len(missing)} AUs are missing, the first is AU {missing[0]}" if missing else "")
+    return Comparison(recorded + len(missing), recorded, len(missing), wrong, waiting, note)

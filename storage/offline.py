@@ -10,7 +10,7 @@ from recorder._ext.crc32c import crc32c
 from recorder.base.errors import FormatError
 from storage.chunkfile import ChunkHead, Footer, read_footer, read_head
 from storage.footage import Rows, row_ends
-from storage.layout import PAGE, ROW, ROW_MAX_BYTES, ROW_MAX_ENTRIES
+from storage.layout import PAGE, ROW, ROW_MAX_ENTRIES
 from storage.live import LiveState
 from storage.ringfile import RingFile
 
@@ -20,22 +20,24 @@ def chunk_numbers(chunks_fd: int) -> list[int]:
     return sorted(int(name) for name in os.listdir(chunks_fd) if name.isascii() and name.isdigit())
 
 
-def state(chunks_fd: int, ring: RingFile, camera: int, track: str) -> LiveState:
-    """What a worker's live block would say of the track, all of it taken for durable and published.
+def state(chunks_fd: int, ring: RingFile, camera: int, track: str, tail: tuple[int, int]) -> LiveState:
+    """What a worker's live block would say of the track, all of it taken for durable and published. `tail` is what the log says.
 
-    Rows of the newest chunk count only as far as their data's CRC holds: after a power cut a ring may know more than the tape.
+    Rows behind the newest sealed chunk count only as far as their data's CRC holds: after a power cut a ring may know more than the tape.
+    (Heads of chunks that are not sealed do not tell their first row.)
     """
-    heads = {number: head for number in chunk_numbers(chunks_fd) if (head := _head(chunks_fd, number, camera, track)) is not None}
-    if not heads:
-        return _state(ring.first_row, ring.first_row, 0, np.empty(0, ROW))
-    oldest, newest = heads[min(heads)], heads[max(heads)]
-    next_row = newest.first_row + newest.rows if newest.sealed else _proven(chunks_fd, newest, ring)
-    tail_row = max(oldest.first_row, next_row - ring.capacity)
+    heads = [head for number in chunk_numbers(chunks_fd) if (head := _head(chunks_fd, number, camera, track)) is not None]
+    sealed = [head for head in heads if head.sealed]
+    tail_row = max(tail[0], sealed[0].first_row if sealed else ring.first_row)
+    tail_offset = max(tail[1], heads[0].start_offset if heads else 0)
+    known = max(tail_row, sealed[-1].first_row + sealed[-1].rows if sealed else 0)
+    next_row = _proven(chunks_fd, known, ring, heads)
+    tail_row = max(tail_row, next_row - ring.capacity)
     last, good = ring.copy(next_row - 1, 1) if next_row > tail_row else (np.empty(0, ROW), 0)
     if not good and next_row > tail_row:
         found = row_from_footer(chunks_fd, next_row - 1, f"cam-{camera}/{track}")
         last = np.array([found], ROW) if found is not None else np.empty(0, ROW)
-    return _state(tail_row, next_row, oldest.start_offset, last)
+    return _state(tail_row, next_row, tail_offset, last)
 
 
 def _state(tail_row: int, next_row: int, tail_offset: int, last: Rows) -> LiveState:
@@ -48,23 +50,30 @@ def _state(tail_row: int, next_row: int, tail_offset: int, last: Rows) -> LiveSt
         session=int(last["session"][0]) if len(last) else 0, provisional=0, open_row=np.empty(0, ROW))
 
 
-def _proven(chunks_fd: int, head: ChunkHead, ring: RingFile) -> int:
-    """Number after the last row of an unsealed chunk whose row and data hold."""
-    stop = ring.valid_from(head.first_row)
-    if stop == head.first_row:
-        return stop
-    rows, _ = ring.copy(head.first_row, stop - head.first_row)
-    fd = os.open(str(head.chunk), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=chunks_fd)
+def _proven(chunks_fd: int, first: int, ring: RingFile, heads: list[ChunkHead]) -> int:
+    """Number of the first row from `first` on that is not in the ring, or whose bytes are not on the tape."""
+    by_number = {head.chunk: head for head in heads}
+    stop = ring.valid_from(first)
+    rows = ring.copy(first, stop - first)[0] if stop > first else np.empty(0, ROW)
+    for index, row in enumerate(rows):
+        size, offset = int(row["bytes"]), int(row["offset"])
+        head = by_number.get(offset // heads[0].chunk_class.tape_bytes) if heads else None
+        if head is None or size > head.chunk_class.tape_bytes - (offset - head.start_offset):
+            return first + index
+        if crc32c(_tape_bytes(chunks_fd, head, offset, size)) != int(row["data_crc"]):
+            return first + index
+    return stop
+
+
+def _tape_bytes(chunks_fd: int, head: ChunkHead, offset: int, size: int) -> bytes:
     try:
-        for index, row in enumerate(rows):
-            at = int(row["offset"]) - head.start_offset
-            if not 0 <= at <= head.chunk_class.tape_bytes - int(row["bytes"]):
-                return head.first_row + index
-            if int(row["bytes"]) > 4 * ROW_MAX_BYTES or crc32c(os.pread(fd, int(row["bytes"]), PAGE + at)) != int(row["data_crc"]):
-                return head.first_row + index
+        fd = os.open(str(head.chunk), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=chunks_fd)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.pread(fd, size, PAGE + offset - head.start_offset)
     finally:
         os.close(fd)
-    return stop
 
 
 def _head(chunks_fd: int, number: int, camera: int, track: str) -> ChunkHead | None:
@@ -94,12 +103,12 @@ def footer_of_row(chunks_fd: int, row: int, where: str) -> tuple[ChunkHead, Foot
             del numbers[mid]
             high -= 1
             continue
-        if row < head.first_row:
+        if not head.sealed or row < head.first_row:
             high = mid - 1
-        elif head.sealed and row >= head.first_row + head.rows:
+        elif row >= head.first_row + head.rows:
             low = mid + 1
         else:
-            return _footer(chunks_fd, head, where) if head.sealed else None
+            return _footer(chunks_fd, head, where)
     return None
 
 

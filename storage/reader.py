@@ -155,7 +155,8 @@ class TrackReader:
         """A row that the ring has lost, from its chunk's footer; anything if the tail has passed it (the caller looks at it last)."""
         found = offline.row_from_footer(self._chunks(), number, self.where)
         if found is None and number < self._tail_row(None):
-            found = np.zeros((), ROW)[()]
+            nothing: np.void = np.zeros(1, ROW)[0]
+            return nothing
         if found is None:
             raise FormatError(f"row {number} is damaged in the ring and no footer holds it", where=self.where,
                               remedy="start the recorder once, it rebuilds the index, or run watchroom check")
@@ -345,11 +346,10 @@ class TrackReader:
         raise FormatError("the live file's rows do not hold together", where=self.where, remedy="restart the worker")
 
     def _offline_state(self) -> LiveState:
-        ring = self._ring()
-        chunks = self._chunks()
+        ring, chunks, facts = self._ring(), self._chunks(), self._log.facts(None)
         stamp = (*ring.identity, ring.modified_ns(), os.fstat(chunks).st_mtime_ns)
         if self._offline is None or self._offline[0] != stamp:
-            self._offline = (stamp, offline.state(chunks, ring, self.camera, self.name))
+            self._offline = (stamp, offline.state(chunks, ring, self.camera, self.name, facts.tail))
         return self._offline[1]
 
     def _tail_row(self, view: View | None) -> int:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from recorder.base.errors import FormatError
 from recorder.base.media import Gap, GapCause, SampleEntry, Session
-from storage.items import ITEM_HEAD, GapClose, GapOpen, Item, Kind, SampleEntryItem, SessionEnd, SessionStart, decode
+from storage.items import ITEM_HEAD, GapClose, GapOpen, Item, Kind, SampleEntryItem, SessionEnd, SessionStart, TailMove, decode
 
-_WANTED = frozenset({Kind.SAMPLE_ENTRY, Kind.SESSION_START, Kind.SESSION_END, Kind.GAP_OPEN, Kind.GAP_CLOSE})
+_WANTED = frozenset({Kind.SAMPLE_ENTRY, Kind.SESSION_START, Kind.SESSION_END, Kind.GAP_OPEN, Kind.GAP_CLOSE,
+                     Kind.TAIL_MOVE})
 READ_BYTES = 1 << 20
 LOG_MAX_BYTES = 1 << 30
 
@@ -19,6 +20,7 @@ class Facts:
     sample_entries: dict[int, SampleEntry] = field(default_factory=dict)
     sessions: dict[int, Session] = field(default_factory=dict)
     gaps: dict[int, Gap] = field(default_factory=dict)       # by start_ns
+    tail: tuple[int, int] = (0, 0)                           # row and tape offset below which nothing may be read
 
     def add(self, item: Item) -> None:
         """Take one item in."""
@@ -35,6 +37,8 @@ class Facts:
         elif isinstance(item, GapClose):
             have = self.gaps.get(item.start_ns, Gap(item.start_ns, None, GapCause.CRASH))
             self.gaps[item.start_ns] = Gap(have.start_ns, item.end_ns, have.cause, have.detail)
+        elif isinstance(item, TailMove):
+            self.tail = max(self.tail, (item.row, item.offset))
 
     def gap_list(self) -> list[Gap]:
         """Gaps by start; one that was never closed ends where the next begins."""

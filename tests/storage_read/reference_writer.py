@@ -263,7 +263,8 @@ class RefTrack:
     def _write_head(self, of: Chunk, /, *, camera: int | None = None, **sealed: Any) -> None:
         head = np.zeros(1, lay.CHUNK_HEAD)
         values = {"magic": lay.CHUNK_MAGIC, "version": 1, "chunk_class": self.cls.number, "camera": self.camera if camera is None else camera,
-                  "track": self.name.encode(), "chunk": of.number, "generation": of.generation, "first_row": of.first_row, **sealed}
+                  "track": self.name.encode(), "chunk": of.number, "generation": of.generation,
+                  "first_row": of.first_row if sealed else 0, **sealed}
         for key, value in values.items():
             head[key] = np.void(value) if key == "digest" else value
         os.pwrite(of.fd, with_crc(head), lay.CHUNK_HEAD_AT)
@@ -306,7 +307,7 @@ class RefTrack:
         """The oldest chunk leaves the track and, unless a reader holds it, goes to the pool cleared; False while it is held."""
         chunk = self.chunks.pop(0)
         self.tail_row, self.tail_offset = self.chunks[0].first_row, self.chunks[0].number * self.cls.tape_bytes
-        self.show()
+        self.log(items.TailMove(self.tail_row, self.tail_offset, 0))
         path = self.volume.path / lay.track_path(self.camera, self.name) / "c" / str(chunk.number)
         kept = self.volume.path / f"slot-0/quarantine/{os.fstat(chunk.fd).st_ino}"
         os.rename(path, kept)

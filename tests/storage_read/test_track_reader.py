@@ -10,7 +10,7 @@ from recorder.base.media import NS, RowFlag, TrackKind
 from storage import items, layout, live
 from storage.footage import RowRun
 from storage.store import TapeStore
-from tests.storage_read.reference_writer import BASE_NS, ENTRY_H264, Au, RefVolume, gop, payload
+from tests.storage_read.reference_writer import BASE_NS, ENTRY_H264, Au, Chunk, RefVolume, gop, payload
 
 S = NS
 
@@ -219,6 +219,25 @@ def test_without_a_live_file_everything_is_read_from_ring_and_footers(store: Tap
     assert (edges.next_row, edges.visible_offset, edges.durable_offset) == (len(written.rows), written.offset, written.offset)
     assert track.sample_entry(1) == ENTRY_H264
     assert len(track.gaps(BASE_NS, written.next_ns)) == 1
+
+
+def test_without_a_live_file_the_tail_and_a_chunk_taken_ahead_are_known(store: TapeStore, volume: RefVolume):
+    written = fill(volume, 1200)
+    written.retire(clear=False)
+    tail = written.tail_row
+    written.close()
+    ahead = volume.path / layout.track_path(7, "main") / "c" / str(written.chunks[-1].number + 1)
+    ahead.write_bytes(bytes(layout.SMALL.file_bytes))
+    made = Chunk(written.chunks[-1].number + 1, os.open(ahead, os.O_RDWR), 1, 0, 0, 0)
+    written._write_head(made)
+    volume.drop_live_file()
+    run = store.track(7, "main").rows(0, 1 << 62)
+    assert (run.first, run.next) == (tail, 1200)
+    assert store.track(7, "main").edges().tail_offset == written.tail_offset
+    for _ in range(len(written.chunks) - 1):         # only the open chunk is left
+        written.retire(clear=False)
+    run = store.track(7, "main").rows(0, 1 << 62)
+    assert (run.first, run.next) == (written.tail_row, 1200)
 
 
 def test_without_a_live_file_rows_without_their_data_are_not_believed(store: TapeStore, volume: RefVolume):

@@ -23,7 +23,7 @@ DIRECTIONS = {"sendrecv", "sendonly", "recvonly", "inactive"}
 
 @dataclass(frozen=True, slots=True)
 class PayloadFormat:
-    """One RTP payload type of a medium. `encoding`: upper case, "" if the SDP never says; `clock_rate`: 0 = unknown; `fmtp`: lower-case keys."""
+    """One RTP payload type. `encoding`: upper case, "" if the SDP never says; `clock_rate`: 0 = unknown; `fmtp`: keys in lower case."""
 
     payload_type: int
     encoding: str = ""

@@ -1,0 +1,70 @@
+"""One camera in its worker: a main stream (tracks `main` and `audio`) and perhaps a sub stream (track `sub`), each a session of its own."""
+
+import asyncio
+from typing import Any
+
+from recorder.base.config import CameraConfig, RetentionRule
+from recorder.base.media import GapCause
+from recorder.feed import TrackFeed
+from recorder.stream import Services, Stream
+
+
+class Camera:
+    """`run` is the camera's one task; it lasts until it is cancelled."""
+
+    def __init__(self, number: int, config: CameraConfig, rule: RetentionRule, services: Services) -> None:
+        self.number = number
+        self.config = config
+        self._with = services
+        self.streams = [Stream(number, config, "main", config.main, rule, services)]
+        if config.sub is not None:
+            self.streams.append(Stream(number, config, "sub", config.sub, rule, services))
+
+    async def run(self, spread_s: float = 0.0) -> None:
+        """Record all streams until cancelled. A defect in one ends both, and the owner begins the camera anew."""
+        async with asyncio.TaskGroup() as group:
+            for stream in self.streams:
+                group.create_task(stream.run(spread_s), name=f"{self.config.id}/{stream.which}")
+
+    def stopping(self, cause: GapCause | None) -> None:
+        """The task will be cancelled: an operator wants it (a gap with this cause) or the process ends (None: the slot writes it)."""
+        for stream in self.streams:
+            stream.stop_cause = cause
+
+    def detach(self) -> None:
+        """After the end of `run`: let go of the tapes."""
+        for stream in self.streams:
+            stream.detach()
+
+    def sweep(self, mono_ns: int) -> None:
+        """Once a second."""
+        for stream in self.streams:
+            stream.sweep(mono_ns)
+
+    def step(self, wall_ns: int, step_ns: int) -> None:
+        """Our wall clock was set."""
+        for stream in self.streams:
+            stream.step(wall_ns, step_ns)
+
+    def status(self) -> dict[str, Any]:
+        """The camera for `status` (docs/architecture.md): state and cause are the main stream's, tracks are by name."""
+        main = self.streams[0]
+        tracks = {feed.name: self._track(stream, kind, feed) for stream in self.streams for kind, feed in stream.feeds.items()}
+        return {"id": self.config.id, **_state(main), "streams": {s.which: _state(s) for s in self.streams}, "tracks": tracks}
+
+    def _track(self, stream: Stream, kind: str, feed: TrackFeed) -> dict[str, Any]:
+        rates, stats = stream.rates[kind], feed.track.stats() if feed.track is not None else None
+        last_ns = stats["last_au_ns"] + self._with.wall.offset_ns if stats is not None and stats["last_au_ns"] else feed.last_au_ns
+        return {"codec": feed.facts.codec, "width": feed.facts.width, "height": feed.facts.height, "kbps": round(rates.kbps),
+                "fps": round(rates.fps, 2), "last_au_ns": last_ns, **feed.totals, "dropped_aus": feed.queue.dropped_aus,
+                "gap": feed.gap.word if feed.gap is not None else None}
+
+
+def _state(stream: Stream) -> dict[str, Any]:
+    """While a stream records, the cause is its video's open gap; else why the last session ended."""
+    error, video = stream.error, stream.feeds.get("video")
+    cause = GapCause(error.cause) if error is not None else None
+    if stream.state == "recording":
+        cause = video.gap if video is not None else None
+    return {"state": stream.state, "since_ns": stream.since_ns, "cause": cause.word if cause is not None else None,
+            "message": str(error) if error is not None else ""}

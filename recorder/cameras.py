@@ -1,0 +1,87 @@
+"""All cameras of one worker: begin, end, the look at each of them once a second, what is known of them."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from recorder.base.config import CameraConfig, RetentionRule
+from recorder.base.errors import Conflict, NotFound
+from recorder.base.media import NS, GapCause
+from recorder.base.tasks import TaskSet
+from recorder.camera import Camera
+from recorder.stream import Services
+
+CAMERAS_MAX = 4096
+FEW = 8                  # up to so many cameras nobody is asked to wait at the start
+SPREAD_S = 2.0
+STOP_S = 3.0
+LAG_TURN_NS = 60 * NS
+
+
+class Cameras:
+    """Owns the cameras' tasks. All calls on the loop's thread."""
+
+    def __init__(self, services: Services, default_rule: RetentionRule, log: logging.Logger) -> None:
+        self._with = services
+        self._default_rule = default_rule
+        self._log = log
+        self._tasks = TaskSet(log)
+        self._cameras: dict[int, Camera] = {}
+        self._turn_ns = services.clock.mono_ns()
+
+    def start(self, number: int, config: CameraConfig) -> None:
+        """Begin to record. Raises Conflict if this number records already."""
+        if number in self._cameras:
+            raise Conflict("this camera is recorded already", where=config.id, remedy="stop it first")
+        if len(self._cameras) >= CAMERAS_MAX:
+            raise Conflict(f"a slot takes at most {CAMERAS_MAX} cameras", where=config.id, remedy="add a slot")
+        camera = Camera(number, config, config.rule or self._default_rule, self._with)
+        spread_s = SPREAD_S if len(self._cameras) >= FEW else 0.0
+        self._tasks.start(_task(number), lambda: camera.run(spread_s))
+        self._cameras[number] = camera
+
+    async def stop(self, number: int, *, removed: bool = False) -> None:
+        """End the recording: TEARDOWN, last AUs, a gap of cause `operator` (none if the camera is `removed`). Raises NotFound."""
+        camera = self._cameras.pop(number, None)
+        if camera is None:
+            raise NotFound("this camera is not recorded here", where=str(number))
+        camera.stopping(None if removed else GapCause.OPERATOR)
+        await self._tasks.stop(_task(number), STOP_S)
+        camera.detach()
+
+    async def close(self) -> None:
+        """The process ends: TEARDOWN of all in parallel, at most 3 s. The tapes stay with the slot, which writes the gaps."""
+        for camera in self._cameras.values():
+            camera.stopping(None)
+        await self._tasks.close(STOP_S)
+
+    def sweep(self) -> None:
+        """Once a second: the clock, then every camera. A defect at one camera does not keep the others waiting."""
+        step_ns = self._with.wall.measure()
+        mono_ns = self._with.clock.mono_ns()
+        if step_ns:
+            self._log.warning("our wall clock was set by %+.3f s", step_ns / NS)
+            self._each(lambda camera: camera.step(self._with.wall.wall_ns(), step_ns))
+        self._each(lambda camera: camera.sweep(mono_ns))
+        if mono_ns - self._turn_ns > LAG_TURN_NS:
+            self._turn_ns = mono_ns
+            self._with.drainer.lag.turn()
+
+    def status(self) -> dict[str, Any]:
+        """All cameras by id, and how the loop does."""
+        lag = self._with.drainer.lag
+        return {"cameras": {camera.config.id: {"number": number, **camera.status()} for number, camera in self._cameras.items()},
+                "connections": len(self._with.drainer), "loop_lag_max_ms": round(lag.max_ms, 1), "loop_lag_counts": lag.counts,
+                "cpu_s": round(time.process_time(), 3)}
+
+    def _each(self, do: Callable[[Camera], None]) -> None:
+        for camera in list(self._cameras.values()):
+            try:
+                do(camera)
+            except Exception:                # see above
+                self._log.exception("camera %s: the look at it failed", camera.config.id)
+
+
+def _task(number: int) -> str:
+    return f"camera {number}"

@@ -1,0 +1,98 @@
+"""The drain's timer: one per worker. Every 40 ms one call receives from all sockets; rare events go to those who own the connections."""
+
+import asyncio
+import logging
+from bisect import bisect_left
+from collections.abc import Callable
+
+from recorder._ext.drain import Drain
+from recorder._ext.framing import Connection
+from recorder.base.clock import Clock
+from recorder.timeline import WallOffset
+
+LAG_BUCKETS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+OnEvents = Callable[[int], None]
+
+
+class LoopLag:
+    """How late the timer comes: a histogram (the last bucket is beyond all bounds) and the worst of the last minute or two."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LAG_BUCKETS_MS) + 1)
+        self._worst = [0.0, 0.0]
+
+    def add(self, lag_ms: float) -> None:
+        """One tick came `lag_ms` late."""
+        self.counts[bisect_left(LAG_BUCKETS_MS, lag_ms)] += 1
+        self._worst[1] = max(self._worst[1], lag_ms)
+
+    def turn(self) -> None:
+        """Once a minute: forget the minute before the last."""
+        self._worst = [self._worst[1], 0.0]
+
+    @property
+    def max_ms(self) -> float:
+        """The worst of the last one to two minutes."""
+        return max(self._worst)
+
+
+class Drainer:
+    """Owns the Drain. All calls on the loop's thread."""
+
+    def __init__(self, clock: Clock, wall: WallOffset, period_ms: int, log: logging.Logger) -> None:
+        self.lag = LoopLag()
+        self._clock = clock
+        self._wall = wall
+        self._period_s = period_ms / 1000
+        self._log = log
+        self._drain = Drain()
+        self._owners: dict[Connection, OnEvents] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to tick on the running loop."""
+        loop = asyncio.get_running_loop()
+        self._schedule(loop, loop.time() + self._period_s)
+
+    def stop(self) -> None:
+        """Tick no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def add(self, connection: Connection, fd: int, on_events: OnEvents) -> None:
+        """Receive for `connection` from `fd` (the caller keeps it open until `remove`) and tell `on_events` its EVENT_* bits."""
+        self._drain.add(connection, fd)
+        self._owners[connection] = on_events
+
+    def remove(self, connection: Connection) -> None:
+        """Receive no more for it."""
+        self._owners.pop(connection, None)
+        self._drain.remove(connection)
+
+    def run_once(self) -> None:
+        """Receive all that waits, and tell the owners."""
+        for connection, events in self._drain.run(self._clock.mono_ns(), self._wall.offset_ns):
+            owner = self._owners.get(connection)
+            if owner is None:
+                continue
+            try:
+                owner(events)
+            except Exception:            # one camera's defect must not stop the others' drain
+                self._log.exception("handling drain events failed")
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        self._timer = loop.call_at(due, self._tick, loop, due)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        now = loop.time()
+        self.lag.add(max(0.0, now - due) * 1000)
+        self.run_once()
+        following = due + self._period_s
+        if following < loop.time():      # overrun: skip the beats that are past instead of running after them
+            following = loop.time() + self._period_s / 4
+        self._schedule(loop, following)

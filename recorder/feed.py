@@ -1,0 +1,204 @@
+"""One track of a camera in its worker: the queue, its tape, the formats of the session that fills it, and whether a gap is open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from recorder._ext.auqueue import AuQueue
+from recorder._ext.rtp import RtpTrack
+from recorder.base.config import RecordingConfig, RetentionRule, StreamConfig
+from recorder.base.media import GapCause, SampleEntry, SenderReport, TrackKind
+from recorder.rtp.formats import RtpFormat, sample_entry_for, video_facts
+
+if TYPE_CHECKING:
+    from recorder._ext.rtp import RtpStats
+
+QUEUE_MIN = 1 << 20
+QUEUE_MAX = 64 << 20
+AUDIO_QUEUE = 256 << 10
+QUEUE_AUS = 1024
+CEILING_MIN_BPS = 32_000_000
+EMPTY_WAIT_S = 5.0
+EMPTY_LOOKS = 250
+
+
+class Tape(Protocol):
+    """What a source needs of storage.tape.TapeWriter."""
+
+    @property
+    def end_ns(self) -> int:
+        """UTC end of the newest row or gap."""
+
+    @property
+    def next_session(self) -> int:
+        """The number of the next session."""
+
+    def begin_session(self, session: int, start_ns: int, transport: str) -> None:
+        """A connection begins to deliver."""
+
+    def end_session(self, session: int, end_ns: int, reason: str) -> None:
+        """It has ended."""
+
+    def publish(self, session: int, shift_ns: int) -> None:
+        """Move the session's provisional rows."""
+
+    def open_gap(self, cause: GapCause, start_ns: int | None = None, detail: str = "") -> None:
+        """Footage is missing."""
+
+    def sender_report(self, report: SenderReport) -> None:
+        """Evidence."""
+
+    def clock_epoch(self, wall_ns: int, step_ns: int) -> None:
+        """Our clock stepped."""
+
+    def set_rule(self, rule: RetentionRule) -> None:
+        """How long footage stays."""
+
+    def detach(self) -> None:
+        """The end of the track's recording."""
+
+
+class Tapes(Protocol):
+    """What a source needs of storage.slot.Slot."""
+
+    def open_track(self, camera: int, name: str, kind: TrackKind, *, clock_rate: int, queue: AuQueue, rule: RetentionRule,
+                   describe: Callable[[int], SampleEntry | None]) -> Tape:
+        """The tape of a track; may touch the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFacts:
+    """What is known of the running session's format; empty before the first AU."""
+
+    codec: str = ""
+    width: int = 0
+    height: int = 0
+
+
+class TrackFeed:
+    """The way of one track from its sessions to its tape. Made by `open`; all calls on the loop's thread, but `describe`."""
+
+    def __init__(self, name: str, kind: TrackKind, clock_rate: int, queue: AuQueue) -> None:
+        self.name = name
+        self.kind = kind
+        self.clock_rate = clock_rate
+        self.queue = queue
+        self.tape: Tape
+        self.track: RtpTrack | None = None
+        self.session = 0
+        self.floor_ns = 0                # where the tape ended when the session began
+        self.facts = TrackFacts()
+        self.gap: GapCause | None = None
+        self.last_au_ns = 0              # UTC; of sessions that have ended
+        self.totals = {"aus": 0, "bytes": 0, "damaged_aus": 0, "lost_packets": 0}
+        self._format: RtpFormat | None = None
+        self._entries: dict[int, SampleEntry] = {}
+        self._counted: RtpStats | None = None
+
+    @classmethod
+    async def open(cls, tapes: Tapes, camera: int, name: str, kind: TrackKind, clock_rate: int, rule: RetentionRule,
+                   queue: AuQueue) -> TrackFeed:
+        """The track with its tape; the tape is opened off the loop. Raises StorageError."""
+        feed = cls(name, kind, clock_rate, queue)
+        feed.tape = await asyncio.to_thread(tapes.open_track, camera, name, kind, clock_rate=clock_rate, queue=queue, rule=rule,
+                                            describe=feed.describe)
+        return feed
+
+    def describe(self, number: int) -> SampleEntry | None:
+        """How AUs of format `number` of the present session are coded. Called by the writer's thread; one dict look-up."""
+        return self._entries.get(number)
+
+    async def begin(self, chosen: RtpFormat, *, ssrc: int, ceiling_bps: int, wall_ns: int) -> RtpTrack:
+        """A new session's depacketiser. Waits until the writer has taken what the session before left, because formats are
+        numbered anew (at most 5 s: behind a disk that stands still nothing would be lost by a wrong name either)."""
+        for _ in range(EMPTY_LOOKS):     # the writer's thread does not signal us; this waits 200 ms at worst when all is well
+            if not self.queue.waiting_aus:
+                break
+            await asyncio.sleep(EMPTY_WAIT_S / EMPTY_LOOKS)
+        self._entries = {}
+        self._format = chosen
+        self._counted = None
+        self.facts = TrackFacts()
+        self.session = self.tape.next_session
+        self.floor_ns = self.tape.end_ns
+        self.tape.begin_session(self.session, wall_ns, "rtsp/tcp")
+        self.track = make_track(self.queue, chosen, self.session, ssrc=ssrc, ceiling_bps=ceiling_bps, floor_wall_ns=self.floor_ns)
+        if self.kind is TrackKind.AUDIO:
+            self.learn_formats()
+        return self.track
+
+    def learn_formats(self) -> None:
+        """The session has a new format: make its sample entry before the writer asks a second time."""
+        if self.track is None or self._format is None:
+            return
+        known = self.track.stats()["formats"] if self.kind is TrackKind.VIDEO else 1
+        for number in range(1, known + 1):
+            entry = self._entries.get(number) or self._entry(number)
+            if entry is not None:
+                self._entries[number] = entry
+                self.facts = TrackFacts(self._format.codec, entry.width, entry.height)
+
+    def _entry(self, number: int) -> SampleEntry | None:
+        assert self.track is not None and self._format is not None
+        try:
+            return sample_entry_for(self._format, self.track.format_sets(number))
+        except KeyError:
+            return None
+
+    def count(self) -> RtpStats | None:
+        """The session's counters, added to the totals; None outside a session."""
+        if self.track is None:
+            return None
+        stats, before = self.track.stats(), self._counted
+        self._counted = stats
+        for total, counter in (("aus", "aus"), ("bytes", "bytes"), ("damaged_aus", "damaged_aus"), ("lost_packets", "lost")):
+            self.totals[total] += stats[counter] - (before[counter] if before else 0)  # type: ignore[literal-required]
+        if stats["aus"] > (before["aus"] if before else 0):
+            self.gap = None              # the tape closes it by itself at the next decodable access point
+        return stats
+
+    def open_gap(self, cause: GapCause, detail: str = "", start_ns: int | None = None) -> None:
+        """Footage is missing from the end of the newest row on; nothing is written again for the same cause."""
+        if self.gap is not cause:
+            self.gap = cause
+            self.tape.open_gap(cause, start_ns, detail[:200])
+
+    def end(self, wall_ns: int, mono_ns: int, reason: str) -> None:
+        """The session is over; its last AU is completed, its counters are kept."""
+        if self.track is None:
+            return
+        self.track.flush()
+        stats = self.count()
+        if stats is not None and stats["last_au_ns"]:
+            self.last_au_ns = stats["last_au_ns"] + wall_ns - mono_ns
+        self.tape.end_session(self.session, wall_ns, reason[:200])
+        self.track = None
+
+
+def make_track(queue: AuQueue, chosen: RtpFormat, session: int, *, ssrc: int = -1, ceiling_bps: int = 0,
+               floor_wall_ns: int = 0) -> RtpTrack:
+    """The depacketiser for a medium."""
+    depth = video_facts(chosen.codec, chosen.sets).reorder_depth if chosen.kind is TrackKind.VIDEO else 0
+    return RtpTrack(queue, chosen.codec, chosen.clock_rate, chosen.payload_types, session, channels=chosen.channels,
+                    aac_size_length=chosen.size_length, aac_index_length=chosen.index_length,
+                    aac_index_delta_length=chosen.index_delta_length, aac_duration=chosen.aac_duration, parameter_sets=chosen.sets,
+                    reorder_depth=depth, ssrc=ssrc, ceiling_bps=ceiling_bps, provisional=True, floor_wall_ns=floor_wall_ns)
+
+
+def video_queue(stream: StreamConfig, recording: RecordingConfig) -> AuQueue:
+    """A queue for `buffer_s` at the declared bit rate, rounded up to a power of two from 1 MiB to 64 MiB."""
+    wanted = round(stream.kbps * 125 * recording.buffer_s)
+    return AuQueue(min(QUEUE_MAX, max(QUEUE_MIN, 1 << (wanted - 1).bit_length())), QUEUE_AUS)
+
+
+def audio_queue() -> AuQueue:
+    """A queue for audio: 4 s at 512 kbit/s."""
+    return AuQueue(AUDIO_QUEUE, QUEUE_AUS)
+
+
+def ceiling_bps(stream: StreamConfig) -> int:
+    """Above this for 10 s a stream's AUs are dropped: max(3 x declared, 32 Mbit/s)."""
+    return max(3 * stream.kbps * 1000, CEILING_MIN_BPS)

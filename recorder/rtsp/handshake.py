@@ -1,0 +1,223 @@
+"""From an address to a playing session: OPTIONS, DESCRIBE (with redirects), SETUP of the wanted media, PLAY.
+
+A medium that cannot be had is lost alone, with its reason. Bytes of media that come before the PLAY answer are kept: the tracks are
+bound to their channels at SETUP.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from recorder._ext.rtp import RtpTrack
+from recorder.base.clock import Clock
+from recorder.base.errors import SourceError
+from recorder.base.media import GapCause
+from recorder.rtp.formats import RtpFormat, rtp_format
+from recorder.rtsp.address import AddressBook
+from recorder.rtsp.auth import Authenticator
+from recorder.rtsp.connection import RtspConnection
+from recorder.rtsp.message import Response
+from recorder.rtsp.sdp import Media, SessionDescription, parse_sdp
+from recorder.rtsp.transport import ask_interleaved, parse_transport
+from recorder.rtsp.url import RtspUrl, UserInfo, base_url, join_control, parse_url
+
+REDIRECTS_MAX = 5
+REDIRECTS = {301, 302, 303, 305, 307, 308}
+BUSY_RETRY_S = 30.0
+DEFAULT_TIMEOUT_S = 60.0
+
+MakeTrack = Callable[[str, RtpFormat, int], Awaitable[RtpTrack]]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who we are; never in repr."""
+
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    basic_without_tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to connect to and what to want of it: `kinds` in the order of their importance (the first is SETUP first)."""
+
+    url: str
+    credentials: Credentials
+    kinds: tuple[str, ...] = ("video", "audio")
+
+
+@dataclass(slots=True)
+class SessionState:
+    """What the server told about the session: the first id counts, the newest timeout."""
+
+    id: str = ""
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    public: frozenset[str] = frozenset()
+
+    def learn(self, answer: Response) -> None:
+        """Read the Session header of any answer (`Session:   1234; timeout=20`)."""
+        identity, _, rest = answer.headers.get("session").partition(";")
+        self.id = self.id or identity.strip()
+        match = re.search(r"timeout\s*=\s*(\d{1,5})", rest)
+        if match and int(match[1]) > 0:
+            self.timeout_s = float(match[1])
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """What every further request carries."""
+        return [("Session", self.id)] if self.id else []
+
+
+@dataclass(frozen=True, slots=True)
+class PlayingTrack:
+    """A medium that plays."""
+
+    kind: str
+    format: RtpFormat
+    track: RtpTrack
+    rtcp_channel: int
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """The result of a handshake. `lost` says by kind what could not be had; the connection still receives by itself."""
+
+    connection: RtspConnection
+    state: SessionState
+    base: str
+    tracks: tuple[PlayingTrack, ...]
+    lost: dict[str, SourceError]
+    description: SessionDescription
+
+
+class Handshake:
+    """One try. `make_track(kind, format, ssrc)` makes the depacketiser of a medium whose SETUP was accepted."""
+
+    def __init__(self, target: Target, book: AddressBook, clock: Clock, wall_offset: Callable[[], int], make_track: MakeTrack) -> None:
+        self._target = target
+        self._book = book
+        self._clock = clock
+        self._wall_offset = wall_offset
+        self._make_track = make_track
+        self._state = SessionState()
+
+    async def run(self) -> Played:
+        """Go all the way. Raises SourceError; nothing stays open then."""
+        url, userinfo = parse_url(self._target.url)
+        who = self._target.credentials
+        if userinfo is not None and not who.user:
+            who = Credentials(userinfo.user, userinfo.password, who.basic_without_tls)
+        seen = {url.text}
+        while True:
+            login = Authenticator(who.user, who.password, basic_allowed=who.basic_without_tls)
+            connection = await RtspConnection.open(url, self._book, login, self._clock, self._wall_offset)
+            try:
+                answer = await self._describe(connection, url)
+                if answer.status not in REDIRECTS:
+                    return await self._play(connection, url, answer)
+            except BaseException:
+                connection.close()
+                raise
+            connection.close()
+            url, userinfo = _redirected(answer, seen)
+            who = Credentials(userinfo.user, userinfo.password, who.basic_without_tls) if userinfo else who
+
+    async def _describe(self, connection: RtspConnection, url: RtspUrl) -> Response:
+        """OPTIONS, whose answer may be anything, then DESCRIBE."""
+        self._state = SessionState()
+        options = await connection.request("OPTIONS", url.text)
+        if options.status in REDIRECTS:
+            return options
+        self._state.public = frozenset(m.strip().upper() for m in ",".join(options.headers.all("public")).split(","))
+        answer = await connection.request("DESCRIBE", url.text, [("Accept", "application/sdp")])
+        self._state.learn(answer)
+        return answer
+
+    async def _play(self, connection: RtspConnection, url: RtspUrl, answer: Response) -> Played:
+        require(answer, "DESCRIBE", url.host)
+        description = parse_sdp(answer.body)
+        base = base_url(url, answer.headers.get("content-base"), answer.headers.get("content-location"))
+        tracks, lost = await self._set_up_all(connection, base, description)
+        play = await connection.request("PLAY", join_control(base, description.control),
+                                        [*self._state.headers, ("Range", "npt=0.000-")])
+        require(play, "PLAY", url.host)
+        self._state.learn(play)
+        return Played(connection, self._state, base, tuple(tracks), lost, description)
+
+    async def _set_up_all(self, connection: RtspConnection, base: str,
+                          description: SessionDescription) -> tuple[list[PlayingTrack], dict[str, SourceError]]:
+        tracks: list[PlayingTrack] = []
+        lost: dict[str, SourceError] = {}
+        for kind in self._target.kinds:
+            try:
+                media, chosen = choose(description, kind)
+                tracks.append(await self._set_up(connection, base, media, chosen, kind, len(tracks)))
+            except SourceError as error:
+                if error.cause in {GapCause.OFFLINE, GapCause.AUTH}:
+                    raise                      # that is about the connection, not about the medium
+                lost[kind] = error
+        if not tracks:
+            raise next(iter(lost.values()))
+        return tracks, lost
+
+    async def _set_up(self, connection: RtspConnection, base: str, media: Media, chosen: RtpFormat, kind: str, index: int) -> PlayingTrack:
+        url = join_control(base, media.control)
+        answer = await connection.request("SETUP", url, [("Transport", ask_interleaved(index)), *self._state.headers])
+        require(answer, "SETUP", connection.where)
+        self._state.learn(answer)
+        transport = parse_transport(answer.headers.get("transport"))
+        if transport.udp:
+            raise _unsupported("the camera insists on UDP", connection.where, "allow RTSP over TCP on the camera")
+        rtp_channel, rtcp_channel = transport.channels or (2 * index, 2 * index + 1)
+        track = await self._make_track(kind, chosen, -1 if transport.ssrc is None else transport.ssrc)
+        try:
+            connection.framing.bind(rtp_channel, rtcp_channel, track)
+        except ValueError as error:
+            raise _unsupported(f"the camera gave channel {rtp_channel} twice", connection.where, "restart the camera") from error
+        return PlayingTrack(kind, chosen, track, rtcp_channel)
+
+
+def choose(description: SessionDescription, kind: str) -> tuple[Media, RtpFormat]:
+    """The first medium of this kind that can be recorded. Raises SourceError (`unsupported`) with the reasons of all."""
+    error = _unsupported(f"the camera offers no {kind}", "", "choose another of its streams")
+    for media in description.received(kind):
+        try:
+            return media, rtp_format(media)
+        except SourceError as reason:
+            error = reason
+    raise error
+
+
+def require(answer: Response, method: str, where: str) -> None:
+    """Raise the SourceError that a status other than 2xx means."""
+    if answer.ok:
+        return
+    said = f"the camera answers {answer.status} {answer.reason[:60]} to {method}"
+    match answer.status:
+        case 401:
+            raise SourceError(said, cause=GapCause.AUTH, retry_s=300.0, where=where)
+        case 453 | 503:
+            raise SourceError(said, cause=GapCause.REFUSED, retry_s=BUSY_RETRY_S, where=where,
+                              remedy="it has no room for another viewer: end other connections to it")
+        case 404 | 451:
+            raise SourceError(said, cause=GapCause.REFUSED, retry_s=10.0, where=where, remedy="check the path of its address")
+        case 415 | 461:
+            raise _unsupported(said, where, "allow RTSP over TCP on the camera")
+        case 454:
+            raise SourceError(said, cause=GapCause.REFUSED, where=where)
+        case _:
+            raise SourceError(said, cause=GapCause.REFUSED, retry_s=5.0, where=where, remedy="see the camera's log")
+
+
+def _redirected(answer: Response, seen: set[str]) -> tuple[RtspUrl, UserInfo | None]:
+    """Where the answer leads; its addresses are checked like all others when we connect."""
+    url, userinfo = parse_url(answer.headers.get("location"))
+    if url.text in seen or len(seen) > REDIRECTS_MAX:
+        raise SourceError("the camera redirects in a circle or too often", cause=GapCause.REFUSED, retry_s=60.0, where=url.host)
+    seen.add(url.text)
+    return url, userinfo
+
+
+def _unsupported(what: str, where: str, remedy: str) -> SourceError:
+    return SourceError(what, cause=GapCause.UNSUPPORTED, retry_s=60.0, where=where, remedy=remedy)

@@ -1,0 +1,253 @@
+"""One RTSP stream of a camera (main with audio, or sub): connect, record, watch, write down why it ended, wait, and again.
+
+States: connecting -> recording -> backoff -> connecting ...; stopped at the end. Whatever happens to a session ends here as a
+SourceError whose cause becomes the gap's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from recorder._ext import rtp
+from recorder._ext.auqueue import AuQueue
+from recorder._ext.rtp import RtpTrack
+from recorder.base.clock import Clock
+from recorder.base.config import CameraConfig, RecordingConfig, RetentionRule, StreamConfig
+from recorder.base.errors import SourceError, StorageError
+from recorder.base.media import NS, GapCause, TrackKind
+from recorder.drainer import Drainer
+from recorder.feed import Tapes, TrackFeed, audio_queue, ceiling_bps, video_queue
+from recorder.gate import Backoff, HandshakeGate
+from recorder.liveness import Life, Liveness
+from recorder.rates import Rates
+from recorder.rtp.formats import RtpFormat
+from recorder.rtsp.address import AddressBook
+from recorder.rtsp.handshake import Credentials, Handshake, Played, Target
+from recorder.rtsp.session import KeepaliveMemory, RtspSession
+from recorder.rtsp.url import parse_url
+from recorder.timeline import RESTART_STEP_NS, SessionTimeline, TrackTimeline, WallOffset
+
+if TYPE_CHECKING:
+    from recorder._ext.rtp import RtpStats
+
+VIDEO_CLOCK = 90_000
+STORAGE_RETRY_S = 10.0
+OVERLOAD_NS = 2 * NS
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a worker lends to its streams."""
+
+    clock: Clock
+    wall: WallOffset
+    drainer: Drainer
+    gate: HandshakeGate
+    book: AddressBook
+    tapes: Tapes
+    recording: RecordingConfig
+    log: logging.Logger
+    rng: random.Random = field(default_factory=random.Random)
+
+
+class Stream:
+    """One stream of one camera. `run` is its task; `sweep` and `step` come from the worker's timer."""
+
+    def __init__(self, number: int, camera: CameraConfig, which: str, config: StreamConfig, rule: RetentionRule,
+                 services: Services) -> None:
+        self.which = which
+        self.state = "connecting"
+        self.since_ns = services.wall.wall_ns()
+        self.error: SourceError | None = None
+        self.stop_cause: GapCause | None = None          # set before `run` is cancelled; None: the process ends
+        self.feeds: dict[str, TrackFeed] = {}            # by kind: video, audio
+        self.rates = {"video": Rates(), "audio": Rates()}
+        self._number = number
+        self._camera = camera
+        self._config = config
+        self._rule = rule
+        self._with = services
+        self._where = f"{camera.id}/{which}"
+        self._memory = KeepaliveMemory()
+        self._backoff = Backoff(services.rng)
+        self._session: RtspSession | None = None
+        self._timeline: SessionTimeline | None = None
+        self._liveness: Liveness | None = None
+        self._first_au_ns = 0
+
+    async def run(self, spread_s: float = 0.0) -> None:
+        """Record until cancelled; then everything is told to the camera and to the tapes. Waits up to `spread_s` before the first try."""
+        try:
+            await asyncio.sleep(self._with.rng.uniform(0, spread_s))
+            while True:
+                error, good_s = await self._run_once()
+                wait_s = self._backoff.next_s(error.retry_s, good_s)
+                self._note(error, wait_s)
+                await asyncio.sleep(wait_s)
+                self._enter("connecting")
+        finally:
+            self._enter("stopped")
+
+    async def _run_once(self) -> tuple[SourceError, float]:
+        """One session from connect to its end: why it ended, and for how many seconds its frames were good."""
+        try:
+            await self._feed("video", VIDEO_CLOCK)
+            played = await self._connect()
+        except SourceError as error:
+            self._end_feeds(error)
+            return error, 0.0
+        except StorageError as error:
+            return SourceError(str(error), cause=GapCause.DISK, retry_s=STORAGE_RETRY_S, where=self._where), 0.0
+        except asyncio.CancelledError:
+            self._end_feeds(None)
+            raise
+        return await self._record(played), self._good_s()
+
+    async def _connect(self) -> Played:
+        camera, url = self._camera, self._memory.redirect or self._config.url
+        self._memory.redirect = ""
+        self._first_au_ns = 0
+        kinds = ("video", "audio") if self.which == "main" and camera.audio else ("video",)
+        target = Target(url, Credentials(camera.user, camera.password, camera.basic_without_tls), kinds)
+        handshake = Handshake(target, self._with.book, self._with.clock, lambda: self._with.wall.offset_ns, self._make_track)
+        async with self._with.gate.enter(parse_url(url)[0].host):
+            return await handshake.run()
+
+    async def _make_track(self, kind: str, chosen: RtpFormat, ssrc: int) -> RtpTrack:
+        """The depacketiser of a medium whose SETUP was accepted."""
+        feed = await self._feed(kind, chosen.clock_rate)
+        ceiling = ceiling_bps(self._config) if kind == "video" else 0
+        return await feed.begin(chosen, ssrc=ssrc, ceiling_bps=ceiling, wall_ns=self._with.wall.wall_ns())
+
+    async def _feed(self, kind: str, clock_rate: int) -> TrackFeed:
+        """The feed of a kind; made on first use, made anew when the camera's clock rate changed."""
+        feed = self.feeds.get(kind)
+        if feed is not None and feed.clock_rate != clock_rate and kind == "audio":
+            feed.tape.detach()
+            feed = None
+        if feed is None:
+            name = "audio" if kind == "audio" else self.which
+            queue: AuQueue = audio_queue() if kind == "audio" else video_queue(self._config, self._with.recording)
+            feed = await TrackFeed.open(self._with.tapes, self._number, name, TrackKind(kind), clock_rate, self._rule, queue)
+            self.feeds[kind] = feed
+        return feed
+
+    async def _record(self, played: Played) -> SourceError:
+        """From PLAY to the end of the session, whose reason is returned."""
+        self._begin(played)
+        assert self._session is not None and self._timeline is not None
+        error: SourceError | None = None
+        try:
+            await self._session.run()
+        except SourceError as ended:
+            error = ended
+        finally:
+            await self._session.close()
+            self._timeline.finish()
+            self._session = self._timeline = self._liveness = None
+            self._end_feeds(error)
+        assert error is not None
+        return error
+
+    def _begin(self, played: Played) -> None:
+        self.error = next(iter(played.lost.values()), None)
+        for kind, reason in played.lost.items():
+            if kind in self.feeds:
+                self.feeds[kind].open_gap(GapCause(reason.cause), str(reason))
+            self._with.log.warning("%s: %s is not recorded: %s", self._where, kind, reason)
+        feeds = [self.feeds[p.kind] for p in played.tracks]
+        lines = [TrackTimeline(p.track, f.tape, f.session, f.floor_ns) for p, f in zip(played.tracks, feeds, strict=True)]
+        self._timeline = SessionTimeline(lines)
+        self._liveness = Liveness(self._with.clock.mono_ns(), round(self._camera.stall_s * NS))
+        self._session = RtspSession(played, self._with.drainer, self._with.clock, self._memory, self._take_events)
+
+    def _take_events(self, events: int) -> None:
+        """Rare things about the session's tracks (recorder._ext.rtp.EVENT_*)."""
+        if events & (rtp.EVENT_FORMAT_CHANGE | rtp.EVENT_FIRST_AU):
+            for feed in self.feeds.values():
+                feed.learn_formats()
+        if events & rtp.EVENT_FIRST_AU and self._timeline is not None:
+            self._first_au_ns = self._first_au_ns or self._with.clock.mono_ns()
+            self._timeline.tick(self._with.clock.mono_ns())
+            if self.state != "recording":
+                self._enter("recording")
+                self._with.log.info("%s: recording", self._where)
+
+    def sweep(self, mono_ns: int) -> None:
+        """Once a second: reports, times, counters, stalls."""
+        if self._session is None or self._timeline is None or self._liveness is None:
+            return
+        self._session.sweep(mono_ns)
+        self._timeline.tick(mono_ns)
+        video_plays = any(f.track is not None for k, f in self.feeds.items() if k == "video")
+        for kind, feed in self.feeds.items():
+            stats = feed.count()
+            if stats is not None:
+                self.rates[kind].add(mono_ns, stats["aus"], stats["bytes"])
+                self._watch(kind, feed, stats, self._liveness.look(stats, mono_ns), leads=kind == "video" or not video_plays)
+                self._watch_queue(feed, mono_ns)
+
+    def _watch(self, kind: str, feed: TrackFeed, stats: RtpStats, life: Life, *, leads: bool) -> None:
+        """A dead leading track ends the session; dead audio beside a video is a gap of its own."""
+        if life is Life.STALLED and leads:
+            assert self._session is not None
+            what = "nothing" if not stats["packets"] else f"no {kind}"
+            self._session.end(SourceError(f"{what} came for {self._camera.stall_s:.0f} s", cause=GapCause.STALL, where=self._where))
+        elif life is Life.STALLED:
+            feed.open_gap(GapCause.STALL, f"no {kind} came for {self._camera.stall_s:.0f} s")
+        elif life is Life.NO_KEYFRAME:
+            feed.open_gap(GapCause.NO_KEYFRAME, "packets come, but no key frame with its parameter sets")
+
+    def _watch_queue(self, feed: TrackFeed, mono_ns: int) -> None:
+        since_ns = feed.queue.dropping_since_ns
+        if since_ns and mono_ns - since_ns > OVERLOAD_NS:
+            feed.open_gap(GapCause.OVERLOAD, "the writer does not keep up")
+
+    def step(self, wall_ns: int, step_ns: int) -> None:
+        """Our wall clock was set. The line goes on; after a long step forward the session begins anew, at the right time."""
+        if self._timeline is not None:
+            self._timeline.step(wall_ns, step_ns)
+        if self._session is not None and step_ns > RESTART_STEP_NS:
+            self._session.end(SourceError(f"our clock was set forward by {step_ns / NS:.1f} s", cause=GapCause.CLOCK_STEP,
+                                          where=self._where))
+
+    def set_rule(self, rule: RetentionRule) -> None:
+        """Another rule of retention, from now on."""
+        self._rule = rule
+        for feed in self.feeds.values():
+            feed.tape.set_rule(rule)
+
+    def detach(self) -> None:
+        """After the end of `run`: let go of the tapes."""
+        for feed in self.feeds.values():
+            feed.tape.detach()
+        self.feeds = {}
+
+    def _end_feeds(self, error: SourceError | None) -> None:
+        """Every track's session ends; a gap opens with the reason, or with the stop's cause (none when the process ends: the slot does it)."""
+        cause = GapCause(error.cause) if error is not None else self.stop_cause
+        for kind, feed in self.feeds.items():
+            self.rates[kind].clear()
+            feed.end(self._with.wall.wall_ns(), self._with.clock.mono_ns(), str(error) if error is not None else "stopped")
+            if cause is not None:
+                feed.open_gap(cause, error.message if error is not None else "")
+
+    def _good_s(self) -> float:
+        return (self._with.clock.mono_ns() - self._first_au_ns) / NS if self._first_au_ns else 0.0
+
+    def _note(self, error: SourceError, wait_s: float) -> None:
+        """One line for every new reason, not for every try."""
+        if self.error is None or str(self.error) != str(error):
+            word = GapCause(error.cause).word
+            self._with.log.warning("camera %s: %s: %s (next try in %.1f s)", self._where, word, error, wait_s)
+        self.error = error
+        self._enter("backoff")
+
+    def _enter(self, state: str) -> None:
+        if state != self.state:
+            self.state = state
+            self.since_ns = self._with.wall.wall_ns()

@@ -1,0 +1,153 @@
+"""A recording worker: one slot, its cameras, one drain, one control socket. It serves nobody's footage.
+
+The supervisor starts it, tells it its cameras over `slot-<k>.sock` and ends it with SIGTERM; when the supervisor dies the kernel sends that
+signal (whoever calls `run_worker` has asked for it, see recorder/orphan.py).
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from recorder.base.camera_json import camera_from_json
+from recorder.base.clock import Clock, SystemClock
+from recorder.base.config import CameraConfig, SiteConfig
+from recorder.base.control import ControlServer
+from recorder.base.errors import ConfigError, NotFound, Refused, VolumeError
+from recorder.cameras import Cameras
+from recorder.drainer import Drainer
+from recorder.gate import HandshakeGate
+from recorder.rtsp.address import AddressBook, parse_networks
+from recorder.stream import Services
+from recorder.timeline import WallOffset
+from storage.events import SlotEvent, VolumeFailed
+from storage.slot import Slot
+from storage.volume import Volume
+
+SWEEP_S = 1.0
+log = logging.getLogger(__name__)
+
+
+async def run_worker(site: SiteConfig, slot: int, *, clock: Clock | None = None, cameras: Mapping[int, CameraConfig] | None = None,
+                     stop: asyncio.Event | None = None) -> None:
+    """Record until SIGTERM, SIGINT or `stop`; everything is told, written and closed on return.
+
+    `cameras` (by number) are begun at once; others come by `camera.start`. Raises ConfigError or VolumeError before anything is recorded.
+    """
+    worker = Worker(site, slot, clock or SystemClock(), stop or asyncio.Event())
+    await worker.run(cameras or {})
+
+
+class Worker:
+    """The life of one worker process."""
+
+    def __init__(self, site: SiteConfig, number: int, clock: Clock, stop: asyncio.Event) -> None:
+        self._site = site
+        self._number = number
+        self._clock = clock
+        self._stop = stop
+        self._volume_failed = ""
+        self._loop = asyncio.get_running_loop()
+        self._cameras: Cameras
+
+    async def run(self, cameras: Mapping[int, CameraConfig]) -> None:
+        """Open, record, close."""
+        networks = parse_networks(self._site.recording.camera_networks)
+        with ExitStack() as held:
+            self._catch_signals(held)
+            slot = await asyncio.to_thread(self._open_slot, held)
+            try:
+                await self._record(slot, AddressBook(networks), cameras)
+            finally:
+                await asyncio.to_thread(slot.close)
+
+    async def _record(self, slot: Slot, book: AddressBook, cameras: Mapping[int, CameraConfig]) -> None:
+        recording, wall = self._site.recording, WallOffset(self._clock)
+        drainer = Drainer(self._clock, wall, recording.drain_ms, log)
+        gate = HandshakeGate(recording.handshakes_at_once)
+        services = Services(self._clock, wall, drainer, gate, book, slot, recording, log)
+        self._cameras = Cameras(services, self._site.retention, log)
+        control = ControlServer(self._site.slot_socket(self._number), self._answer, log)
+        drainer.start()
+        sweeps = asyncio.create_task(self._sweep(), name="sweep")
+        try:
+            await control.start()
+            for number, config in cameras.items():
+                self._cameras.start(number, config)
+            await self._stop.wait()
+            log.info("slot %d: ending", self._number)
+        finally:
+            await control.close()
+            await self._cameras.close()
+            sweeps.cancel()
+            await asyncio.gather(sweeps, return_exceptions=True)
+            drainer.stop()
+
+    def _open_slot(self, held: ExitStack) -> Slot:
+        """The slot on its volume, recovered and started. Blocks; runs off the loop."""
+        if not self._site.volumes:
+            raise ConfigError("no [[volume]] is configured", where="volume", remedy="make one with: watchroom volume init PATH")
+        chosen = self._site.volumes[self._number % len(self._site.volumes)]
+        volume = Volume.open(chosen.path, uuid=chosen.uuid, on_root=chosen.on_root, lock=False, write=True)
+        held.callback(volume.close)
+        slot = Slot(volume, self._number, config=self._site.recording, live_dir=self._site.live_dir, clock=self._clock,
+                    on_event=self._storage_event)
+        report = slot.open()
+        log.info("slot %d on %s: %s", self._number, chosen.path, report)
+        slot.start()
+        return slot
+
+    def _storage_event(self, event: SlotEvent) -> None:
+        """From storage's threads."""
+        self._loop.call_soon_threadsafe(self._note_event, event)
+
+    def _note_event(self, event: SlotEvent) -> None:
+        if isinstance(event, VolumeFailed):
+            self._volume_failed = event.message
+            log.error("slot %d: %s", self._number, VolumeError(event.message, where=str(event.path), remedy="see docs/operations.md"))
+        else:
+            log.info("slot %d: %s", self._number, event)
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due = max(due + SWEEP_S, loop.time())
+            await asyncio.sleep(due - loop.time())
+            try:
+                self._cameras.sweep()
+            except Exception:            # the timer outlives a defect in one turn
+                log.exception("slot %d: a sweep failed", self._number)
+
+    async def _answer(self, call: str, args: dict[str, Any]) -> Any:
+        match call:
+            case "status":
+                return {"slot": self._number, "volume_failed": self._volume_failed, **self._cameras.status()}
+            case "camera.start":
+                self._cameras.start(_number(args), camera_from_json(_camera(args), "camera"))
+            case "camera.stop":
+                await self._cameras.stop(_number(args), removed=bool(args.get("removed")))
+            case _:
+                raise NotFound("no such call", where=call)
+        return None
+
+    def _catch_signals(self, held: ExitStack) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+            held.callback(self._loop.remove_signal_handler, number)
+
+
+def _number(args: Mapping[str, Any]) -> int:
+    number = args.get("number")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise Refused("`number` must be a camera's number")
+    return number
+
+
+def _camera(args: Mapping[str, Any]) -> Mapping[str, Any]:
+    camera = args.get("camera")
+    if not isinstance(camera, dict):
+        raise Refused("`camera` must hold a camera's configuration")
+    return camera

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from api import keys
 from api.connections import DOORS
@@ -22,6 +23,22 @@ def target(request: web.Request) -> str:
     query = "&".join(f"{name}={'(redacted)' if name in SIGNATURE_NAMES else value}" for name, value in request.query.items())
     text = scrub_log(f"{request.rel_url.raw_path}?{query}" if query else request.rel_url.raw_path)
     return ascii(text[:LINE_MAX])[1:-1]
+
+
+class NotOurFault(logging.Filter):
+    """Keeps aiohttp's tracebacks of malformed requests out of the log: the client has been told, and they quote it, secrets and all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for what a client did wrong."""
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def protocol_logger() -> logging.Logger:
+    """The logger for aiohttp's own protocol."""
+    logger = logging.getLogger("watchroom.http")
+    if not any(isinstance(found, NotOurFault) for found in logger.filters):
+        logger.addFilter(NotOurFault())
+    return logger
 
 
 @web.middleware

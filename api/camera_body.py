@@ -106,8 +106,8 @@ READERS: Mapping[str, Read] = {
     "basic_without_tls": _flag,
     "audio": _flag,
     "enabled": _flag,
-    "stall_s": _number(1, 3600),
-    "rule": _object({"days": _number(0.001, 36_500), "bytes_max": _integer(0, 1 << 60)}, ("days",), none=True),
+    "stall_s": _number(1, 600),
+    "rule": _object({"days": _number(0.0001, 3660), "bytes_max": _integer(0, 1 << 60)}, ("days",), none=True),
 }
 
 
@@ -154,14 +154,14 @@ _PROPERTIES: dict[str, Any] = {
     "basic_without_tls": {"type": "boolean", "default": False},
     "audio": {"type": "boolean", "default": True},
     "enabled": {"type": "boolean", "default": True},
-    "stall_s": {"type": "number", "minimum": 1, "maximum": 3600, "default": 10},
+    "stall_s": {"type": "number", "minimum": 1, "maximum": 600, "default": 10},
     "rule": {
         "oneOf": [
             {
                 "type": "object",
                 "required": ["days"],
                 "additionalProperties": False,
-                "properties": {"days": {"type": "number", "minimum": 0.001, "maximum": 36_500}, "bytes_max": {"type": "integer", "minimum": 0}},
+                "properties": {"days": {"type": "number", "minimum": 0.0001, "maximum": 3660}, "bytes_max": {"type": "integer", "minimum": 0}},
             },
             {"type": "null"},
         ]

@@ -47,7 +47,7 @@ STATE = Parameter(
 
 def state_of(app: web.Application, camera: CameraRecord) -> CameraStatus:
     """What the camera does now; `disabled` when it is switched off."""
-    return CameraStatus(DISABLED) if not camera.config.enabled else app[keys.STATUS].camera(camera.id)
+    return CameraStatus(DISABLED) if not camera.config.enabled else app[keys.STATUS].camera(camera.number)
 
 
 async def listing(request: web.Request) -> web.Response:

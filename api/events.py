@@ -20,11 +20,13 @@ from api.routes import ROOT, VIEW_OR_ADMIN, Answer, Route
 from api.status import CameraStatus
 from api.times import rfc3339
 from recorder.base.clock import Clock
+from recorder.base.media import NS
 
 KEPT = 10_000
 QUEUED = 1_000
 BEAT_S = 2.0
 SEND_S = 10.0
+LINGER_NS = 60 * NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class EventLog:
         self._listeners: set[Listener] = set()
         self.last = 0
         self.dropped = 0
+        self._left_ns = -LINGER_NS
         self._closed = False
 
     def add(self, kind: str, camera: str = "", **data: Any) -> None:
@@ -94,6 +97,10 @@ class EventLog:
         kept = [event for event in self._events if event.number > int(number)]
         return kept, self.last - int(number) - len(kept) if int(number) <= self.last else -1
 
+    def wanted(self) -> bool:
+        """True while somebody listens, or did a minute ago and may come back."""
+        return bool(self._listeners) or self._clock.mono_ns() - self._left_ns < LINGER_NS
+
     def join(self) -> Listener:
         """A listener for what comes from now on."""
         listener = Listener()
@@ -103,6 +110,7 @@ class EventLog:
     def leave(self, listener: Listener) -> None:
         """The listener goes; what it dropped stays counted."""
         self.dropped += listener.dropped
+        self._left_ns = self._clock.mono_ns()
         self._listeners.discard(listener)
 
     @property
@@ -124,12 +132,13 @@ class EventLog:
 EVENTS = web.AppKey("events", EventLog)
 
 
-def state_changed(log: EventLog, registry: Registry, camera_id: str, before: CameraStatus, after: CameraStatus) -> None:
-    """A camera's state as events: the state itself, and the gap that opens or closes with it."""
-    if registry.camera(camera_id) is None:
-        return
-    since = {"since": rfc3339(after.since_ns)} if after.since_ns else {}
-    log.add("camera", camera_id, state=after.state, before=before.state, **({"cause": after.cause} if after.cause else {}), **since)
+def state_changed(log: EventLog, registry: Registry, number: int, before: CameraStatus, after: CameraStatus) -> None:
+    """A change of a camera's state as an event; a camera that has been removed has none."""
+    camera = registry.camera_by_number(number)
+    if camera is not None:
+        cause = {"cause": after.cause} if after.cause else {}
+        since = {"since": rfc3339(after.since_ns)} if after.since_ns else {}
+        log.add("camera", camera.id, state=after.state, before=before.state, **cause, **since)
 
 
 async def stream(request: web.Request) -> web.StreamResponse:

@@ -68,7 +68,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 def _cameras(page: Page, app: web.Application) -> None:
     board = app[keys.STATUS]
-    known = [(camera.id, board.camera(camera.id)) for camera in app[keys.REGISTRY].cameras()]
+    known = [(camera.id, board.camera(camera.number)) for camera in app[keys.REGISTRY].cameras()]
     page.family("watchroom_cameras", "gauge", "Cameras by state.", [({"state": state}, count) for state, count in sorted(states(app).items())])
     page.family(
         "watchroom_camera_recording",

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -14,6 +14,8 @@ from api.times import parse_time
 from recorder.base.media import NS, valid_id
 
 T = TypeVar("T")
+INTEGER = re.compile(r"-?[0-9]{1,19}")
+NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")  # float() also takes 1_0, blanks and infinity
 BODY_MAX = 64 << 10
 BODY_S = 10.0
 RANGE_MAX_NS = 31 * 86_400 * NS
@@ -76,7 +78,7 @@ def integer(least: int, most: int) -> Callable[[str], int]:
     """A parser of decimal integers within bounds."""
 
     def parse(text: str) -> int:
-        if not (text.isascii() and text.lstrip("-").isdigit() and len(text) <= 20) or not least <= int(text) <= most:
+        if not INTEGER.fullmatch(text) or not least <= int(text) <= most:
             raise ValueError(f"must be an integer from {least} to {most}")
         return int(text)
 
@@ -87,13 +89,9 @@ def number(least: float, most: float) -> Callable[[str], float]:
     """A parser of finite decimal numbers within bounds."""
 
     def parse(text: str) -> float:
-        try:
-            value = float(text) if len(text) <= 32 and text.isascii() else math.nan
-        except ValueError:
-            value = math.nan
-        if not least <= value <= most:
+        if not NUMBER.fullmatch(text) or not least <= float(text) <= most:
             raise ValueError(f"must be a number from {least} to {most}")
-        return value
+        return float(text)
 
     return parse
 

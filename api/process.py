@@ -9,21 +9,24 @@ import signal
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from api.access import protocol_logger
 from api.application import Parts, make_application
 from api.catalogue import CatalogueFollower
 from api.connections import DOORS
 from api.events import EVENTS
+from api.gapwatch import GapWatch
 from api.guard import check_exposure
 from api.lag import LAG
 from api.problems import RETRY_S, Problem
 from api.registry import Registry
 from api.side import Side
-from api.status import StatusBoard, follow
+from api.status import ANSWER_S, POLL_S, StatusBoard, follow
 from recorder.base.clock import Clock, SystemClock
 from recorder.base.config import ServerConfig, SiteConfig
 from recorder.base.control import ControlClient
@@ -90,9 +93,18 @@ def tls_context(server: ServerConfig) -> ssl.SSLContext | None:
     return context
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running API: `port` is the real one where the configuration says 0."""
+
+    app: web.Application
+    host: str
+    port: int
+
+
 @asynccontextmanager
-async def serving(site: SiteConfig, clock: Clock | None = None) -> AsyncIterator[tuple[str, int]]:
-    """The API served while the block runs; yields address and port (useful with port 0)."""
+async def serving(site: SiteConfig, clock: Clock | None = None) -> AsyncIterator[Served]:
+    """The API served while the block runs; yields where, and the application."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         app = await _build(site, clock, stack)
@@ -100,6 +112,7 @@ async def serving(site: SiteConfig, clock: Clock | None = None) -> AsyncIterator
             app,
             handle_signals=False,
             access_log=None,
+            logger=protocol_logger(),
             auto_decompress=False,
             keepalive_timeout=KEEP_ALIVE_S,
             max_line_size=HEADER_BYTES // 2,
@@ -115,7 +128,7 @@ async def serving(site: SiteConfig, clock: Clock | None = None) -> AsyncIterator
         stack.callback(server.close)
         address = server.sockets[0].getsockname()
         log.info("listening on port %d", address[1])
-        yield str(address[0]), int(address[1])
+        yield Served(app, str(address[0]), int(address[1]))
 
 
 async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.Application:
@@ -134,10 +147,19 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
     stack.push_async_callback(tasks.close)
     tasks.start("catalogue", follower.run)
     tasks.start("loop lag", app[LAG].run)
-    for slot in range(site.recording.slots):
-        client = ControlClient(site.slot_socket(slot), timeout_s=1.5)
-        tasks.start(f"slot {slot}", functools.partial(follow, board, slot, functools.partial(client.call, "status")))
+    tasks.start("gaps", GapWatch(app[EVENTS], registry, side, clock).run)
+    tasks.start("slots", functools.partial(follow_slots, site, registry, board, tasks))
     return app
+
+
+async def follow_slots(site: SiteConfig, registry: Registry, board: StatusBoard, tasks: TaskSet) -> None:
+    """One task per slot: those configured, and every one that a camera belongs to."""
+    while True:
+        for slot in {*range(site.recording.slots), *(camera.slot for camera in registry.cameras())}:
+            if f"slot {slot}" not in tasks:
+                client = ControlClient(site.slot_socket(slot), timeout_s=ANSWER_S)
+                tasks.start(f"slot {slot}", functools.partial(follow, board, slot, functools.partial(client.call, "status")))
+        await asyncio.sleep(POLL_S)
 
 
 async def _listen(app: web.Application, runner: web.AppRunner, server: ServerConfig) -> asyncio.Server:

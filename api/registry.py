@@ -12,6 +12,7 @@ class Registry:
         self.loaded = False  # True once the catalogue has been read
         self._refresh: Callable[[], Awaitable[None]] | None = None
         self._cameras: dict[str, CameraRecord] = {}
+        self._numbers: dict[int, CameraRecord] = {}
         self._tokens: dict[int, TokenRecord] = {}
         self._digests: dict[bytes, TokenRecord] = {}
 
@@ -28,6 +29,7 @@ class Registry:
         """Everything at once: a reader never sees half a change."""
         self.loaded = True
         self._cameras = {camera.id: camera for camera in sorted(cameras, key=lambda camera: camera.id)}
+        self._numbers = {camera.number: camera for camera in self._cameras.values()}
         self._tokens = {token.number: token for token in tokens}
         self._digests = {token.sha256: token for token in self._tokens.values()}
 
@@ -38,6 +40,10 @@ class Registry:
     def camera(self, camera_id: str) -> CameraRecord | None:
         """The camera that bears the id now."""
         return self._cameras.get(camera_id)
+
+    def camera_by_number(self, number: int) -> CameraRecord | None:
+        """The camera of this number, unless it has been removed."""
+        return self._numbers.get(number)
 
     def tokens(self) -> tuple[TokenRecord, ...]:
         """All tokens, expired and revoked ones as well."""

@@ -1,6 +1,7 @@
 """What the recording slots say of themselves, as of the last second; who does not answer is `unknown`, and nobody waits for them.
 
-One task per slot asks `status` over the slot's socket each second. An answer older than 5 s is not believed any more.
+One task per slot asks `status` over the slot's socket each second. An answer older than 5 s is not believed any more. It is
+{"cameras": {"<number>": {"state", "since_ns", "cause", "tracks": {"<name>": {...}}}}, and numbers about the slot itself}.
 """
 
 import asyncio
@@ -76,29 +77,29 @@ class CameraStatus:
 
 
 NOTHING = CameraStatus()
-Watcher = Callable[[str, CameraStatus, CameraStatus], None]
+Watcher = Callable[[int, CameraStatus, CameraStatus], None]
 
 
 class StatusBoard:
-    """The newest answer of every slot. `watch` is called with (camera id, before, after) when a camera's state or cause changes."""
+    """The newest answer of every slot. `watch` is called with (camera number, before, after) when a camera's state or cause changes."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._cameras: dict[int, dict[str, CameraStatus]] = {}
+        self._cameras: dict[int, dict[int, CameraStatus]] = {}
         self._slots: dict[int, Mapping[str, Any]] = {}
         self._answered_ns: dict[int, int] = {}
-        self._shown: dict[str, CameraStatus] = {}
+        self._shown: dict[int, CameraStatus] = {}
         self._watchers: list[Watcher] = []
 
     def watch(self, watcher: Watcher) -> None:
         """Have changes told; the watcher must be quick."""
         self._watchers.append(watcher)
 
-    def camera(self, camera_id: str) -> CameraStatus:
+    def camera(self, number: int) -> CameraStatus:
         """What is known of a camera now."""
         for slot, cameras in self._cameras.items():
-            if camera_id in cameras and self.answers(slot):
-                return cameras[camera_id]
+            if number in cameras and self.answers(slot):
+                return cameras[number]
         return NOTHING
 
     def answers(self, slot: int) -> bool:
@@ -120,7 +121,7 @@ class StatusBoard:
     def record(self, slot: int, said: Mapping[str, Any]) -> None:
         """A slot's answer."""
         cameras = said.get("cameras") or {}
-        self._cameras[slot] = {str(camera): CameraStatus.of(status) for camera, status in cameras.items()}
+        self._cameras[slot] = {int(camera): CameraStatus.of(status) for camera, status in cameras.items()}
         self._slots[slot] = {name: value for name, value in said.items() if name != "cameras"}
         self._answered_ns[slot] = self._clock.mono_ns()
         self.compare()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import hdrs, web
 
-from api import cameras, docs, events, health, keys, metrics, openapi, pages, sessions, system, timeline
+from api import cameras, clip, docs, events, health, keys, media, metrics, openapi, pages, sessions, system, timeline
 from api.access import ANSWERS, access
 from api.authorise import Authority, within_reach
 from api.clips import CLIPS, ClipSlots
@@ -46,7 +46,7 @@ class Parts:
 
 def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
-    own = (cameras, timeline, events, system, sessions, health, metrics, openapi, docs)
+    own = (cameras, timeline, clip, events, system, sessions, health, metrics, openapi, docs)
     return [route for module in own for route in module.routes()]
 
 
@@ -60,6 +60,7 @@ def make_application(parts: Parts, routes: Iterable[Route] | None = None) -> web
     for route in described:
         add(app, route)
     pages.add(app)
+    app.cleanup_ctx.append(media.context)
     return app
 
 

@@ -59,7 +59,7 @@ def cut_video(footage: Footage, start_ns: int, end_ns: int, *, close_gaps: bool)
     hz = int(rate[0])
     times = np.sort(footage.wall_ns[found.chosen[found.wanted]])
     timeline = _timeline(footage, found.chosen, int(times[0]), close_gaps=close_gaps)
-    samples = footage.place(found.chosen, timeline, hz)
+    samples = footage.place(found.chosen, footage.anchors(timeline, hz), hz)
     pts, base = samples.pts, int(samples.dts[0])
     media_time, last = int(pts[found.wanted].min()), int(np.argmax(np.where(found.wanted, pts, pts.min())))
     after = pts[~found.wanted & (pts > pts[last])]
@@ -78,7 +78,7 @@ def cut_audio(footage: Footage, timeline: Timeline, presented_ns: int) -> MovieT
     chosen = _sounding(footage, timeline, presented_ns, PRE_ROLL.get(entries[0].codec, 0))
     if not len(chosen):
         return None
-    samples = footage.place(chosen, timeline, hz, slack_ns=AUDIO_SLACK_NS)
+    samples = footage.place(chosen, footage.anchors(timeline, hz, slack_ns=AUDIO_SLACK_NS), hz)
     base = int(samples.dts[0])
     end = min(presented_ns * hz // NS, int(samples.dts[-1]) + samples.last_dur)
     if end <= max(base, 0):

@@ -111,36 +111,38 @@ class Footage:
         starts[self.first_au[self.breaks]] = True
         return starts
 
-    def place(self, chosen: Int64, timeline: Timeline, hz: int, *, slack_ns: int = 0) -> Samples:
-        """The chosen AUs (rising indices) as samples in ticks of `hz`; entries numbered as in `rates`.
+    def anchors(self, timeline: Timeline, hz: int, *, slack_ns: int = 0, first: int | None = None) -> Int64:
+        """For each row the presentation time, in ticks of `hz`, of its `media_pts`: its UTC on the timeline.
 
-        Each row is anchored by its UTC, its AUs keep their native distances; with `slack_ns` a row that leads on from its predecessor is left
-        where that ends unless it would be off by more. DTS are made to rise strictly, PTS stay as they are.
+        With `slack_ns` a row that leads on from its predecessor is left where that ends unless it would be off by more. `first` is where
+        the first row stands already.
         """
         rows = self.run.rows
+        out = ticks(timeline.at(rows["t_ns"].astype(np.int64)), hz)
+        if first is not None and len(out):
+            out[0] = first
+        native = np.diff(rows["media_pts"].astype(np.int64)) * hz // self.rates()[2][1:] if slack_ns else out
+        for at in range(1, len(out) if slack_ns else 0):
+            expected = out[at - 1] + native[at - 1]
+            if not self.breaks[at] and abs(int(expected - out[at])) * NS <= slack_ns * hz:
+                out[at] = expected
+        return out
+
+    def place(self, chosen: Int64, anchors: Int64, hz: int) -> Samples:
+        """The chosen AUs (rising indices) as samples in ticks of `hz`, entries numbered as in `rates`.
+
+        The AUs of a row keep their native distances around its anchor. DTS are made to rise strictly, PTS stay as they are.
+        """
         _, entry, rate = self.rates()
-        anchor = ticks(timeline.at(rows["t_ns"].astype(np.int64)), hz)
-        if slack_ns:
-            anchor = self._smooth(anchor, rate, hz, slack_ns * hz // NS)
         row = self.row[chosen]
-        base, rate_of = rows["media_pts"][row].astype(np.int64), rate[row]
-        dts = anchor[row] + (self.aus.dts[chosen] - base) * hz // rate_of
-        pts = anchor[row] + (self.aus.pts[chosen] - base) * hz // rate_of
+        base, rate_of = self.run.rows["media_pts"][row].astype(np.int64), rate[row]
+        dts = anchors[row] + (self.aus.dts[chosen] - base) * hz // rate_of
+        pts = anchors[row] + (self.aus.pts[chosen] - base) * hz // rate_of
         ramp = np.arange(len(chosen))
         dts = np.maximum.accumulate(dts - ramp) + ramp
         last = max(1, int(self.aus.dur[chosen[-1]]) * hz // int(rate_of[-1])) if len(chosen) else 0
         return Samples(self.aus.size[chosen].astype(np.int64), dts, pts - dts, self.key[chosen], entry[row] + 1,
                        self.aus.offset[chosen].astype(np.int64), row + self.run.first, last)
-
-    def _smooth(self, anchor: Int64, rate: Int64, hz: int, slack: int) -> Int64:
-        """Anchors that follow native media time from row to row while that stays within `slack` ticks of the UTC ones."""
-        native = np.diff(self.run.rows["media_pts"].astype(np.int64)) * hz // rate[1:]
-        out = anchor.copy()
-        for at in range(1, len(out)):
-            expected = out[at - 1] + native[at - 1]
-            if not self.breaks[at] and abs(int(expected - anchor[at])) <= slack:
-                out[at] = expected
-        return out
 
 
 def load(reader: TrackReader, run: RowRun) -> Footage:
@@ -155,10 +157,10 @@ def load(reader: TrackReader, run: RowRun) -> Footage:
 
 def load_range(reader: TrackReader, start_ns: int, end_ns: int, *, durable: bool) -> Footage:
     """All rows that overlap [start, end), from a row on that starts at an access point."""
-    return load(reader, _from_access_point(reader, reader.rows(start_ns, end_ns, durable=durable)))
+    return load(reader, from_access_point(reader, reader.rows(start_ns, end_ns, durable=durable)))
 
 
-def _from_access_point(reader: TrackReader, run: RowRun) -> RowRun:
+def from_access_point(reader: TrackReader, run: RowRun) -> RowRun:
     """The run with the rows in front that its first row continues."""
     if not len(run) or not run.rows["flags"][0] & RowFlag.CONTINUED:
         return run

@@ -2,21 +2,34 @@
 
 import functools
 import io
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
+from api.application import Parts, make_application
+from api.media import MEDIA
+from api.registry import Registry
+from api.status import StatusBoard
 from bench.camsim import pattern
+from recorder.base.clock import SimulatedClock
+from recorder.base.config import CameraConfig, SiteConfig, StreamConfig
 from recorder.base.media import NS, AuFlag, Gap, RowFlag, SampleEntry
+from storage import items
+from storage.camera_record import CameraRecord
 from storage.footage import Edges, Entries, RowRun, row_ends
 from storage.layout import ROW, class_of
+from storage.store import TapeStore
+from tests.storage_read import reference_writer
 
 T0 = 1_800_000_000 * NS
 AUDIO_HZ = 48_000
@@ -255,9 +268,9 @@ def maker() -> Any:
     """The names of this file, for tests."""
     class Maker:
         pass
-    for name in ("Au", "Stream", "Part", "MemoryTrack", "MemoryStore"):
+    for name in ("Au", "Stream", "Part", "MemoryTrack", "MemoryStore", "Api"):
         setattr(Maker, name, globals()[name])
-    for name in ("video", "audio", "whole", "decode"):
+    for name in ("video", "audio", "whole", "decode", "write"):
         setattr(Maker, name, staticmethod(globals()[name]))
     Maker.T0 = T0
     return Maker
@@ -271,3 +284,83 @@ def save(tmp_path: Path) -> Callable[[bytes, str], Path]:
         path.write_bytes(data)
         return path
     return write
+
+
+# -- real volumes and the real application --
+
+
+@pytest.fixture
+def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A volume of the reference writer, whose tapes hold real content: `tapes.write(track, stream, t_ns=...)`."""
+    live_dir = Path(mkdtemp(dir="/dev/shm"))
+    made = reference_writer.RefVolume(tmp_path / "volume", live_dir)
+    made.data = []
+    monkeypatch.setattr(reference_writer, "payload", lambda camera, offset, size: made.data.pop(0))
+    yield made
+    made.volume.close()
+    shutil.rmtree(live_dir)
+
+
+def entry_item(number: int, entry: SampleEntry) -> items.SampleEntryItem:
+    return items.SampleEntryItem(number, entry)
+
+
+def write(track: Any, stream: Stream, *, t_ns: int | None = None, close: bool = True, durable: bool = True, first: int = 0,
+          stop: int | None = None) -> None:
+    """Append content to a track of the reference writer, row by row as the format cuts them."""
+    known = track.__dict__.setdefault("known", [])
+    if stream.entry not in known:
+        known.append(stream.entry)
+        track.log(entry_item(len(known), stream.entry))
+    number, rate, aus = known.index(stream.entry) + 1, stream.entry.clock_rate, stream.aus[first:stop]
+    start_ns = track.next_ns if t_ns is None else t_ns
+    group: list[Au] = []
+    for index, au in enumerate(aus):
+        group.append(au)
+        after = aus[index + 1] if index + 1 < len(aus) else None
+        if after is None or (after.key and after.dts - group[0].dts >= rate):
+            _write_row(track, stream, group, after, start_ns + (group[0].pts - stream.aus[first].pts) * NS // rate, number,
+                       close=close or after is not None)
+            group = []
+    if durable:
+        track.commit()
+
+
+def _write_row(track: Any, stream: Stream, group: list[Au], after: Au | None, t_ns: int, number: int, *, close: bool) -> None:
+    ends = [au.dts for au in group[1:]] + [after.dts if after else group[-1].dts + stream.dur]
+    track.volume.data = [au.data for au in group]
+    track.grow([reference_writer.Au(len(au.data), end - au.dts, au.pts - au.dts, AuFlag.KEY * au.key | AuFlag.LEADING * au.leading)
+                for au, end in zip(group, ends, strict=True)], t_ns=t_ns, entry=number)
+    if close:
+        track.close_row()
+
+
+class Api:
+    """The real application on loopback, and a client for it."""
+
+    def __init__(self, volume: Any, state_dir: Path, wall_ns: int) -> None:
+        self.clock = SimulatedClock(wall_ns)
+        self.volume = volume
+        self.store = TapeStore([volume.path], volume.live_dir)
+        site = SiteConfig("test", state_dir, live_dir=volume.live_dir)
+        camera = CameraRecord(1, "yard", "file", 0, CameraConfig("yard", StreamConfig("rtsp://127.0.0.1/")), 0)
+        registry = Registry()
+        registry.replace([camera], [])
+        parts = Parts(site, self.clock, self.store, registry, StatusBoard(self.clock), None, None, bytes(32))
+        self.app = make_application(parts)
+
+    async def __aenter__(self) -> "Api":
+        self.client = TestClient(TestServer(self.app))
+        await self.client.start_server()
+        self.media = self.app[MEDIA]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.close()
+        self.store.close()
+
+    async def get(self, path: str, headers: dict[str, str] | None = None, method: str = "GET", **query: object) -> tuple[Any, bytes]:
+        """Status, headers and body of a camera's address."""
+        async with self.client.request(method, f"/api/v1/cameras/yard/{path}", params={k: str(v) for k, v in query.items()},
+                                       headers=headers) as answer:
+            return answer, await answer.read()

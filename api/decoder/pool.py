@@ -1,0 +1,112 @@
+"""A few decoder processes, started when they are needed, ended when they are old, stuck or dead."""
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+
+from api.decoder.wire import ANSWER, DONE, PICTURE_MAX, Job
+from api.problems import Problem
+
+JOB_S = 10.0
+JOBS_PER_PROCESS = 200
+WAITING_MAX = 64
+END_S = 2.0
+ROOT = Path(__file__).parents[2]
+
+
+class DecoderPool:
+    """At most `size` processes. Loop thread only; `close` at the end."""
+
+    def __init__(self, size: int, *, job_s: float = JOB_S) -> None:
+        self._free: list[_Decoder] = []
+        self._room = asyncio.Semaphore(size)
+        self._waiting = 0
+        self._job_s = job_s
+        self.started = 0
+
+    async def picture(self, job: Job) -> bytes:
+        """The JPEG. Raises Problem: 503 when the decoder died or took too long, or too many wait; 404 when nothing can be decoded."""
+        if self._waiting >= WAITING_MAX:
+            raise _busy("too many pictures are asked for at once")
+        self._waiting += 1
+        try:
+            async with self._room:
+                return await self._picture(job)
+        finally:
+            self._waiting -= 1
+
+    async def close(self) -> None:
+        """End every process that is idle."""
+        free, self._free = self._free, []
+        for decoder in free:
+            await decoder.end()
+
+    async def _picture(self, job: Job) -> bytes:
+        decoder = self._free.pop() if self._free else await self._start()
+        healthy = False
+        try:
+            async with asyncio.timeout(self._job_s):
+                status, body = await decoder.ask(job)
+            healthy = True
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            raise _busy("the picture's decoder failed") from None
+        finally:
+            if healthy and decoder.jobs < JOBS_PER_PROCESS:
+                self._free.append(decoder)
+            else:
+                await asyncio.shield(decoder.end())
+        if status != DONE:
+            raise Problem(404, f"the picture cannot be decoded: {body.decode(errors='replace')}")
+        return body
+
+    async def _start(self) -> "_Decoder":
+        self.started += 1
+        return await _Decoder.start()
+
+
+def _busy(words: str) -> Problem:
+    return Problem(503, words, remedy="ask again", headers={"Retry-After": "1"})
+
+
+class _Decoder:
+    """One process and our end of its socket pair."""
+
+    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._process, self._reader, self._writer = process, reader, writer
+        self.jobs = 0
+
+    @classmethod
+    async def start(cls) -> "_Decoder":
+        """A new process; it inherits nothing but its socket."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            os.set_inheritable(theirs.fileno(), True)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "api.decoder", str(theirs.fileno()), pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+                env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return cls(process, reader, writer)
+
+    async def ask(self, job: Job) -> tuple[int, bytes]:
+        """Status and body of the answer. Raises OSError or IncompleteReadError if the process is gone or talks nonsense."""
+        self.jobs += 1
+        self._writer.write(job.encode())
+        await self._writer.drain()
+        status, count = ANSWER.unpack(await self._reader.readexactly(ANSWER.size))
+        if count > PICTURE_MAX:
+            raise OSError("the decoder's answer is too large")
+        return status, await self._reader.readexactly(count)
+
+    async def end(self) -> None:
+        """Kill the process and wait until it is gone."""
+        self._writer.close()
+        if self._process.returncode is None:
+            try:
+                self._process.kill()
+            except ProcessLookupError:
+                pass
+        async with asyncio.timeout(END_S):
+            await self._process.wait()

@@ -70,7 +70,7 @@ def third_parties(folder: str) -> set[str]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add((node.module or "").split(".")[0])
-    return names - set(sys.stdlib_module_names) - set(OURS)
+    return names - set(sys.stdlib_module_names) - {*OURS, "tests"}
 
 
 @pytest.mark.parametrize("folder", [*OURS, "tests"])

@@ -173,7 +173,8 @@ async def test_long_clips_are_planned_beside_the_loop(yard, maker, save):
 async def retiring(maker, volume, tmp_path):
     """Three chunks of footage made of large pictures (which only ever are bytes here)."""
     main = volume.track(1, "main", start_ns=maker.T0)
-    big = maker.Stream(maker.video().entry, tuple(maker.Au(bytes([n % 251]) * 300_000, n * 3600, n * 3600, n % 5 == 0) for n in range(150)), 3600)
+    aus = tuple(maker.Au(bytes([n % 251]) * 300_000, n * 3600, n * 3600, n % 5 == 0) for n in range(150))
+    big = maker.Stream(maker.video().entry, aus, 3600)
     maker.write(main, big)
     async with maker.Api(volume, tmp_path, maker.T0 + 70 * NS) as api:
         api.main, api.big = main, big

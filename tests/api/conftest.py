@@ -1,4 +1,4 @@
-"""A whole API process in the test's own process, on loopback, with a real catalogue and volume and a supervisor that only keeps the catalogue."""
+"""A whole API on loopback, with a real catalogue and volume, and a supervisor that only keeps the catalogue."""
 
 import asyncio
 import json
@@ -118,8 +118,13 @@ def site(tmp_path: Path) -> SiteConfig:
     Volume.init(tmp_path / "volume", on_root=True).close()
     (tmp_path / "live").mkdir()
     (tmp_path / "state" / "run").mkdir(parents=True)
-    return SiteConfig("Test site", tmp_path / "state", live_dir=tmp_path / "live", volumes=(VolumeConfig(tmp_path / "volume", on_root=True),),
-                      server=ServerConfig(port=0, hosts=("127.0.0.1",)))
+    return SiteConfig(
+        "Test site",
+        tmp_path / "state",
+        live_dir=tmp_path / "live",
+        volumes=(VolumeConfig(tmp_path / "volume", on_root=True),),
+        server=ServerConfig(port=0, hosts=("127.0.0.1",)),
+    )
 
 
 @pytest.fixture
@@ -132,7 +137,9 @@ def clock() -> SimulatedClock:
 def catalogue(site: SiteConfig, clock: SimulatedClock) -> Iterator[Catalogue]:
     """The writer's side, with two cameras: `north` made here, `yard` owned by the file and of another partner."""
     with Catalogue.open(site.catalogue, clock, write=True) as opened:
-        opened.add_camera(camera("north", name="North Road", partner="council", site="town", purpose="public safety", latitude=51.5, longitude=-0.1), "api", 0)
+        opened.add_camera(
+            camera("north", name="North Road", partner="council", site="town", purpose="public safety", latitude=51.5, longitude=-0.1), "api", 0
+        )
         opened.add_camera(camera("yard", partner="depot", site="yard"), "file", 0)
         yield opened
 

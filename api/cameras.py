@@ -156,10 +156,10 @@ def position(latitude: float | None, longitude: float | None) -> dict[str, float
 
 
 def gap_in_progress(status: CameraStatus) -> dict[str, Any] | None:
-    """The gap that goes on now, as the slot knows it."""
-    if status.state in {RECORDING, UNKNOWN, DISABLED} or not status.cause:
+    """The gap that goes on now, as the slot knows it; where it began is in the timeline if the session goes on."""
+    if status.state in {UNKNOWN, DISABLED} or not status.cause:
         return None
-    return {"cause": status.cause, "start": _time(status.since_ns)}
+    return {"cause": status.cause, "start": None if status.state == RECORDING else _time(status.since_ns)}
 
 
 def tracks(app: web.Application, camera: CameraRecord, status: CameraStatus) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ def _slots(page: Page, app: web.Application) -> None:
             f"watchroom_slot_{name}",
             "gauge",
             "As the slot reports it (commit latency, drain lag, ...).",
-            [({"slot": str(slot)}, figures[name]) for slot, figures in said.items() if name in figures],
+            [({"slot": str(slot)}, float(figures[name])) for slot, figures in said.items() if name in figures],
         )
 
 

@@ -1,7 +1,7 @@
 """What the recording slots say of themselves, as of the last second; who does not answer is `unknown`, and nobody waits for them.
 
 One task per slot asks `status` over the slot's socket each second. An answer older than 5 s is not believed any more. It is
-{"cameras": {"<number>": {"state", "since_ns", "cause", "tracks": {"<name>": {...}}}}, and numbers about the slot itself}.
+{"cameras": {"<id>": {"number", "state", "since_ns", "cause", "tracks": {"<name>": {...}}}}, and numbers about the slot itself}.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ class StatusBoard:
     def record(self, slot: int, said: Mapping[str, Any]) -> None:
         """A slot's answer."""
         cameras = said.get("cameras") or {}
-        self._cameras[slot] = {int(camera): CameraStatus.of(status) for camera, status in cameras.items()}
+        self._cameras[slot] = {int(status["number"]): CameraStatus.of(status) for status in cameras.values()}
         self._slots[slot] = {name: value for name, value in said.items() if name != "cameras"}
         self._answered_ns[slot] = self._clock.mono_ns()
         self.compare()
@@ -149,7 +149,7 @@ async def follow(board: StatusBoard, slot: int, ask: Ask) -> None:
             async with asyncio.timeout(ANSWER_S):
                 board.record(slot, await ask())
             silent = False
-        except (OSError, TimeoutError, ValueError, TypeError, AttributeError, WatchroomError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, WatchroomError) as error:
             if not silent:
                 log.warning("slot %d does not answer: %s", slot, type(error).__name__)
             silent = True

@@ -87,8 +87,8 @@ async def system(request: web.Request) -> web.Response:
 
 
 def figures_of(said: Any) -> dict[str, Any]:
-    """The plain numbers of a slot's answer: nothing else of it is passed on."""
-    return {str(name): value for name, value in said.items() if type(value) in {int, float} and name not in {"number", "state"}}
+    """The plain numbers and flags of a slot's answer: nothing else of it is passed on."""
+    return {str(name): value for name, value in said.items() if type(value) in {int, float, bool} and name not in {"number", "slot", "state"}}
 
 
 def routes() -> list[Route]:

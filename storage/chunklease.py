@@ -11,7 +11,7 @@ from typing import Self
 from typing_extensions import Buffer
 
 from recorder.base.errors import Gone
-from storage.chunkfile import ChunkHead, read_head
+from storage.chunkfile import ChunkHead, Footer, read_footer, read_head
 from storage.layout import PAGE
 
 LEASE_BYTES = 16 << 20
@@ -62,6 +62,14 @@ class ChunkLease:
         got = _warm(self._fd, view[:wanted], at) if nowait else _full(self._fd, view[:wanted], at)
         self._bytes += max(got, 0)
         return got
+
+    def head_page(self) -> tuple[bytes, int]:
+        """The chunk's first page as it is now, and the file's size (for the check)."""
+        return os.pread(self._fd, PAGE, 0), os.fstat(self._fd).st_size
+
+    def footer(self, head: ChunkHead) -> Footer:
+        """The footer of the chunk, which `head` says is sealed; raises FormatError."""
+        return read_footer(self._fd, head, f"cam-{self._camera}/{self._track} chunk {self.chunk}")
 
     def renew(self) -> None:
         """Give the lock up, take it again and check again; Gone (and closed) if the footage has been retired."""

@@ -153,7 +153,7 @@ class TrackReader:
 
     def _lost_row(self, number: int) -> np.void:
         """A row that the ring has lost, from its chunk's footer; anything if the tail has passed it (the caller looks at it last)."""
-        found = offline.row_from_footer(self._chunks(), number, self.where)
+        found = offline.row_from_footer(self.chunks_fd(), number, self.where)
         if found is None and number < self._tail_row(None):
             nothing: np.void = np.zeros(1, ROW)[0]
             return nothing
@@ -223,7 +223,7 @@ class TrackReader:
             base, data = self._entry_bytes(self._view(), one)
             flaw, arrays = entries_kernel.decode(data, base, one.view(np.uint8), rate)
             if flaw >= 0:
-                data = offline.entries_from_footer(self._chunks(), run.first + index, self.where) or b""
+                data = offline.entries_from_footer(self.chunks_fd(), run.first + index, self.where) or b""
                 flaw, arrays = entries_kernel.decode(data, int(one["frames_off"][0]), one.view(np.uint8), rate)
             if flaw >= 0:
                 raise FormatError(f"the entries of row {run.first + bad} do not add up", where=self.where, remedy="run watchroom check")
@@ -319,7 +319,7 @@ class TrackReader:
 
     def open_chunk(self, chunk: int) -> ChunkLease:
         """The chunk held for reading (a context manager); Gone if it has been retired."""
-        return ChunkLease(self._chunks(), chunk, self.camera, self.name, self._tail_offset)
+        return ChunkLease(self.chunks_fd(), chunk, self.camera, self.name, self._tail_offset)
 
     def close(self) -> None:
         """Close the track's descriptors."""
@@ -346,7 +346,7 @@ class TrackReader:
         raise FormatError("the live file's rows do not hold together", where=self.where, remedy="restart the worker")
 
     def _offline_state(self) -> LiveState:
-        ring, chunks, facts = self._ring(), self._chunks(), self._log.facts(None)
+        ring, chunks, facts = self._ring(), self.chunks_fd(), self._log.facts(None)
         stamp = (*ring.identity, ring.modified_ns(), os.fstat(chunks).st_mtime_ns)
         if self._offline is None or self._offline[0] != stamp:
             self._offline = (stamp, offline.state(chunks, ring, self.camera, self.name, facts.tail))
@@ -380,7 +380,8 @@ class TrackReader:
                 file.close()
             self._rings = None
 
-    def _chunks(self) -> int:
+    def chunks_fd(self) -> int:
+        """Descriptor of the folder of chunk files; the reader's own."""
         if self._chunks_fd < 0:
             self._chunks_fd = os.open(f"{track_path(self.camera, self.name)}/c",
                                       os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)

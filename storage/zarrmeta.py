@@ -97,6 +97,14 @@ def read_track(volume_fd: int, camera: int, track: str) -> TrackMeta:
     return TrackMeta(camera, track, kind, class_of(kind), chunks)
 
 
+def is_group(volume_fd: int, path: str) -> bool:
+    """True if the folder's zarr.json is that of a group."""
+    try:
+        return _load(volume_fd, path) == group_document()
+    except (FormatError, FileNotFoundError):
+        return False
+
+
 def list_cameras(volume_fd: int) -> list[int]:
     """Numbers of the cameras that have a folder on the volume."""
     return sorted(int(match[1]) for name in _names(volume_fd, "tape.zarr") if (match := _CAMERA.fullmatch(name)))

@@ -126,6 +126,19 @@ class RefVolume:
         (self.live_dir / lay.live_name(self.uuid, 0)).unlink()
         self.map = None
 
+    def record(self, epoch: int, *found: items.Item, segment: int = 1, at: int = 0, slot: int = 0) -> int:
+        """A journal record at byte `at` of a segment; returns where the next may lie."""
+        body = b"".join(map(items.encode, found))
+        head = np.zeros(1, lay.RECORD_HEAD)
+        head["magic"], head["slot"], head["bytes"], head["epoch"], head["items_crc"] = lay.JOURNAL_MAGIC, slot, len(body), epoch, crc32c(body)
+        raw = with_crc(head) + body
+        path = self.path / f"slot-0/journal/{segment:08d}"
+        path.touch()
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(raw)
+        return at + -(-len(raw) // lay.PAGE) * lay.PAGE
+
     def track(self, camera: int, name: str, kind: TrackKind = TrackKind.VIDEO, **options: Any) -> "RefTrack":
         """A new track."""
         made = RefTrack(self, len(self.tracks), camera, name, kind, **options)

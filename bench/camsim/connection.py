@@ -71,7 +71,11 @@ class Client:
         return given != self._session if request.method in {"PLAY", "TEARDOWN"} else given not in {"", self._session}
 
     def _alive(self, request: Request) -> Answer:
-        return 200, {"Session": self._session} if self._session else {}, b""
+        return 200, self._session_header() if self._session else {}, b""
+
+    def _session_header(self) -> dict[str, str]:
+        """With the timeout each time, as many cameras do."""
+        return {"Session": f"{self._session};timeout={self._spec.session_timeout_s:.0f}"}
 
     def _find(self, url: str) -> tuple[str, tuple[Track, ...], int | None]:
         """(path, tracks, track number) that a URL names."""
@@ -107,7 +111,7 @@ class Client:
         self._channels[number] = channel
         ssrc = self._ssrc(number)
         return 200, {"Transport": f"RTP/AVP/TCP;unicast;interleaved={channel}-{channel + 1};ssrc={ssrc:08X};mode=\"PLAY\"",
-                     "Session": f"{self._session};timeout={self._spec.session_timeout_s:.0f}"}, b""
+                     **self._session_header()}, b""
 
     def _channel(self, transport: Interleaved, number: int) -> int | None:
         """The track's pair of channels; None where another track has it."""
@@ -121,7 +125,7 @@ class Client:
     def _play(self, request: Request) -> Answer:
         if not self._channels or self._find(request.url)[0] != self._path:
             return plain(455 if not self._channels else 404)
-        return 200, {"Session": self._session, "Range": "npt=now-"}, b""
+        return 200, {**self._session_header(), "Range": "npt=now-"}, b""
 
     def _make_streams(self, url: str) -> str:
         """Create the streams, not yet sent; returns RTP-Info (RFC 2326 12.33)."""
@@ -133,6 +137,8 @@ class Client:
             stream = Stream(track.media, camera.base_ns, now, channel, self._ssrc(number), random & 0xFFFF, random >> 16,
                             self._spec.start_at_key)
             self.streams[track.name] = stream
+            if self._spec.start_at_key:
+                now = max(now, stream.first_due_ns - 1)   # sound begins with the picture
             info.append(f"url={base}/trackID={number};seq={stream.sequence};rtptime={stream.timestamp}")
         return ",".join(info)
 
@@ -143,13 +149,14 @@ class Client:
                                     lambda: {name: stream.counters() for name, stream in streams.items()})
         camera.sessions.append(self.record)
         del camera.sessions[:-64]
+        self.report()   # before the first packet, so that a player aligns sound and pictures from the start
         for stream in self.streams.values():
             self.connection.add(stream)
 
     def _teardown(self, request: Request) -> Answer:
         self.end("teardown")
         self.finished = True
-        return 200, {"Session": self._session}, b""
+        return 200, self._session_header(), b""
 
     def report(self) -> None:
         """Send a sender report for each stream (RFC 3550 6.4.1); one that finds no room is left out."""

@@ -1,4 +1,4 @@
-"""Pictures of the simulated scene: a panned texture with grain and moving boxes, frame number and time as text, the pattern."""
+"""Pictures of the simulated scene: a road with cars, grain, frame number and time as text, and the pattern."""
 
 from fractions import Fraction
 from typing import Any
@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from bench.camsim import pattern
 
 Plane = NDArray[np.uint8]
+
+HORIZON = 0.45
+CARS = 3
+CAR_S = 6.0    # a car's way down the road
 
 # 5 x 7 dots a glyph, one number a row, the leftmost dot is bit 4
 GLYPHS = {
@@ -37,39 +41,43 @@ def clock_text(seconds: Fraction) -> str:
 
 
 class Scene:
-    """Makes the pictures of one clip; the same arguments give the same pictures. Width and height must be even."""
+    """Makes the pictures of one clip; the same arguments give the same pictures. Width and height must be even.
+
+    A road under a sky, seen by a camera that stands still: cars come down the road, grain covers all (else it would need no bit rate).
+    """
 
     def __init__(self, width: int, height: int, fps: Fraction) -> None:
         self._size = (height, width)
         self._fps = fps
         random = np.random.default_rng(2)
-        self._texture = _texture(random, height, width + 512)
-        self._grain = [random.integers(0, 9, (height, width + 64), np.uint8) for _ in range(4)]
-        self._chroma = [_texture(random, height // 2, width // 2 + 256) // 4 + 96 for _ in range(2)]
+        self._still, self._chroma = _landscape(random, height, width)
+        self._grain = [random.integers(0, 11, (height, width + 64), np.uint8) for _ in range(4)]
 
     def planes(self, number: int) -> NDArray[np.uint8]:
         """Picture `number` as yuv420p planes in one array, shape (height * 3 / 2, width)."""
         height, width = self._size
         out = np.empty((height * 3 // 2, width), np.uint8)
-        self._luma(out[:height], number)
-        shift = number % 256
-        chroma = out[height:].reshape(2, height // 2, width // 2)
-        for plane, source in zip(chroma, self._chroma, strict=True):
-            plane[:] = source[:, shift:shift + width // 2]
-            rows, columns = pattern.band(height // 2, width // 2)
-            plane[max(0, rows.start - 2):rows.stop + 2, max(0, columns.start - 2):columns.stop + 2] = 128
+        luma, chroma = out[:height], out[height:].reshape(2, height // 2, width // 2)
+        np.add(self._still, self._grain[number % 4][:, number * 7 % 64:][:, :width], out=luma)
+        chroma[:] = self._chroma
+        for car in range(CARS):
+            self._car(luma, chroma, car, float(number / self._fps) / CAR_S + car / CARS)
+        self._text(luma, f"FRAME {number:06}  TIME {clock_text(number / self._fps)}")
+        pattern.draw(luma, number)
         return out
 
-    def _luma(self, plane: Plane, number: int) -> None:
-        height, width = plane.shape
-        shift, grain = 2 * number % 512, self._grain[number % 4]
-        np.add(self._texture[:, shift:shift + width], grain[:, number * 7 % 64:][:, :width], out=plane)
-        for lane in range(3):
-            size, x = height // 10, number * (4 + 3 * lane) * width // 640 % (width + height // 5) - height // 5
-            top = height * (5 + lane) // 9
-            plane[top:top + size // 2, max(0, x):max(0, x + size)] = 40 + 70 * lane
-        self._text(plane, f"FRAME {number:06}  TIME {clock_text(number / self._fps)}")
-        pattern.draw(plane, number)
+    def _car(self, luma: Plane, chroma: Plane, car: int, laps: float) -> None:
+        """A car, the larger the nearer it is."""
+        height, width = self._size
+        near = 0.05 + 0.95 * (laps % 1) ** 2
+        size = max(2, int(width * 0.11 * near))
+        top = int(height * (HORIZON + (1 - HORIZON) * near)) - size
+        left = int(width * (0.5 + (0.28 if car % 2 else -0.28) * near)) - size // 2
+        for row, part, shade in ((0.0, 0.35, 30), (0.35, 0.75, 90 + 50 * car), (0.75, 0.9, 20)):
+            y0, y1 = max(0, int(top + row * size)), int(top + part * size)
+            luma[y0:max(y0, y1), max(0, left):max(0, left + size)] = shade
+        colour = chroma[:, max(0, top) // 2:max(0, top + size) // 2, max(0, left) // 2:max(0, left + size) // 2]
+        colour[:] = np.array([[110, 170], [160, 110], [128, 128]], np.uint8)[car % 3][:, None, None]
 
     def _text(self, plane: Plane, text: str) -> None:
         height, width = plane.shape
@@ -81,11 +89,29 @@ class Scene:
             plane[top:top + block.shape[0], left:left + block.shape[1]] = block
 
 
-def _texture(random: np.random.Generator, height: int, width: int) -> Plane:
-    """Smooth shapes and fine detail between 40 and 200."""
-    coarse = _stretch(random.random((height // 64 + 2, width // 64 + 2)), 64, height, width)
-    fine = _stretch(random.random((height // 8 + 2, width // 8 + 2)), 8, height, width)
-    mixed: Plane = (40 + 120 * coarse + 40 * fine).astype(np.uint8)
+def _landscape(random: np.random.Generator, height: int, width: int) -> tuple[Plane, Plane]:
+    """The luma plane of all that stands still, below 240, and both chroma planes, neutral where pattern and text are."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    y, x = y / height, x / width
+    texture = _texture(random, height, width)
+    hills = y > HORIZON - 0.05 * np.sin(9 * x) - 0.03 * np.sin(23 * x + 1)
+    depth = np.clip((y - HORIZON) / (1 - HORIZON), 0, 1)
+    road = (depth > 0) & (np.abs(x - 0.5) < 0.03 + 0.45 * depth)
+    line = road & (np.abs(x - 0.5) < 0.003 + 0.012 * depth) & ((8 * np.sqrt(depth)).astype(int) % 2 == 0)
+    luma = np.select([line, road, depth > 0, hills], [200, 60 + 30 * texture, 70 + 60 * texture, 80 + 30 * texture], 200 - 60 * y / HORIZON)
+    blue = np.select([road, hills | (depth > 0)], [128, 112], 150)
+    red = np.select([road, hills | (depth > 0)], [128, 120], 116)
+    chroma = np.stack([blue, red])[:, ::2, ::2].astype(np.uint8)
+    rows = slice(pattern.band(height // 2, width // 2)[0].start - 2, height * 17 // 100)
+    chroma[:, max(0, rows.start):rows.stop, width // 20 - 2:width // 2 - width // 20 + 2] = 128
+    return luma.astype(np.uint8), chroma
+
+
+def _texture(random: np.random.Generator, height: int, width: int) -> NDArray[Any]:
+    """Coarse shapes and fine detail between 0 and 1, shape (height, width)."""
+    coarse = _stretch(random.random((height // 48 + 2, width // 48 + 2)), 48, height, width)
+    fine = _stretch(random.random((height // 4 + 2, width // 4 + 2)), 4, height, width)
+    mixed: NDArray[Any] = 0.6 * coarse + 0.4 * fine
     return mixed
 
 

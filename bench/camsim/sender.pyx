@@ -327,6 +327,11 @@ cdef class Stream:
         return self.s.first
 
     @property
+    def first_due_ns(self):
+        """CLOCK_MONOTONIC at which the session's first AU leaves the camera."""
+        return due_ns(&self.s, self.s.first)
+
+    @property
     def sequence(self):
         """RTP sequence number of the next packet."""
         return sequence(&self.s, self.s.index, self.s.packet)

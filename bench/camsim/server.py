@@ -25,6 +25,7 @@ from bench.camsim.spec import SimSpec
 from bench.camsim.truth import Truth
 
 CLIENTS_MAX = 4096
+GONE = "the client has gone"
 
 
 class CamSim:
@@ -117,8 +118,10 @@ class CamSim:
                 if request.version.startswith("HTTP"):
                     await loop.sock_sendall(sock, self._http(request))
                     return "status"
-                if not client.handle(request) or client.finished:
-                    return "finished" if client.finished else "the client reads no answers"
+                if not client.handle(request):
+                    return GONE if client.connection.error else "the client reads no answers"
+                if client.finished:
+                    return "finished"
         return "closed by the client"
 
     def _http(self, request: Request) -> bytes:
@@ -132,7 +135,7 @@ class CamSim:
             for connection in self._sender.run(time.monotonic_ns()):
                 if connection in self._clients:
                     client, task = self._clients[connection]
-                    client.end("the client has gone")
+                    client.end(GONE)
                     task.cancel()
             await asyncio.sleep(self.spec.tick_ms / 1000)
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-CONTENT_VERSION = 1   # part of every cache key: raise it when the same spec shall give other content
+CONTENT_VERSION = 2   # part of every cache key: raise it when the same spec shall give other content
 LOOP_S = 16           # whole numbers of AAC frames at 16 kHz (250) and of G.711 packets (800) fit
 
 VideoCodec = Literal["h264", "h265"]
@@ -79,7 +79,8 @@ class SimSpec:
     """The simulation. `queue_bytes` wait for a client that does not read; beyond that AUs are dropped up to the next key frame.
 
     `start_at_key`: a session's first picture is a key frame (many cameras make one on PLAY), else it is whatever is due. `port` 0:
-    any free one. `session_timeout_s` is told to clients and enforced: only RTSP requests count as signs of life.
+    any free one. `session_timeout_s` is told to clients and enforced: only RTSP requests count as signs of life
+    (stricter than GStreamer's rtspsrc expects, which sends receiver reports only).
     """
 
     cameras: tuple[CameraSpec, ...] = (CameraSpec(),)

@@ -220,6 +220,7 @@ async def test_play_announces_the_first_packet_and_reports_follow(cache: Path, s
     async with simulate(cache, small, report_s=0.1) as sim:
         client = await Raw.open(sim)
         headers = await client.play(2)
+        assert [(await client.packet())[1][1] for _ in range(2)] == [200, 200]
         info = [dict(pair.split("=", 1) for pair in part.split(";")) for part in headers["RTP-Info"].split(",")]
         first: dict[int, bytes] = {}
         reports: set[int] = set()
@@ -336,3 +337,13 @@ def test_bytes_that_are_no_request_are_refused(data: bytes) -> None:
     ("RTP/AVP/TCP;interleaved=255-256", None), ("RTP/AVP/UDP;unicast;client_port=1-2, RTP/AVP/TCP;interleaved=6-7", Interleaved(6))])
 def test_transport_header(value: str, wanted: Interleaved | None) -> None:
     assert parse_transport(value) == wanted
+
+
+@pytest.mark.live
+async def test_ffmpeg_keeps_a_short_session_alive(cache: Path) -> None:
+    async with simulate(cache, session_timeout_s=3) as sim:
+        code, text = await run("ffmpeg", "-v", "error", "-rtsp_transport", "tcp", "-i", sim.url(0), "-t", "5", "-c", "copy", "-f", "null", "-")
+        assert (code, text) == (0, "")
+        session = sim.status()["cameras"][0]["sessions"][-1]
+        assert session["end_reason"] != "timeout"    # it may close the socket behind TEARDOWN before it is answered
+        assert session["end_ns"] - session["start_ns"] > 4_000_000_000

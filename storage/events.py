@@ -48,4 +48,14 @@ class AusRefused:
     why: str
 
 
-SlotEvent = VolumeFailed | SlowCommit | Starved | Retired | AusRefused
+@dataclass(frozen=True, slots=True)
+class NotSealed:
+    """A closed chunk could not be sealed: rows of it are lost. Its bytes stay readable by their rows until it is retired."""
+
+    camera: int
+    track: str
+    chunk: int
+    why: str
+
+
+SlotEvent = VolumeFailed | SlowCommit | Starved | Retired | AusRefused | NotSealed

@@ -1,16 +1,44 @@
-"""The writing side of one slot on one volume: its tapes, its writer, commit and keeper threads."""
+"""The writing side of one slot on one volume: its tapes, and the three threads that write, commit and keep house.
 
+The writer owns every tape's state. The committer has one record at a time. The keeper prepares and hands over. A failed write or syncfs
+ends all three: the volume is out, AUs overflow their queues, nothing is tried again.
+"""
+
+import fcntl
+import os
+import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from recorder._ext.auqueue import AuQueue
+from recorder._ext.tapewriter import WriterPass
 from recorder.base.clock import Clock
 from recorder.base.config import RecordingConfig, RetentionRule
+from recorder.base.errors import Conflict, VolumeError
 from recorder.base.media import SampleEntry, TrackKind
-from storage.events import SlotEvent
+from storage.commit import Commit, Committer
+from storage.disk import syncfs, write_at
+from storage.events import SlotEvent, VolumeFailed
+from storage.items import Checkpoint, CheckpointEnd, On, Tape, encode
+from storage.journal import SEGMENT_BYTES, Journal
+from storage.keeper import Desk, Keeper
+from storage.layout import track_path
+from storage.livefile import LiveWriter
+from storage.pool import Pool
+from storage.rebuild import Rebuilder
+from storage.recovery import Recovered, recover
+from storage.replay import EMPTY, Found
+from storage.steps import Step, step
 from storage.tape import TapeWriter
+from storage.tapework import TapeWork
 from storage.volume import Volume
+from storage.zarrmeta import create_track
+
+QUARANTINE_S = 60.0
+KEEP_S = 0.1
+DRAIN_TRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,31 +50,322 @@ class RecoveryReport:
     records: int            # journal records read
     rows_adopted: int       # visible, not yet acknowledged, whole: kept
     tapes_fallen_back: int  # the last record's bytes were not all there
-    chunks_returned: int    # half-taken or retired files put back into the pool
+    chunks_returned: int    # half-taken or retired files put on their way to the pool
     seconds: float
 
 
 class Slot:
-    """One slot. `open`, then `open_track`s, `start`; `close` at the end."""
+    """One slot: `open`, `start`, `open_track`s in any order after that; `close` at the end.
+
+    Without `start` nothing runs by itself: `pass_once`, `commit_once` and `keep_once` do what the threads would (tests, tools).
+    """
 
     def __init__(self, volume: Volume, number: int, *, config: RecordingConfig, live_dir: Path, clock: Clock,
-                 on_event: Callable[[SlotEvent], None]) -> None:
-        self.volume = volume
-        self.number = number
+                 on_event: Callable[[SlotEvent], None], quarantine_s: float = QUARANTINE_S, journal_bytes: int = SEGMENT_BYTES) -> None:
+        self.volume, self.number = volume, number
+        self._config, self._live_dir, self._clock, self._on_event = config, live_dir, clock, on_event
+        self._dir = f"slot-{number}"
+        self._journal = Journal(volume, number, journal_bytes)
+        self._pool = Pool(volume, number, volume.bytes_max // max(1, config.slots), quarantine_s)
+        self._works: dict[tuple[int, str], TapeWork] = {}
+        self._writer = WriterPass()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._sealed: list[tuple[TapeWork, int]] = []
+        self._built = 0                 # number of the newest record that was built
+        self._cores_changed = True
+        self._phase = 0
+        self._stop = threading.Event()
+        self._wake_keeper = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._lock_fd = -1
+        self._open_lock = threading.Lock()
+        self.failed = False
+
+    # Opening
 
     def open(self) -> RecoveryReport:
-        """Recover; then tracks may be opened."""
-        raise NotImplementedError
+        """Recover; then tracks may be opened. VolumeError if another process has the slot, or the volume fails."""
+        start_ns = self._clock.mono_ns()
+        try:
+            return self._open(start_ns)
+        except OSError as error:
+            raise VolumeError(f"recovery of slot {self.number}: {error.strerror or error}", where=str(self.volume.path),
+                              remedy="check the disk, its space and the system log") from error
 
-    def start(self) -> None:
-        """Start the threads."""
-        raise NotImplementedError
+    def _open(self, start_ns: int) -> RecoveryReport:
+        for folder in ("journal", "pool", "quarantine"):
+            self.volume.make_dirs(f"{self._dir}/{folder}")
+        self._lock()
+        found = recover(self.volume, self.number, self._journal, self._live_dir)
+        self._built = found.epoch
+        self._live = LiveWriter(self._live_dir, self.volume.uuid, self.number)
+        phases = max(1, self._config.gather_ms // self._config.drain_ms)
+        self._phases = phases
+        self._rebuilder = Rebuilder(self.volume, self._live, phases, self._on_event, lambda: (self._clock.wall_ns(), self._clock.mono_ns()))
+        for tape in found.tapes.values():
+            self._works[tape.ident.camera, tape.ident.name] = self._rebuilder.make(tape)
+        returned = self._scan()
+        self._committer = Committer(self.volume, self.number, self._journal, self._writer, self._live, self._clock, found.epoch,
+                                    self._on_event, self._fail)
+        self._keeper = Keeper(
+            Desk(self.volume, self._clock, self._journal, self._pool, lambda: list(self._works.values()), self._calls.append,
+                 lambda: self._built + 1, lambda: self._committer.epoch, lambda work, row: self._sealed.append((work, row)),
+                 self._on_event), close_s=self._config.chunk_close_s)
+        self._settle(found)
+        self._live.publish()
+        seconds = (self._clock.mono_ns() - start_ns) / 1e9
+        return RecoveryReport(found.clean, len(found.tapes), found.records, found.rows_adopted, found.fallen_back, returned, seconds)
+
+    def _settle(self, found: Recovered) -> None:
+        """Make what recovery did durable, then mark the open chunks' indexes, then say it all in a checkpoint."""
+        syncfs(self.volume.dir_fd)
+        for work in self._works.values():
+            if work.to_mark is not None:
+                write_at(work.to_mark[0], work.to_mark[1], 0)
+                work.to_mark = None
+        self._writer.set_cores([work.core for work in self._works.values()])
+        self._cores_changed = False
+        if found.tapes:
+            self.commit_once()
+            if self.failed:
+                raise OSError(5, "the first commit failed")
+
+    def _lock(self) -> None:
+        fd = self.volume.open_file(f"{self._dir}/lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise VolumeError(f"slot {self.number} is in use by another process", where=str(self.volume.path),
+                              remedy="stop the other worker first") from None
+        self._lock_fd = fd
+
+    def _scan(self) -> int:
+        """Put every chunk file where it belongs; how many were on their way somewhere else. The journal decides, then the head."""
+        mono_ns = self._clock.mono_ns()
+        returned = 0
+        for path, head in self._pool.scan(mono_ns):
+            work = self._works.get((head.camera, head.track))
+            home = f"{track_path(head.camera, head.track)}/c/{head.chunk}"
+            if work is not None and work.holds(head.chunk) and not self.volume.exists(home):
+                self.volume.rename(path, home)
+                self._pool.total_bytes -= head.chunk_class.file_bytes
+            else:
+                self._pool.retire(path, head.chunk_class, mono_ns)
+                returned += 1
+        for work in self._works.values():
+            returned += self._scan_track(work, mono_ns)
+        step(Step.RECOVERED_FILES)
+        return returned
+
+    def _scan_track(self, work: TapeWork, mono_ns: int) -> int:
+        folder = f"{track_path(work.ident.camera, work.ident.name)}/c"
+        returned = 0
+        for name in self.volume.list_dir(folder):
+            self._pool.total_bytes += work.chunk_class.file_bytes
+            if not name.isdigit() or not work.holds(int(name)):
+                self._pool.retire(f"{folder}/{name}", work.chunk_class, mono_ns)
+                returned += 1
+        return returned
 
     def open_track(self, camera: int, name: str, kind: TrackKind, *, clock_rate: int, queue: AuQueue, rule: RetentionRule,
                    describe: Callable[[int], SampleEntry | None]) -> TapeWriter:
-        """The tape of a track, made if new. One writer per track."""
-        raise NotImplementedError
+        """The tape of a track, made if new; its AUs are taken from `queue`. Blocks on the disk for a new track. Any thread.
+
+        Conflict if it is open already, or exists with another kind or clock. VolumeError if the volume has failed.
+        """
+        if self.failed:
+            raise VolumeError("the volume has failed", where=str(self.volume.path), remedy="see the first error in the log")
+        with self._open_lock:
+            work = self._works.get((camera, name))
+            if work is None:
+                work = self._create(Tape(self._next_tape(), camera, clock_rate, kind, name), rule)
+            elif (work.ident.kind, work.ident.clock_rate) != (kind, clock_rate):
+                raise Conflict(f"the track is {work.ident.kind.value} at {work.ident.clock_rate} Hz", where=f"cam-{camera}/{name}",
+                               remedy="give the new stream another track name")
+            elif work.attached:
+                raise Conflict("the track is open already", where=f"cam-{camera}/{name}")
+            work.attached = True
+        self._on_writer(lambda: work.attach(queue, rule, describe))
+        self._wake_keeper.set()
+        return TapeWriter(work, self._detach)
+
+    def _create(self, ident: Tape, rule: RetentionRule) -> TapeWork:
+        create_track(self.volume.dir_fd, ident.camera, ident.name, ident.kind)
+        self.volume.make_dirs(f"idx/cam-{ident.camera}")
+        work = self._rebuilder.make(Found(ident, EMPTY))
+        work.rule = rule
+        step(Step.TRACK_CREATED)
+        self._works[ident.camera, ident.name] = work
+        self._cores_changed = True
+        return work
+
+    def _next_tape(self) -> int:
+        return max((work.ident.tape for work in self._works.values()), default=0) + 1
+
+    def _on_writer(self, call: Callable[[], None]) -> None:
+        if self._threads:
+            self._calls.append(call)
+        else:
+            call()
+
+    def _detach(self, work: TapeWork) -> None:
+        work.detach()
+        self._wake_keeper.set()
+
+    # The rhythm
+
+    def start(self) -> None:
+        """Start the writer's, the commit's and the keeper's threads."""
+        self._committer.start()
+        for target, name in ((self._write_loop, "writer"), (self._keep_loop, "keeper")):
+            thread = threading.Thread(target=target, name=f"{name}-{self.number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _write_loop(self) -> None:
+        gap_s, commit_s = self._config.drain_ms / 1000, self._config.commit_ms / 1000
+        ticks = max(1, round(commit_s / gap_s))
+        tick = 0
+        while not self._stop.wait(gap_s) and not self.failed:
+            tick += 1
+            due = tick >= ticks and not self._committer.busy
+            self.pass_once(all_tracks=due)
+            if due:
+                tick = 0
+                self.commit_once()
+
+    def pass_once(self, *, all_tracks: bool = True) -> None:
+        """One pass of the writer."""
+        try:
+            self._pass(all_tracks)
+        except OSError as error:
+            self._fail(error)
+
+    def _pass(self, all_tracks: bool) -> None:
+        if self.failed:
+            return
+        while self._calls:
+            self._calls.popleft()()
+        if self._cores_changed and not self._committer.busy:
+            self._cores_changed = False
+            self._writer.set_cores([work.core for work in list(self._works.values())])
+        self._phase = (self._phase + 1) % self._phases
+        starved = False
+        for core, code in self._writer.run(self._clock.mono_ns(), self._phase, all_tracks):
+            work = core.owner
+            assert isinstance(work, TapeWork)
+            starved |= work.attend(code)
+        if starved:
+            self._wake_keeper.set()
+        step(Step.PASS)
+
+    def commit_once(self) -> None:
+        """Make a record of everything that is visible, and commit it (in the background when started)."""
+        if self.failed or self._committer.busy:
+            return
+        try:
+            commit = self._build()
+        except OSError as error:
+            self._fail(error)
+            return
+        if commit is not None:
+            self._built += 1
+            step(Step.RECORD_BUILT)
+            self._committer.submit(commit)
+
+    def _build(self, *, checkpoint: bool = False) -> Commit | None:
+        works = list(self._works.values())
+        grown = {id(core) for core in self._writer.grown()}
+        changed = [work for work in works if id(work.core) in grown or work.pending]
+        if not changed and not checkpoint:
+            return None
+        parts: list[tuple[TapeWork, bytes, int]] = []
+        for work in changed:
+            pending, before = work.take_pending()
+            parts.append((work, pending + self._writer.record(work.core), before))
+        size = sum(len(data) for _, data, _ in parts) + 128 * len(parts)
+        if not checkpoint and self._journal.fits(size):
+            return self._commit_of(parts, b"", False)
+        return self._commit_of(*self._with_checkpoint(works, parts), True)
+
+    def _with_checkpoint(self, works: list[TapeWork], parts: list[tuple[TapeWork, bytes, int]]) -> tuple[
+            list[tuple[TapeWork, bytes, int]], bytes]:
+        done = {id(work): before for work, _, before in parts}
+        out = [encode(Checkpoint(len(works)))]
+        for work in works:
+            out.append(work.checkpoint(done.get(id(work), work.log_bytes)))
+            work.declared = True
+            if id(work) not in done and work.core.has_open_row:
+                parts.append((work, self._writer.record(work.core), 0))
+        out.append(encode(CheckpointEnd()))
+        return parts, b"".join(out)
+
+    def _commit_of(self, parts: list[tuple[TapeWork, bytes, int]], lead: bytes, checkpoint: bool) -> Commit:
+        blob, rows = [lead], {}
+        for work, data, _ in parts:
+            blob += [encode(On(work.ident.tape)) if work.declared else encode(work.ident), data]
+            work.declared = True
+            rows[work.ident.tape] = work.core.next_row + work.core.has_open_row
+        sealed, self._sealed = self._sealed, []
+        return Commit(b"".join(blob), checkpoint, rows, sealed)
+
+    def _keep_loop(self) -> None:
+        while not self._stop.is_set() and not self.failed:
+            self.keep_once()
+            self._wake_keeper.wait(KEEP_S)
+            self._wake_keeper.clear()
+
+    def keep_once(self) -> None:
+        """One round of the keeper."""
+        if self.failed:
+            return
+        try:
+            self._keeper.keep_once()
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        if not self.failed:
+            self.failed = True
+            self._on_event(VolumeFailed(self.volume.path, error.strerror or str(error)))
+
+    # The end
 
     def close(self) -> None:
-        """Last commit; every track without an open gap gets one of cause `stopped`."""
-        raise NotImplementedError
+        """Last commit; every track without an open gap gets one of cause `stopped`. The volume stays open. Safe to call twice."""
+        if self._lock_fd < 0:
+            return
+        self._stop.set()
+        self._wake_keeper.set()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+        self._committer.wait()
+        try:
+            if not self.failed:
+                self._finish()
+        except OSError as error:
+            self._fail(error)
+        self._committer.close()
+        self._journal.close()
+        for work in self._works.values():
+            work.close_files()
+        os.close(self._lock_fd)
+        self._lock_fd = -1
+
+    def _finish(self) -> None:
+        for _ in range(DRAIN_TRIES):
+            self.pass_once()
+            if self.failed or not any(work.busy for work in self._works.values()):
+                break
+            self.keep_once()
+        now_ns = self._clock.wall_ns()
+        for work in self._works.values():
+            work.stop(now_ns)
+        self._committer.wait()
+        commit = self._build(checkpoint=True)
+        if commit is not None and not self.failed:
+            self._built += 1
+            self._committer.submit(commit)
+            self._committer.wait()

@@ -1,43 +1,70 @@
 """The writing side of one track's tape, as its session sees it."""
 
+from collections.abc import Callable
+
 from recorder.base.config import RetentionRule
 from recorder.base.media import GapCause, SenderReport
+from storage.items import ClockEpoch, SessionStart
+from storage.tapework import TapeWork
 
 
 class TapeWriter:
-    """Commands to a tape. Thread-safe; they take effect in order with the AUs of its queue, at the next pass of the writer."""
+    """Commands to a tape. Thread-safe; they take effect in order with the AUs of its queue, at the next pass of the writer.
 
-    end_ns: int
-    next_session: int
+    A command lets the AUs that are in the queue when it is given go first.
+    """
+
+    def __init__(self, work: TapeWork, detach: Callable[[TapeWork], None]) -> None:
+        self._work, self._detach = work, detach
+
+    @property
+    def end_ns(self) -> int:
+        """UTC end of the newest row or gap so far, recovery included; 0 if there is none. A session's base is never before it."""
+        return self._work.core.end_ns
+
+    @property
+    def next_session(self) -> int:
+        """The number that the track's next session bears."""
+        return self._work.next_session
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """AUs kept, their bytes, damaged ones among them, AUs taken and not kept (no access point yet), since the slot was opened."""
+        return self._work.core.counts
+
+    @property
+    def durable(self) -> tuple[int, int]:
+        """Tape offset and row number below which a power cut takes nothing."""
+        return self._work.core.durable
 
     def begin_session(self, session: int, start_ns: int, transport: str) -> None:
-        """A connection to the camera begins to deliver."""
-        raise NotImplementedError
+        """A connection to the camera begins to deliver; the first AU that is kept is a clean access point."""
+        self._work.post(lambda: self._work.begin_session(SessionStart(session, start_ns, transport)))
 
     def end_session(self, session: int, end_ns: int, reason: str) -> None:
-        """It has ended."""
-        raise NotImplementedError
+        """It has ended; its rows that were never published stay where their AUs' stamps put them."""
+        self._work.post(lambda: self._work.end_session(session, end_ns, reason))
 
     def publish(self, session: int, shift_ns: int) -> None:
-        """The rows the session has made so far move by `shift_ns` and enter the timeline."""
-        raise NotImplementedError
+        """The session's rows so far move by `shift_ns` (never before the end of what is older) and enter the timeline."""
+        self._work.post(lambda: self._work.publish(session, shift_ns))
 
     def open_gap(self, cause: GapCause, start_ns: int | None = None, detail: str = "") -> None:
         """Footage is missing from `start_ns` (None: the end of the newest row); again: the open gap's cause changes."""
-        raise NotImplementedError
+        self._work.post(lambda: self._work.open_gap(cause, start_ns, detail))
 
     def sender_report(self, report: SenderReport) -> None:
-        """Keep a sender report."""
-        raise NotImplementedError
+        """Keep a sender report (one a minute, and the first of each session)."""
+        self._work.post(lambda: self._work.sender_report(report))
 
     def clock_epoch(self, wall_ns: int, step_ns: int) -> None:
-        """Our wall clock was stepped."""
-        raise NotImplementedError
+        """Our wall clock was stepped by `step_ns` and reads `wall_ns` now."""
+        self._work.post(lambda: self._work.clock_epoch(ClockEpoch(wall_ns, step_ns)))
 
     def set_rule(self, rule: RetentionRule) -> None:
         """Change how long footage stays."""
-        raise NotImplementedError
+        self._work.rule = rule
 
     def detach(self) -> None:
-        """The camera was removed: flush, close the chunk, no gap."""
-        raise NotImplementedError
+        """The camera was removed: flush, close the chunk, no gap. The queue is read no more once this has taken effect."""
+        self._work.post(lambda: self._detach(self._work))

@@ -1,0 +1,65 @@
+"""Whole writes, zeros and syncfs on descriptors."""
+
+import ctypes
+import mmap
+import os
+
+ZEROS = bytes(1 << 20)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def write_at(fd: int, data: bytes | memoryview, at: int) -> None:
+    """Write all of `data` at `at`. OSError."""
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, at)
+        view, at = view[done:], at + done
+
+
+def read_at(fd: int, count: int, at: int) -> bytes:
+    """`count` bytes from `at`; fewer only at the end of the file."""
+    data = os.pread(fd, count, at)
+    while len(data) < count:
+        more = os.pread(fd, count - len(data), at + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def zero_range(fd: int, start: int, stop: int) -> None:
+    """Write zeros over [start, stop)."""
+    while start < stop:
+        start += os.pwrite(fd, memoryview(ZEROS)[:min(len(ZEROS), stop - start)], start)
+
+
+def syncfs(fd: int) -> None:
+    """Make everything written to the file system of `fd` durable (syncfs(2)). OSError: something was lost; never try again."""
+    if _libc.syncfs(fd) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def fill_direct(dir_fd: int, name: str, size: int) -> None:
+    """Write zeros over the whole file `name` past the page cache (O_DIRECT) where the file system can, else through it."""
+    try:
+        fd = os.open(name, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    except OSError:
+        fd = -1
+    if fd >= 0:
+        buffer = mmap.mmap(-1, 1 << 20)
+        try:
+            at = 0
+            while at < size:
+                at += os.pwrite(fd, memoryview(buffer)[:min(len(buffer), size - at)], at)
+        except OSError:
+            at = 0
+        finally:
+            os.close(fd)
+        if at >= size:
+            return
+    fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        zero_range(fd, 0, size)
+    finally:
+        os.close(fd)

@@ -1,0 +1,268 @@
+"""The slot's housekeeper: chunks ahead of the tapes, sealing behind them, retention, quarantine, pool, journal segments, rings that grow.
+
+One thread (or `keep_once` in tests). It never touches what the writer owns: it prepares, and hands over through `call`, which runs on the
+writer's thread before its next pass.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recorder.base.clock import Clock
+from recorder.base.errors import FormatError
+from storage import retention, seal
+from storage.events import NotSealed, Retired, SlotEvent, Starved
+from storage.items import ChunkSealed, encode
+from storage.journal import Journal
+from storage.layout import CLASSES, ROWS_PER_PAGE, ChunkClass, track_path
+from storage.pool import Pool
+from storage.rings import FULL, IndexWriter
+from storage.steps import Step, step
+from storage.tapework import ClosedChunk, TapeWork
+from storage.volume import Volume
+from storage.zarrmeta import extend_shape
+
+RETENTION_NS = 20_000_000_000
+RATE_NS = 120_000_000_000
+AHEAD_S = 30.0
+GROW_ROWS = 8192        # rows and entry bytes that may come before the next look
+GROW_FRAMES = 512 << 10
+
+
+@dataclass(slots=True)
+class Retiring:
+    """A chunk whose tail move has been ordered; `epoch` is the record that holds it, 0 until the writer has run the order."""
+
+    work: TapeWork
+    number: int
+    first_kept_ns: int
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the keeper needs of its slot."""
+
+    volume: Volume
+    clock: Clock
+    journal: Journal
+    pool: Pool
+    works: Callable[[], list[TapeWork]]
+    call: Callable[[Callable[[], None]], None]
+    next_epoch: Callable[[], int]       # the writer's thread: number of the record that it builds next
+    acknowledged: Callable[[], int]
+    sealed: Callable[[TapeWork, int], None]     # the writer's thread
+    on_event: Callable[[SlotEvent], None]
+
+
+class Keeper:
+    """See the module. OSError means that the volume has failed."""
+
+    def __init__(self, desk: Desk, *, close_s: float) -> None:
+        self._desk = desk
+        self._close_ns = round(close_s * 1e9)
+        self._retiring: list[Retiring] = []
+        self._sealing: set[int] = set()
+        self._takes: dict[int, deque[int]] = {c.number: deque() for c in CLASSES}
+        self._starved: set[int] = set()
+        self._retention_ns = 0
+        self._growing: set[int] = set()
+
+    def keep_once(self) -> None:
+        """Everything that is due now."""
+        mono_ns = self._desk.clock.mono_ns()
+        works = self._desk.works()
+        self._by_time(works, mono_ns)
+        self._seal(works)
+        self._finish_retired(mono_ns)
+        self._desk.pool.clear_due(mono_ns)
+        if mono_ns - self._retention_ns >= RETENTION_NS or self._retention_ns == 0:
+            self._retention_ns = mono_ns
+            self._retain(works)
+        for work in works:
+            self._serve(work, works, mono_ns)
+        for kind in CLASSES:
+            self._top_up(kind, works, mono_ns)
+        self._desk.journal.prepare()
+        self._desk.journal.recycle({work.ident.tape: work.safe_row for work in works})
+        self._grow(works)
+        self._desk.pool.zero_stale(mono_ns)
+
+    # Ahead
+
+    def _serve(self, work: TapeWork, works: list[TapeWork], mono_ns: int) -> None:
+        """Put a chunk ready for the tape if it will need one soon."""
+        if work.detached:
+            self._take_back(work, mono_ns)
+            return
+        kind = work.chunk_class
+        half = work.core.used * 2 >= kind.tape_bytes
+        if not work.attached or work.next_chunk is not None or not (work.chunk is None or half or work.starved):
+            return
+        number = work.next_number
+        extend_shape(self._desk.volume.dir_fd, work.ident.camera, work.ident.name, number + 1)
+        pool = self._desk.pool
+        if not pool.free(kind) and pool.room(kind):
+            pool.make(kind, mono_ns, filled=False)
+        prepared = pool.take(kind, work.ident.camera, work.ident.name, number, slow=not work.quick)
+        if prepared is not None:
+            work.next_chunk = prepared
+            self._takes[kind.number].append(mono_ns)
+            self._starved.discard(work.ident.tape)
+        else:
+            self._make_room(kind, works)
+            if work.starved and work.ident.tape not in self._starved:
+                self._starved.add(work.ident.tape)
+                self._desk.on_event(Starved(work.ident.camera, work.ident.name))
+
+    def _take_back(self, work: TapeWork, mono_ns: int) -> None:
+        """A detached tape needs no chunk any more."""
+        prepared, work.next_chunk = work.next_chunk, None
+        if prepared is not None:
+            os.close(prepared.fd)
+            path = f"{track_path(work.ident.camera, work.ident.name)}/c/{prepared.number}"
+            self._desk.pool.retire(path, work.chunk_class, mono_ns)
+
+    def _make_room(self, kind: ChunkClass, works: list[TapeWork]) -> None:
+        """See that at least as many files of the class are on their way to the pool as tapes wait for one."""
+        waiting = sum(w.chunk_class is kind and w.attached and w.next_chunk is None for w in works)
+        if self._coming(kind) < max(1, waiting) and not self._retire_oldest(kind, works):
+            other = CLASSES[1 - kind.number]
+            if not self._desk.pool.unlink_one(other) and not self._coming(other):
+                self._retire_oldest(other, works)
+
+    def _coming(self, kind: ChunkClass) -> int:
+        return self._desk.pool.coming(kind) + sum(r.work.chunk_class is kind for r in self._retiring)
+
+    def _top_up(self, kind: ChunkClass, works: list[TapeWork], mono_ns: int) -> None:
+        """Keep the supply of the time that a file needs to come round (quarantine and a reserve): made while there is room, else retired."""
+        takes = self._takes[kind.number]
+        while takes and mono_ns - takes[0] > RATE_NS:
+            takes.popleft()
+        pool = self._desk.pool
+        seconds = min(pool.quarantine_ns / 1e9 + AHEAD_S, 600.0)
+        wanted = -(-len(takes) * round(seconds * 1e9) // RATE_NS)
+        if pool.free(kind) + self._coming(kind) >= wanted:
+            return
+        if pool.room(kind):
+            if pool.free(kind) * RATE_NS < len(takes) * round(AHEAD_S * 1e9):
+                pool.make(kind, mono_ns, filled=True)
+        else:
+            self._retire_oldest(kind, works)
+
+    # Behind
+
+    def _by_time(self, works: list[TapeWork], mono_ns: int) -> None:
+        due = [w for w in works if w.chunk is not None and mono_ns - w.chunk.opened_ns >= self._close_ns]
+        for work in due:
+            self._desk.call(lambda work=work: work.close_by_time(mono_ns, self._close_ns))  # type: ignore[misc]
+
+    def _seal(self, works: list[TapeWork]) -> None:
+        for work in works:
+            if work.closed and work.ident.tape not in self._sealing and seal.ready(work, work.closed[0]):
+                self._seal_one(work, work.closed[0])
+
+    def _seal_one(self, work: TapeWork, chunk: ClosedChunk) -> None:
+        try:
+            seal.seal(work, chunk)
+        except FormatError as error:
+            self._desk.on_event(NotSealed(work.ident.camera, work.ident.name, chunk.number, str(error)))
+        self._sealing.add(work.ident.tape)
+        self._desk.call(lambda: self._sealed(work, chunk))
+
+    def _sealed(self, work: TapeWork, chunk: ClosedChunk) -> None:
+        """The writer's thread: the rings hold every row, the next record says that the footer does too."""
+        failed = work.core.flush_rings()
+        if failed:
+            raise OSError(failed, os.strerror(failed))
+        work.pending.append(encode(ChunkSealed(chunk.number, chunk.end_row)))
+        self._desk.sealed(work, chunk.end_row)
+        work.closed.popleft()
+        os.close(chunk.fd)
+        self._sealing.discard(work.ident.tape)
+
+    # Retention
+
+    def _retain(self, works: list[TapeWork]) -> None:
+        now_ns = self._desk.clock.wall_ns()
+        busy = {r.work.ident.tape for r in self._retiring}
+        for work in works:
+            if work.ident.tape in busy:
+                continue
+            move = retention.by_days(self._desk.volume, work, now_ns)
+            if move is None and (count := retention.over_bytes(work)):
+                move = retention.by_chunks(self._desk.volume, work, count)
+            if move is not None:
+                self._order(work, move)
+
+    def _retire_oldest(self, kind: ChunkClass, works: list[TapeWork]) -> bool:
+        """Order the oldest chunk of the class away; False if there is none that may go."""
+        busy = {r.work.ident.tape for r in self._retiring if r.epoch == 0}
+        work = retention.oldest(self._desk.volume, [w for w in works if w.ident.tape not in busy], kind)
+        move = retention.by_chunks(self._desk.volume, work, 1) if work is not None else None
+        if work is None or move is None:
+            return False
+        self._order(work, move)
+        return True
+
+    def _order(self, work: TapeWork, move: retention.TailTo) -> None:
+        """Have the writer move the tail; the files go when that is durable."""
+        orders = [Retiring(work, deletion.chunk, move.start_ns) for deletion in move.deletions]
+        self._retiring += orders
+
+        def run() -> None:
+            work.move_tail(move.row, move.offset, move.start_ns, move.deletions)
+            for order in orders:
+                order.epoch = self._desk.next_epoch()
+
+        self._desk.call(run)
+
+    def _finish_retired(self, mono_ns: int) -> None:
+        for order in list(self._retiring):
+            if order.epoch and order.epoch <= self._desk.acknowledged():
+                ident = order.work.ident
+                path = f"{track_path(ident.camera, ident.name)}/c/{order.number}"
+                try:
+                    self._desk.pool.retire(path, order.work.chunk_class, mono_ns)
+                except FileNotFoundError:
+                    pass                    # a damaged chunk that `check` has taken away
+                self._retiring.remove(order)
+                self._desk.on_event(Retired(ident.camera, ident.name, order.number, order.first_kept_ns))
+
+    # Rings
+
+    def _grow(self, works: list[TapeWork]) -> None:
+        """Begin a larger ring for a track whose ring is nearly full."""
+        for work in works:
+            if work.ident.tape in self._growing:
+                continue
+            core = work.core
+            if core.next_row - core.tail_row + GROW_ROWS > FULL * work.ring.capacity:
+                self._replace(work, work.ring, core.tail_row // ROWS_PER_PAGE * ROWS_PER_PAGE, core.ring_rows)
+            elif core.entries_end - _first_entry(work) + GROW_FRAMES > FULL * work.frames.capacity:
+                self._replace(work, work.frames, _first_entry(work) // 4096 * 4096, core.frames_end)
+
+    def _replace(self, work: TapeWork, ring: IndexWriter, start: int, stop: int) -> None:
+        """Copy into a ring twice as large; the writer adds what has come meanwhile and changes over."""
+        capacity = ring.capacity * 2
+        fd = ring.make(f"{ring.path}.new", work.core.tail_row, capacity)
+        ring.copy_to(fd, capacity, start, stop)
+        step(Step.RING_GROWN)
+        self._growing.add(work.ident.tape)
+
+        def change() -> None:
+            end = work.core.frames_end if ring.frames else work.core.ring_rows
+            ring.copy_to(fd, capacity, stop, end)
+            ring.adopt(fd, capacity)
+            work.core.set_rings(work.ring.fd, work.ring.capacity, work.frames.fd, work.frames.capacity)
+            work.core.flush_rings()
+            self._growing.discard(work.ident.tape)
+
+        self._desk.call(change)
+
+
+def _first_entry(work: TapeWork) -> int:
+    """Position of the oldest entry that may be read."""
+    row = work.row(work.core.tail_row) if work.core.tail_row < work.core.next_row else None
+    return int.from_bytes(row[48:56], "little") if row is not None else work.core.frames_end

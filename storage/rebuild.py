@@ -1,0 +1,211 @@
+"""From what recovery found to tapes that can be written: rings and log repaired, the open chunk ready to go on."""
+
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from recorder._ext.auqueue import AuQueue
+from recorder._ext.tapewriter import TapeCore
+from recorder.base.errors import FormatError
+from storage.chunkfile import ChunkHead, read_footer, read_head
+from storage.chunkpage import head_page
+from storage.disk import read_at, write_at, zero_range
+from storage.events import SlotEvent
+from storage.items import EntriesItem, RowItem, SampleEntryItem, encode
+from storage.layout import FOOTER_HEAD, PAGE, ROW, index_path, track_path
+from storage.livefile import LiveWriter
+from storage.replay import LOGGED, Found, FoundChunk, RowView
+from storage.rings import FIRST_FRAMES, FIRST_ROWS, IndexWriter
+from storage.steps import Step, step
+from storage.tapework import FOOTER_START, ClosedChunk, OpenChunk, TapeWork
+from storage.volume import Volume
+
+NO_QUEUE_BYTES = 4096
+
+
+class Rebuilder:
+    """Makes TapeWorks for one slot."""
+
+    def __init__(self, volume: Volume, live: LiveWriter, phases: int, on_event: Callable[[SlotEvent], None],
+                 now: Callable[[], tuple[int, int]]) -> None:
+        self._volume, self._live, self._phases, self._on_event, self._now = volume, live, phases, on_event, now
+
+    def make(self, found: Found) -> TapeWork:
+        """The tape, ready for its queue."""
+        ident = found.ident
+        ring, frames = self._rings(found)
+        log_fd = self._log(found)
+        state = found.state
+        log_before = state.log_bytes - sum(len(encode(item)) for item in found.fresh_items if isinstance(item, LOGGED))
+        block, lease, number = self._live.block()
+        core = TapeCore(AuQueue(NO_QUEUE_BYTES, 1), block, lease, ident.clock_rate, number % self._phases)
+        core.set_size(found.chunk_class.tape_bytes)
+        core.set_rings(ring.fd, ring.capacity, frames.fd, frames.capacity)
+        resume = self._resume(found)
+        first_row, first_entry = state.next_row // 64 * 64, state.entries_end // PAGE * PAGE
+        core.restore(state.next_row, state.entries_end, state.end_ns, state.tail_row, state.tail_offset, resume, state.log_bytes,
+                     state.session, ring.read(first_row, state.next_row - first_row),
+                     frames.read(first_entry, state.entries_end - first_entry))
+        work = TapeWork(ident, core, ring, frames, log_fd, replace(state, tape_end=resume), self._on_event, self._now)
+        work.set_log(state.log_bytes, log_before)
+        work.sample_entries = {entry: n for n, entry in found.sample_entries.items()}
+        self._chunks(work, found, resume)
+        if found.gap is not None:
+            work.resume_gap(found.gap)
+        work.pending = [encode(item) for item in found.fresh_items]
+        work.pending += [encode(RowItem(n, row)) for n, row in sorted(found.fresh.items())]
+        work.pending += [encode(EntriesItem(position, data)) for position, data in found.fresh_entries]
+        core.name(ident.camera, ident.name.encode())
+        return work
+
+    # Rings and log
+
+    def _rings(self, found: Found) -> tuple[IndexWriter, IndexWriter]:
+        ident, state = found.ident, found.state
+        rows = IndexWriter(self._volume, ident.camera, ident.name, frames=False)
+        frames = IndexWriter(self._volume, ident.camera, ident.name, frames=True)
+        usable = rows.open() and frames.open()
+        if not usable:
+            rows.close()
+            frames.close()
+            rows.create(state.tail_row, _capacity(FIRST_ROWS, state.next_row - state.tail_row))
+            frames.create(state.tail_row, _capacity(FIRST_FRAMES, 8 * 64 * (state.next_row - state.tail_row)))
+            self._from_footers(found, rows, frames)
+        for number, row in sorted(found.rows.items()):
+            rows.write(number, row)
+        for position, data in found.entries:
+            frames.write(position, data)
+        step(Step.RECOVERED_RINGS)
+        return rows, frames
+
+    def _from_footers(self, found: Found, rows: IndexWriter, frames: IndexWriter) -> None:
+        """The rings were lost: the footers of sealed chunks have their rows and entries."""
+        for path in self._chunk_paths(found):
+            fd = self._volume.open_file(path, os.O_RDONLY)
+            try:
+                head = read_head(fd, path)
+                footer = read_footer(fd, head, path) if head.sealed and head.camera == found.ident.camera else None
+            except FormatError:
+                footer = None
+            finally:
+                os.close(fd)
+            if footer is not None and len(footer.rows):
+                rows.write(head.first_row, footer.rows.tobytes())
+                frames.write(int(footer.rows["frames_off"][0]), footer.entries)
+
+    def _chunk_paths(self, found: Found) -> list[str]:
+        folder = f"{track_path(found.ident.camera, found.ident.name)}/c"
+        return [f"{folder}/{n}" for n in sorted(int(n) for n in self._volume.list_dir(folder) if n.isdigit())]
+
+    def _log(self, found: Found) -> int:
+        path = index_path(found.ident.camera, found.ident.name, "log")
+        fd = self._volume.open_file(path, os.O_RDWR | os.O_CREAT)
+        before = found.log[0][0] if found.log else found.state.log_bytes
+        if os.fstat(fd).st_size < before:
+            self._log_from_footers(found, fd, before)
+        for position, data in found.log:
+            write_at(fd, data, position)
+        return fd
+
+    def _log_from_footers(self, found: Found, fd: int, before: int) -> None:
+        """The log was lost: write again what footers and journal know, at new positions."""
+        items = []
+        for path in self._chunk_paths(found):
+            chunk = self._volume.open_file(path, os.O_RDONLY)
+            try:
+                items.append(read_footer(chunk, read_head(chunk, path), path).items)
+            except FormatError:
+                continue
+            finally:
+                os.close(chunk)
+        items += [encode(SampleEntryItem(n, e)) for n, e in found.sample_entries.items()]
+        data = b"".join(items)
+        write_at(fd, data, 0)
+        shift = len(data) - before
+        found.log = [(position + shift, item) for position, item in found.log]
+        found.state = replace(found.state, log_bytes=found.state.log_bytes + shift)
+
+    # Chunks
+
+    def _resume(self, found: Found) -> int:
+        """The tape offset where writing goes on: the next page above anything that was visible, in the open chunk."""
+        size, state = found.chunk_class.tape_bytes, found.state
+        newest = max(found.chunks, default=-1)
+        if newest < 0:
+            return state.tape_end
+        offset = max(state.tape_end, newest * size)
+        return min(-(-offset // PAGE) * PAGE, (newest + 1) * size)
+
+    def _chunks(self, work: TapeWork, found: Found, resume: int) -> None:
+        """Chunks that wait to be sealed, and the open one."""
+        numbers = sorted(found.chunks)
+        for number, after in itertools.zip_longest(numbers, numbers[1:]):
+            chunk = found.chunks[number]
+            opened = self._open(found, number)
+            if opened is None:
+                continue
+            fd, head = opened
+            if after is not None:
+                work.closed.append(self._closed(found, chunk, found.chunks[after], fd, head))
+            else:
+                self._go_on(work, found, chunk, fd, head, resume)
+        work.safe_row = min((c.taken.first_row for c in found.chunks.values()), default=found.state.next_row)
+
+    def _open(self, found: Found, number: int) -> tuple[int, ChunkHead] | None:
+        path = f"{track_path(found.ident.camera, found.ident.name)}/c/{number}"
+        try:
+            fd = self._volume.open_file(path, os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        try:
+            return fd, read_head(fd, path)
+        except FormatError:
+            os.close(fd)
+            return None
+
+    def _closed(self, found: Found, chunk: FoundChunk, after: FoundChunk, fd: int, head: ChunkHead) -> ClosedChunk:
+        base = chunk.taken.chunk * found.chunk_class.tape_bytes
+        used = _end_in(found, chunk.taken.first_row, after.taken.first_row, base) - base
+        return ClosedChunk(chunk.taken.chunk, fd, head.generation, chunk.taken.first_row, after.taken.first_row, chunk.taken.frames_off,
+                           after.taken.frames_off, used, _footer_items(found) + b"".join(chunk.items))
+
+    def _go_on(self, work: TapeWork, found: Found, chunk: FoundChunk, fd: int, head: ChunkHead, resume: int) -> None:
+        """Write on in the newest chunk: what was skipped is zero before its inner chunk is marked."""
+        kind, taken, state = found.chunk_class, chunk.taken, found.state
+        base = taken.chunk * kind.tape_bytes
+        kept = _end_in(found, taken.first_row, state.next_row, base)
+        zero_range(fd, PAGE + kept - base, PAGE + resume - base)
+        step(Step.RECOVERED_ZERO)
+        used = resume - base
+        marked = min(used // kind.inner_bytes, kind.inner_count)
+        fresh = ChunkHead(kind, False, head.camera, head.track, head.chunk, head.generation, taken.first_row, 0, 0, 0, 0, 0, bytes(32))
+        work.to_mark = (fd, head_page(fresh, marked))
+        items = [_footer_items(found), *chunk.items]
+        work.chunk = OpenChunk(taken.chunk, fd, head.generation, taken.first_row, taken.frames_off, self._now()[1], items,
+                               set(found.sample_entries))
+        work.next_number = taken.chunk + 1
+        footer_used = FOOTER_START + 96 * (state.next_row - taken.first_row) + state.entries_end - taken.frames_off
+        tail = read_at(fd, used % PAGE, PAGE + used // PAGE * PAGE)
+        work.core.set_chunk(fd, base, used, tail, kind.inner_bytes, kind.inner_count, kind.footer_bytes, footer_used, marked)
+        work.core.add_items_bytes(sum(len(item) for item in items))
+
+
+def _footer_items(found: Found) -> bytes:
+    """What every footer says first: the sample entries."""
+    return b"".join(encode(SampleEntryItem(n, e)) for n, e in found.sample_entries.items())
+
+
+def _end_in(found: Found, first_row: int, end_row: int, base: int) -> int:
+    """Tape offset after the last of these rows; `base` if there is none."""
+    ends = [RowView(found.rows[n]).offset + RowView(found.rows[n]).size for n in range(first_row, end_row) if n in found.rows]
+    return max(ends, default=base)
+
+
+def _capacity(least: int, wanted: int) -> int:
+    while least < wanted * 5 // 4:
+        least *= 2
+    return least
+
+
+assert FOOTER_HEAD.itemsize == FOOTER_START and ROW.itemsize == 64

@@ -1,0 +1,121 @@
+"""The .ring and .frames files of a track, writing side: made whole, repaired by recovery, replaced by larger ones."""
+
+import os
+import struct
+
+from recorder._ext.crc32c import crc32c
+from recorder.base.errors import FormatError
+from storage.disk import read_at, write_at
+from storage.layout import FORMAT_VERSION, PAGE, RING_HEAD, RING_MAGIC, index_path
+from storage.steps import Step, step
+from storage.volume import Volume
+
+_HEAD = struct.Struct("<8sHBBI48sQQ")
+assert _HEAD.size + 4 == RING_HEAD.itemsize
+FIRST_ROWS = 16 << 10           # a new ring: 4.5 hours of rows of 1 s; doubled as footage grows
+FIRST_FRAMES = 1 << 20
+ROW_BYTES = 64
+FULL = 0.9
+
+
+class IndexWriter:
+    """One of the two ring files, open for writing. `unit` is 64 (rows) or 1 (entry bytes); positions count units for ever."""
+
+    def __init__(self, volume: Volume, camera: int, track: str, *, frames: bool) -> None:
+        self.path = index_path(camera, track, "frames" if frames else "ring")
+        self.frames = frames
+        self.unit = 1 if frames else ROW_BYTES
+        self._volume, self._camera, self._track = volume, camera, track
+        self.fd, self.capacity = -1, 0
+
+    def open(self) -> bool:
+        """Open the file; False if there is none or it is not usable (it is to be made anew)."""
+        try:
+            self.fd = self._volume.open_file(self.path, os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            self.capacity = self._check(read_at(self.fd, RING_HEAD.itemsize, 0))
+        except FormatError:
+            self.close()
+            return False
+        return True
+
+    def create(self, first_row: int, capacity: int = 0) -> None:
+        """Make the file, fully allocated, in place of any other."""
+        capacity = capacity or (FIRST_FRAMES if self.frames else FIRST_ROWS)
+        fd = self.make(f"{self.path}.new", first_row, capacity)
+        self.adopt(fd, capacity)
+
+    def make(self, name: str, first_row: int, capacity: int) -> int:
+        """A descriptor of a new ring file under another name."""
+        fd = self._volume.open_file(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        try:
+            os.posix_fallocate(fd, 0, PAGE + capacity * self.unit)
+            body = _HEAD.pack(RING_MAGIC, FORMAT_VERSION, self.frames, 0, self._camera, self._track.encode(), capacity, first_row)
+            write_at(fd, (body + crc32c(body).to_bytes(4, "little")).ljust(PAGE, b"\0"), 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def adopt(self, fd: int, capacity: int) -> None:
+        """Put the file made under the temporary name in place; the old descriptor is closed."""
+        self._volume.rename(f"{self.path}.new", self.path)
+        step(Step.RING_RENAMED)
+        self.close()
+        self.fd, self.capacity = fd, capacity
+
+    def _check(self, raw: bytes) -> int:
+        if len(raw) < RING_HEAD.itemsize or crc32c(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
+            raise FormatError("no ring head", where=self.path)
+        magic, version, frames, _, camera, track, capacity, _ = _HEAD.unpack(raw[:-4])
+        right = (magic, version, frames, camera, track.rstrip(b"\0")) == (
+            RING_MAGIC, FORMAT_VERSION, int(self.frames), self._camera, self._track.encode())
+        size = PAGE + capacity * self.unit
+        if not right or capacity == 0 or capacity * self.unit % PAGE or os.fstat(self.fd).st_size < size:
+            raise FormatError("a ring of another track, format or size", where=self.path)
+        return int(capacity)
+
+    def write(self, position: int, data: bytes) -> None:
+        """Write `data` from `position` on (of the endless space)."""
+        put(self.fd, self.capacity * self.unit, position * self.unit, data)
+
+    def read(self, position: int, count: int) -> bytes:
+        """`count` units from `position` on."""
+        return take(self.fd, self.capacity * self.unit, position * self.unit, count * self.unit)
+
+    def copy_to(self, fd: int, capacity: int, start: int, stop: int) -> None:
+        """Copy units [start, stop) into another ring of the same kind."""
+        block = (1 << 20) // self.unit
+        for at in range(start, stop, block):
+            count = min(block, stop - at)
+            put(fd, capacity * self.unit, at * self.unit, self.read(at, count))
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+
+def put(fd: int, size: int, position: int, data: bytes) -> None:
+    """Write `data` at `position` of the endless space behind a ring of `size` bytes."""
+    view = memoryview(data)
+    while view:
+        at = position % size
+        part = view[:size - at]
+        write_at(fd, part, PAGE + at)
+        view, position = view[len(part):], position + len(part)
+
+
+def take(fd: int, size: int, position: int, count: int) -> bytes:
+    """Read `count` bytes at `position` of the endless space behind a ring of `size` bytes."""
+    at = position % size
+    first = min(count, size - at)
+    return read_at(fd, first, PAGE + at) + (read_at(fd, count - first, PAGE) if count > first else b"")
+
+
+def row_is(row: bytes, number: int) -> bool:
+    """True if these 64 bytes are the valid row `number`."""
+    return len(row) == ROW_BYTES and crc32c(number.to_bytes(8, "little") + row[:60]) == int.from_bytes(row[60:], "little")

@@ -1,0 +1,78 @@
+"""Sealing a closed chunk: zeros behind its last byte, the footer, then the head that says so. Off the writer's thread."""
+
+import os
+
+import numpy as np
+from blake3 import blake3
+
+from recorder.base.errors import FormatError
+from recorder.base.media import SenderReport
+from storage.chunkfile import ChunkHead
+from storage.chunkpage import head_page, pack_footer
+from storage.disk import read_at, write_at, zero_range
+from storage.items import decode, encode
+from storage.layout import FOOTER_HEAD, PAGE, ROW
+from storage.steps import Step, step
+from storage.tapework import ClosedChunk, TapeWork, row_end_ns
+
+
+def ready(work: TapeWork, chunk: ClosedChunk) -> bool:
+    """True if everything in the chunk is durable and has its final time."""
+    offset, row = work.core.durable
+    start = chunk.number * work.chunk_class.tape_bytes
+    return row >= chunk.end_row and offset >= start + chunk.used and work.core.provisional_row >= chunk.end_row
+
+
+def seal(work: TapeWork, chunk: ClosedChunk) -> ChunkHead:
+    """Seal the chunk and return its head; the caller closes it. FormatError if a row of it cannot be found any more."""
+    kind = work.chunk_class
+    inner_end = -(-chunk.used // kind.inner_bytes) * kind.inner_bytes
+    zero_range(chunk.fd, PAGE + chunk.used, PAGE + inner_end)
+    step(Step.PADDED)
+    rows = _rows(work, chunk)
+    entries = work.entry_bytes(chunk.frames_off, chunk.frames_end)
+    items = _fitting(chunk.items, kind.footer_bytes - FOOTER_HEAD.itemsize - len(rows) * 96 // 64 - len(entries))
+    footer, digest = pack_footer(rows, _digests(work, chunk, rows), entries, items)
+    write_at(chunk.fd, footer, kind.footer_start)
+    step(Step.FOOTER_WRITTEN)
+    count = len(rows) // ROW.itemsize
+    first_ns = int.from_bytes(rows[:8], "little", signed=True) if rows else 0
+    end_ns = row_end_ns(rows[-64:]) if rows else 0
+    head = ChunkHead(kind, True, work.ident.camera, work.ident.name, chunk.number, chunk.generation, chunk.first_row, count, chunk.used,
+                     len(footer), first_ns, end_ns, digest)
+    write_at(chunk.fd, head_page(head, inner_end // kind.inner_bytes), 0)
+    step(Step.SEALED)
+    return head
+
+
+def _rows(work: TapeWork, chunk: ClosedChunk) -> bytes:
+    out = []
+    for number in range(chunk.first_row, chunk.end_row):
+        row = work.row(number)
+        if row is None:
+            raise FormatError(f"row {number} is neither in the ring nor in the live file",
+                              where=f"cam-{work.ident.camera}/{work.ident.name} chunk {chunk.number}", remedy="run watchroom check")
+        out.append(row)
+    return b"".join(out)
+
+
+def _digests(work: TapeWork, chunk: ClosedChunk, rows: bytes) -> bytes:
+    base = chunk.number * work.chunk_class.tape_bytes
+    table = np.frombuffer(rows, ROW)
+    out = []
+    for row in table:
+        out.append(blake3(read_at(chunk.fd, int(row["bytes"]), PAGE + int(row["offset"]) - base)).digest())
+    return b"".join(out)
+
+
+def _fitting(items: bytes, room: int) -> bytes:
+    """The items, without sender reports if they would not all fit (the journal and the log have had them)."""
+    if len(items) <= room:
+        return items
+    kept = b"".join(encode(item) for item in decode(items, where="footer") if not isinstance(item, SenderReport))
+    return kept if len(kept) <= room else b""
+
+
+def drop_cache(fd: int) -> None:
+    """Sealed footage is rarely read at once: let its pages go."""
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -20,7 +20,7 @@ from recorder.base.config import CameraConfig, ServerConfig, SiteConfig, StreamC
 from recorder.base.control import ControlServer
 from recorder.base.errors import WatchroomError
 from storage.catalogue import Catalogue
-from storage.volume import Volume
+from tests.storage_read.reference_writer import RefVolume
 
 PASSWORD = "s3cret p@ss/word"
 
@@ -113,10 +113,17 @@ async def read_reply(reader: asyncio.StreamReader) -> Reply:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> SiteConfig:
-    """A site with one volume, bound to loopback."""
-    Volume.init(tmp_path / "volume", on_root=True).close()
+def volume(tmp_path: Path) -> Iterator[RefVolume]:
+    """A volume that the reference writer writes."""
     (tmp_path / "live").mkdir()
+    made = RefVolume(tmp_path / "volume", tmp_path / "live")
+    yield made
+    made.volume.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path, volume: RefVolume) -> SiteConfig:
+    """A site with one volume, bound to loopback."""
     (tmp_path / "state" / "run").mkdir(parents=True)
     return SiteConfig(
         "Test site",

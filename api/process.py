@@ -41,6 +41,7 @@ STOP_S = 3.0
 BACKLOG = 512
 HEADER_BYTES = 16 << 10
 KEEP_ALIVE_S = 75.0
+ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 class SupervisorClient:
@@ -187,7 +188,11 @@ async def run_api(site: SiteConfig) -> None:
     """Serve until SIGTERM or SIGINT; returns when every answer has ended or had 3 s to do so."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDS:
         loop.add_signal_handler(number, stop.set)
-    async with serving(site):
-        await stop.wait()
+    try:
+        async with serving(site):
+            await stop.wait()
+    finally:
+        for number in ENDS:
+            loop.remove_signal_handler(number)

@@ -7,9 +7,9 @@ their CRC (seeded with the row's number) and a second look at the counts reveal.
 import mmap
 import os
 import struct
-from dataclasses import dataclass
+import time
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -31,16 +31,23 @@ from storage.layout import (
     ROW,
 )
 
-SEQLOCK_TRIES = 20_000
+SEQLOCK_TRIES = 2_000       # then the writer has been put off the CPU inside: wait for it in naps
+NAP_S = 0.000_2
+STUCK_S = 0.5
 LAP_TRIES = 16
 MAX_BLOCKS = 65_536
 OPEN_ROW_AT = LIVE_BLOCK.itemsize - ROW.itemsize
+_BLOCK = struct.Struct("<II48s9QqqQII")
+_NO_ROW = np.empty(0, ROW)
+assert _BLOCK.size + 8 == OPEN_ROW_AT
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-@dataclass(frozen=True, slots=True)
-class LiveState:
-    """One consistent copy of a track's block (layout.LIVE_BLOCK); `open_row` has one element, or none while no row is open."""
+class LiveState(NamedTuple):
+    """One consistent copy of a track's block (layout.LIVE_BLOCK); `open_row` has one element, or none while no row is open.
+
+    (A tuple, and unpacked by struct: every question begins with one.)
+    """
 
     next_row: int
     ring_rows: int
@@ -73,6 +80,7 @@ class LiveFile:
         finally:
             os.close(fd)
         self.path = path
+        self._stuck: dict[int, int] = {}
         self._bytes = np.frombuffer(self._map, np.uint8)
         head = np.frombuffer(self._map, LIVE_HEAD, 1)[0]
         if bytes(head["magic"]) != LIVE_MAGIC or int(head["version"]) != FORMAT_VERSION:
@@ -99,23 +107,26 @@ class LiveFile:
         return None
 
     def state(self, block: int, camera: int, track: str) -> LiveState | None:
-        """A consistent copy of the block; None if it does not belong to this track (any more)."""
-        out = np.empty(LIVE_BLOCK.itemsize, np.uint8)
-        if not rowsearch.copy_block(self._bytes, PAGE + block * LIVE_BLOCK_BYTES, out, SEQLOCK_TRIES):
-            raise FormatError(f"block {block} stays locked", where=self.path.name, remedy="the worker died while writing: restart it")
-        got = out.view(LIVE_BLOCK)[0]
-        if int(got["camera"]) != camera or bytes(got["track"]) != track.encode():
+        """A consistent copy of the block; None if it does not belong to this track (any more), or its writer died while writing it."""
+        out = bytearray(LIVE_BLOCK.itemsize)
+        at = PAGE + block * LIVE_BLOCK_BYTES
+        if not rowsearch.copy_block(self._bytes, at, out, SEQLOCK_TRIES) and not self._wait(block, at, out):
             return None
-        opened = out[OPEN_ROW_AT:].view(ROW) if got["open"] else np.empty(0, ROW)
-        if len(opened):         # the sequence lock has guarded it; from here on it is judged like any other row
-            opened["crc"] = rowsearch.row_crc(out[OPEN_ROW_AT:], int(got["next_row"]))
-        return LiveState(
-            next_row=int(got["next_row"]), ring_rows=int(got["ring_rows"]), tail_row=int(got["tail_row"]),
-            tail_offset=int(got["tail_offset"]), entries_end=int(got["entries_end"]), frames_end=int(got["frames_end"]),
-            visible_offset=int(got["visible_offset"]), durable_offset=int(got["durable_offset"]), durable_row=int(got["durable_row"]),
-            visible_end_ns=int(got["visible_end_ns"]), visible_recv_ns=int(got["visible_recv_ns"]), log_bytes=int(got["log_bytes"]),
-            session=int(got["session"]), provisional=int(got["provisional_from"]),
-            open_row=opened)
+        found, is_open, name, *numbers = _BLOCK.unpack_from(out, 8)
+        if found != camera or name.rstrip(b"\0") != track.encode():
+            return None
+        return LiveState._make((*numbers, np.frombuffer(out, ROW, 1, OPEN_ROW_AT) if is_open else _NO_ROW))
+
+    def _wait(self, block: int, at: int, out: bytearray) -> bool:
+        """Wait for a block that is being written, STUCK_S at most and once per standstill; True when `out` holds it."""
+        (seq,) = struct.unpack_from("<Q", self._map, at)
+        until = time.monotonic() + STUCK_S
+        while self._stuck.get(block) != seq and time.monotonic() < until:
+            time.sleep(NAP_S)
+            if rowsearch.copy_block(self._bytes, at, out, SEQLOCK_TRIES):
+                return True
+        self._stuck[block] = seq
+        return rowsearch.copy_block(self._bytes, at, out, 1)
 
     def rows(self, block: int, first: int, stop: int) -> Rows:
         """A copy of the valid closed rows from `first` on, at most up to `stop`; fewer if they have been lapped meanwhile."""
@@ -137,7 +148,7 @@ class LiveDir:
     """The live files of one volume, found again when a worker has renamed a new one into place."""
 
     def __init__(self, path: Path, volume: UUID) -> None:
-        self.path = path
+        self.path, self._path = path, os.fspath(path)
         self._prefix = f"watchroom-{volume.hex}-"
         self._volume = volume
         self._files: dict[str, LiveFile] = {}
@@ -150,7 +161,7 @@ class LiveDir:
     def current(self, name: str) -> LiveFile | None:
         """The file that bears the name now, mapped; None if there is none, or it is of another boot or volume."""
         try:
-            stat = os.stat(self.path / name, follow_symlinks=False)
+            stat = os.stat(f"{self._path}/{name}", follow_symlinks=False)
         except FileNotFoundError:
             self._files.pop(name, None)
             return None

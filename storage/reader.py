@@ -120,10 +120,11 @@ class TrackReader:
 
     def _find(self, view: View, low: int, high: int, t_ns: int) -> int:
         """Number of the newest row of [low, high) that starts at or before `t_ns`; low - 1 if there is none."""
-        recent = view.recent()[:max(high - view.base, 0)]
         start = max(low - view.base, 0)
-        if len(recent) > start and (low >= view.base or int(recent["t_ns"][start]) <= t_ns):
-            return view.base + start + int(np.searchsorted(recent["t_ns"][start:], t_ns, side="right")) - 1
+        if high - view.base > start:
+            times = view.recent()["t_ns"][start:high - view.base]
+            if low >= view.base or int(times[0]) <= t_ns:
+                return view.base + start + int(np.searchsorted(times, t_ns, side="right")) - 1
         return self._ring().find(low, min(high, view.base), t_ns)
 
     def _copy(self, view: View, first: int, stop: int) -> RowRun:
@@ -353,6 +354,10 @@ class TrackReader:
         return self._offline[1]
 
     def _tail_row(self, view: View | None) -> int:
+        if view is not None and view.at is not None:
+            state = view.at[0].state(view.at[1], self.camera, self.name)
+            if state is not None:
+                return state.tail_row
         found = self.live.locate() if view is None or view.at is not None else None
         if found is not None:
             return found[2].tail_row

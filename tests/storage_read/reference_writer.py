@@ -165,6 +165,7 @@ class RefTrack:
         self.tail_row = self.tail_offset = self.log_bytes = self.provisional = 0
         self.next_ns, self.dts, self.session = start_ns, 0, 1
         self.chunks: list[Chunk] = []
+        self.quarantined: list[tuple[Path, Chunk]] = []
 
     def _path(self, suffix: str) -> Path:
         return self.volume.path / lay.index_path(self.camera, self.name, suffix)
@@ -310,11 +311,11 @@ class RefTrack:
     def commit(self) -> None:
         """Everything visible becomes durable; full inner chunks are marked."""
         self.durable_offset, self.durable_row = self.offset, len(self.rows)
+        self.show()                     # first our own mark, then the foreign readers' index
         if self.chunks:
             full = (self.offset - self.chunks[-1].number * self.cls.tape_bytes) // self.cls.inner_bytes
             if full > self.chunks[-1].marked:
                 self._write_index(self.chunks[-1], full)
-        self.show()
 
     def retire(self, *, clear: bool = True) -> bool:
         """The oldest chunk leaves the track and, unless a reader holds it, goes to the pool cleared; False while it is held."""
@@ -324,22 +325,27 @@ class RefTrack:
         path = self.volume.path / lay.track_path(self.camera, self.name) / "c" / str(chunk.number)
         kept = self.volume.path / f"slot-0/quarantine/{os.fstat(chunk.fd).st_ino}"
         os.rename(path, kept)
-        if not clear:
-            return False
+        self.quarantined.append((kept, chunk))
+        return clear and self.clear_oldest()
+
+    def clear_oldest(self) -> bool:
+        """The file that was retired first goes to the pool; False while somebody holds it."""
+        kept, chunk = self.quarantined[0]
         lock = os.open(kept, os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._write_index(chunk, 0)
-            chunk.number = 0
-            self._write_head(chunk, camera=0)
-            pooled = self.volume.path / f"slot-0/pool/{kept.name}"
-            os.rename(kept, pooled)
-            self.volume.pool.append(pooled)
         except BlockingIOError:
-            return False
-        finally:
             os.close(lock)
-            os.close(chunk.fd)
+            return False
+        self._write_index(chunk, 0)
+        chunk.number = 0
+        self._write_head(chunk, camera=0)
+        pooled = self.volume.path / f"slot-0/pool/{kept.name}"
+        os.rename(kept, pooled)
+        self.volume.pool.append(pooled)
+        os.close(lock)
+        os.close(chunk.fd)
+        del self.quarantined[0]
         return True
 
     # -- log and live --
@@ -396,6 +402,7 @@ class RefTrack:
         for key, value in values.items():
             block[key] = value
         if self.open is not None:
+            self.open["crc"] = seeded_crc(self.open.tobytes(), len(self.rows))
             block["open_row"] = self.open[0]
         (seq,) = struct.unpack_from("<Q", live, base)
         struct.pack_into("<Q", live, base, seq + 1)

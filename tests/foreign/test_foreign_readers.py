@@ -1,0 +1,194 @@
+"""zarr-python and tensorstore see every full committed inner chunk, and never an uncommitted or foreign byte, while a writer writes."""
+
+import multiprocessing
+import os
+import shutil
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import pytest
+
+from recorder.base.media import TrackKind
+from storage.layout import PAGE, SMALL, track_path
+from storage.store import TapeStore
+from tests.foreign.foreign_reader import TensorstoreReader, Twice, ZarrReader
+from tests.storage_read.reference_writer import Au, RefVolume, payload
+
+INNER = SMALL.inner_bytes
+ROW = [Au(9_000, 18_000, 0, 1), *([Au(2_000, 18_000)] * 4)]
+READERS = {"zarr": ZarrReader, "tensorstore": TensorstoreReader}
+
+
+@pytest.fixture
+def live_dir() -> Iterator[Path]:
+    path = Path(mkdtemp(dir="/dev/shm"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(params=READERS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def open_reader(kind: str, volume: Path, camera: int = 7) -> Twice:
+    return Twice(READERS[kind](volume / track_path(camera, "main")))
+
+
+def test_committed_inner_chunks_and_nothing_else(tmp_path: Path, live_dir: Path, kind: str):
+    volume = RefVolume(tmp_path / "volume", live_dir)
+    track = volume.track(7, "main", TrackKind.AUDIO)
+    for _ in range(8):
+        track.write_row(ROW)
+    track.commit()
+    mark = track.durable_offset // INNER * INNER
+    for _ in range(8):
+        track.write_row(ROW)                        # visible, not committed
+    reader = open_reader(kind, volume.path)
+    seen = reader.read(0, SMALL.tape_bytes + 10)
+    assert mark > 0
+    assert seen[:mark].tobytes() == payload(7, 0, mark)
+    assert not seen[mark:].any()
+    track.commit()
+    mark = track.durable_offset // INNER * INNER
+    seen = open_reader(kind, volume.path).read(0, SMALL.tape_bytes)
+    assert seen[:mark].tobytes() == payload(7, 0, mark)
+    assert not seen[mark:].any()
+
+
+def test_a_sealed_chunk_is_seen_whole_and_a_retired_one_not_at_all(tmp_path: Path, live_dir: Path, kind: str):
+    volume = RefVolume(tmp_path / "volume", live_dir)
+    track = volume.track(7, "main", TrackKind.AUDIO)
+    while len(track.chunks) < 3:
+        track.write_row(ROW)
+    used = (sum(struct.unpack_from("<I", row, 24)[0] for row in track.chunks[0].rows))
+    seen = open_reader(kind, volume.path).read(0, SMALL.tape_bytes)
+    assert seen[:used].tobytes() == payload(7, 0, used)
+    assert not seen[used:].any()
+    assert track.retire()
+    assert not open_reader(kind, volume.path).read(0, SMALL.tape_bytes).any()
+
+
+def test_a_file_on_its_second_life_shows_nothing_of_its_first(tmp_path: Path, live_dir: Path, kind: str):
+    volume = RefVolume(tmp_path / "volume", live_dir)
+    first, second = volume.track(7, "main", TrackKind.AUDIO), volume.track(8, "main", TrackKind.AUDIO)
+    while len(first.chunks) < 3:
+        first.write_row(ROW)
+    first.retire()
+    second.write_row(ROW)
+    second.commit()
+    assert second.chunks[0].generation == 2
+    assert not open_reader(kind, volume.path, 8).read(0, SMALL.tape_bytes).any()
+    while second.durable_offset < INNER:
+        second.write_row(ROW)
+        second.commit()
+    seen = open_reader(kind, volume.path, 8).read(0, SMALL.tape_bytes)
+    assert seen[:INNER].tobytes() == payload(8, 0, INNER)
+    assert not seen[INNER:].any()
+
+
+def test_a_torn_index_is_read_again_once_and_counted(tmp_path: Path, live_dir: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+    volume = RefVolume(tmp_path / "volume", live_dir)
+    track = volume.track(7, "main", TrackKind.AUDIO)
+    for _ in range(8):
+        track.write_row(ROW)
+    track.commit()
+    reader = open_reader(kind, volume.path)
+    index = os.pread(track.chunks[0].fd, SMALL.index_bytes, 0)
+    os.pwrite(track.chunks[0].fd, b"torn", 40)
+    with pytest.raises((ValueError, RuntimeError)):
+        reader.read(0, INNER)
+    assert reader.again == 1
+    inner = reader.reader.read
+
+    def healed(start: int, stop: int):
+        try:
+            return inner(start, stop)
+        finally:
+            os.pwrite(track.chunks[0].fd, index, 0)
+
+    monkeypatch.setattr(reader.reader, "read", healed)
+    assert reader.read(0, INNER).tobytes() == payload(7, 0, INNER)
+    assert reader.again == 2
+
+
+def write(path: Path, live_dir: Path, ready: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
+    """Two cameras over one pool, commits between rows, retired files used again after two seconds in quarantine."""
+    volume = RefVolume(path, live_dir)
+    tracks = [volume.track(camera, "main", TrackKind.AUDIO) for camera in (7, 8)]
+    waiting: list[tuple[float, int]] = []
+    ready.set()
+    turn = 0
+    while not done.is_set() and turn < 20_000:
+        track = tracks[turn % 2]
+        turn += 1
+        track.write_row(ROW, reserve=20_000)
+        if turn % 6 < 2:
+            track.commit()
+        if len(track.chunks) > 3:
+            track.retire(clear=False)
+            waiting.append((time.monotonic(), turn % 2))
+        while waiting and time.monotonic() - waiting[0][0] > 2:
+            tracks[waiting.pop(0)[1] - 1].clear_oldest()
+
+
+@pytest.mark.live
+def test_reading_beside_a_writer_that_recycles(tmp_path: Path, live_dir: Path, kind: str):
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    writer = context.Process(target=write, args=(tmp_path / "volume", live_dir, ready, done))
+    writer.start()
+    try:
+        assert ready.wait(60)
+        figures = read_for(tmp_path / "volume", live_dir, kind, 6.0)
+        done.set()
+        writer.join(60)
+        assert writer.exitcode == 0
+    finally:
+        writer.kill()
+        writer.join()
+        writer.close()
+    assert figures["wrong"] == 0
+    assert figures["matched"] > 20
+    assert figures["recycled"] > 1
+    assert figures["again"] <= figures["reads"] // 10
+
+
+def read_for(volume: Path, live_dir: Path, kind: str, seconds: float) -> dict[str, int]:
+    """Random inner chunks of the newest megabytes, each judged by our own marks before and after the read."""
+    store = TapeStore([volume], live_dir)
+    tracks = {camera: store.track(camera, "main") for camera in (7, 8)}
+    readers = {camera: open_reader(kind, volume, camera) for camera in tracks}
+    random, until = np.random.default_rng(1), time.monotonic() + seconds
+    figures = dict.fromkeys(("reads", "matched", "empty", "wrong"), 0)
+    while time.monotonic() < until:
+        camera = int(random.choice((7, 8)))
+        track = tracks[camera]
+        before = track.edges()
+        low, high = before.tail_offset // INNER, before.visible_offset // INNER + 3
+        k = int(random.integers(max(low - 2, 0), high))
+        seen = readers[camera].read(k * INNER, (k + 1) * INNER).tobytes()
+        after = track.edges()
+        figures["reads"] += 1
+        figures[judge(camera, k, seen, before.durable_offset, after.durable_offset, after.tail_offset)] += 1
+    heads = [os.pread(fd, PAGE, 0) for fd in (os.open(p, os.O_RDONLY) for p in (volume / track_path(7, "main") / "c").iterdir())]
+    figures["recycled"] = max(struct.unpack_from("<Q", head, 2048 + 8 + 2 + 2 + 4 + 48 + 8)[0] for head in heads)
+    figures["again"] = sum(reader.again for reader in readers.values())
+    store.close()
+    return figures
+
+
+def judge(camera: int, k: int, seen: bytes, durable_before: int, durable_after: int, tail_after: int) -> str:
+    """matched, empty, or wrong: bytes of something else, uncommitted ones, or committed ones missing."""
+    wanted = payload(camera, k * INNER, INNER)
+    if not any(seen):
+        missing = (k + 1) * INNER <= durable_before - SMALL.tape_bytes and k * INNER >= tail_after
+        whole = (k + 1) * INNER <= durable_before and durable_before // SMALL.tape_bytes == k * INNER // SMALL.tape_bytes
+        return "wrong" if missing or (whole and k * INNER >= tail_after) else "empty"
+    length = len(seen.rstrip(b"\0"))            # the rest of a sealed chunk is zeros
+    same = wanted.startswith(seen[:length - length % 8])
+    return "matched" if same and k * INNER < durable_after else "wrong"

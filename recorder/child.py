@@ -40,15 +40,19 @@ class Child:
         self._on_start = on_start
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._gone = asyncio.Event()
         self._quick_deaths = 0
         self.state = ChildState(name)
 
     async def run(self) -> None:
         """Keeps the child alive until `stop` is called; returns when it is gone."""
-        while not self._stopping.is_set():
-            await self._live_once()
-            if not self._stopping.is_set():
-                await self._wait(self._backoff_s())
+        try:
+            while not self._stopping.is_set():
+                await self._live_once()
+                if not self._stopping.is_set():
+                    await self._wait(self._backoff_s())
+        finally:
+            self._gone.set()
 
     async def _live_once(self) -> None:
         """One life of the child, from start to end."""
@@ -59,6 +63,8 @@ class Child:
             log.error("%s cannot be started: %s", self.state.name, error.strerror)
             self._quick_deaths += 1
             return
+        if self._stopping.is_set():     # `stop` was called while the child came to life
+            self._process.terminate()
         began_ns = self._clock.mono_ns()
         self.state = replace(self.state, pid=self._process.pid, started_ns=self._clock.wall_ns())
         starter = asyncio.ensure_future(self._on_start()) if self._on_start else None
@@ -88,18 +94,19 @@ class Child:
             pass
 
     async def stop(self, grace_s: float) -> None:
-        """Ends the child: SIGTERM, and after `grace_s` SIGKILL. It is gone on return."""
+        """Ends the child: SIGTERM, and after `grace_s` SIGKILL. It is gone on return. `run` must have been started."""
         self._stopping.set()
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.terminate()
+        self._signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), grace_s)
+            await asyncio.wait_for(self._gone.wait(), grace_s)
         except TimeoutError:
-            log.error("%s did not end within %.0f s and is killed", self.state.name, grace_s)
-            process.kill()
-            await process.wait()
+            log.error("%s did not end within %.1f s and is killed", self.state.name, grace_s)
+            self._signal(signal.SIGKILL)
+            await self._gone.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
 
 
 async def settled(task: "asyncio.Future[None] | None") -> None:

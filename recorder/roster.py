@@ -1,0 +1,195 @@
+"""Which cameras there are, whose they are and which slot records them: the configuration file's and the catalogue's, as one list.
+
+`Roster.call` is what the supervisor's socket offers; it changes the catalogue and says what the workers must be told. It knows no worker
+and no loop, so that the command line can use it as well while no server runs.
+"""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from recorder.base.camera_json import camera_from_json, camera_to_json
+from recorder.base.config import CameraConfig, SiteConfig
+from recorder.base.errors import ConfigError, NotFound, Refused
+from recorder.base.toml_table import Table
+from storage.camera_record import CameraRecord, TokenRecord
+from storage.catalogue import Catalogue
+
+NAME_MAX = 200
+CALL = Path("call")     # what stands before an argument in messages
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One call to a slot's worker."""
+
+    slot: int
+    call: str
+    args: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call returns to its caller, and what the workers must be told for it."""
+
+    result: Any
+    orders: tuple[Order, ...] = ()
+
+
+class Roster:
+    """The cameras of a site. Belongs to one thread: the one that opened the catalogue."""
+
+    def __init__(self, catalogue: Catalogue, site: SiteConfig) -> None:
+        self._catalogue = catalogue
+        self._site = site
+        self._secrets: dict[str, CameraConfig] = {}
+        self._calls: dict[str, Callable[[Mapping[str, Any]], Outcome]] = {
+            "camera.add": self._add, "camera.change": self._change, "camera.remove": self._remove, "camera.list": self._list,
+            "token.add": self._add_token, "token.revoke": self._revoke_token, "token.list": self._list_tokens,
+        }
+
+    def adopt_file(self) -> None:
+        """Makes the file's cameras those of the file: new ones get a number and a slot, missing ones are removed. Conflict as the catalogue."""
+        records = self._catalogue.adopt_file(self._site.cameras, self._site.recording.slots)
+        self._secrets = {record.id: record.config for record in records}
+
+    def cameras(self) -> list[CameraRecord]:
+        """All cameras by number, those of the file with the credentials that only the file holds."""
+        return [replace(record, config=self._secrets.get(record.id, record.config)) for record in self._catalogue.cameras()]
+
+    def slots(self) -> int:
+        """Slots that need a worker: as many as configured, and every one that ever got a camera."""
+        return max([self._site.recording.slots, *(record.slot + 1 for record in self._catalogue.cameras())])
+
+    def start_orders(self, slot: int) -> list[Order]:
+        """What a worker of this slot must be told when it starts."""
+        return [start_order(record) for record in self.cameras() if record.slot == slot and record.config.enabled]
+
+    def strangers(self) -> list[str]:
+        """Ids of cameras whose address lies outside camera_networks: they will not be connected to."""
+        return [record.id for record in self.cameras() if outside(record.config, self._site)]
+
+    def has_tokens(self) -> bool:
+        """True if any token could be valid."""
+        return any(token.revoked_ns is None for token in self._catalogue.tokens())
+
+    def call(self, name: str, args: Mapping[str, Any]) -> Outcome:
+        """Does one call. Raises NotFound for a call that does not exist, and what the call raises; nothing is changed then."""
+        if name not in self._calls:
+            raise NotFound("no such call", where=name)
+        return self._calls[name](args)
+
+    # --- cameras
+
+    def _list(self, args: Mapping[str, Any]) -> Outcome:
+        return Outcome([describe_camera(record) for record in self.cameras()])
+
+    def _add(self, args: Mapping[str, Any]) -> Outcome:
+        config = camera_from_json(args, "camera")
+        self._check_address(config)
+        record = self._catalogue.add_camera(config, "api", self._catalogue.emptiest_slot(self._site.recording.slots))
+        return Outcome(describe_camera(record), (start_order(record),) if config.enabled else ())
+
+    def _change(self, args: Mapping[str, Any]) -> Outcome:
+        before = self._catalogue.camera(text(args, "id"))
+        changes = args.get("changes")
+        if not isinstance(changes, dict):
+            raise ConfigError("is missing", where="camera: changes", remedy="name the fields to change")
+        config = camera_from_json(camera_to_json(before.config, secrets=True) | changes, "camera")
+        self._check_address(config)
+        record = self._catalogue.change_camera(before.id, config)
+        orders = (stop_order(before),) if before.config.enabled else ()
+        return Outcome(describe_camera(record), (*orders, start_order(record)) if config.enabled else orders)
+
+    def _remove(self, args: Mapping[str, Any]) -> Outcome:
+        record = self._catalogue.remove_camera(text(args, "id"))
+        return Outcome(describe_camera(record), (stop_order(record, removed=True),) if record.config.enabled else ())
+
+    def _check_address(self, config: CameraConfig) -> None:
+        if address := outside(config, self._site):
+            raise Refused(f"the address {address} lies outside camera_networks", where=f"camera {config.id}",
+                          remedy="add its network to recording.camera_networks in the configuration, and restart")
+
+    # --- tokens
+
+    def _list_tokens(self, args: Mapping[str, Any]) -> Outcome:
+        return Outcome([describe_token(token) for token in self._catalogue.tokens()])
+
+    def _add_token(self, args: Mapping[str, Any]) -> Outcome:
+        name = text(args, "name")
+        if not 0 < len(name) <= NAME_MAX or not name.isprintable():
+            raise ConfigError(f"must be 1 to {NAME_MAX} printable characters", where="token: name", remedy="say whom it is for")
+        token, secret = self._catalogue.add_token(
+            name, texts(args, "scopes"), cameras=texts(args, "cameras"), partner=text(args, "partner", ""),
+            expires_ns=whole(args, "expires_ns"))
+        return Outcome(describe_token(token) | {"secret": secret})
+
+    def _revoke_token(self, args: Mapping[str, Any]) -> Outcome:
+        return Outcome(describe_token(self._catalogue.revoke_token(whole(args, "number"))))
+
+
+def start_order(record: CameraRecord) -> Order:
+    """Begin to record the camera."""
+    return Order(record.slot, "camera.start", {"number": record.number, "camera": camera_to_json(record.config, secrets=True)})
+
+
+def stop_order(record: CameraRecord, *, removed: bool = False) -> Order:
+    """End the camera's recording; no gap follows if it is `removed`."""
+    return Order(record.slot, "camera.stop", {"number": record.number, "removed": removed})
+
+
+def outside(config: CameraConfig, site: SiteConfig) -> str:
+    """The first numeric address of the camera that camera_networks do not hold, "" if there is none; names are checked when resolved."""
+    networks = [ipaddress.ip_network(network) for network in site.recording.camera_networks]
+    for stream in (config.main, config.sub):
+        host = urlsplit(stream.url).hostname if stream else None
+        try:
+            address = ipaddress.ip_address(host or "")
+        except ValueError:
+            continue
+        if not any(address in network for network in networks):
+            return str(address)
+    return ""
+
+
+def describe_camera(record: CameraRecord) -> dict[str, Any]:
+    """A camera for callers of the supervisor; no password."""
+    return {"number": record.number, "owner": record.owner, "slot": record.slot, **camera_to_json(record.config)}
+
+
+def describe_token(token: TokenRecord) -> dict[str, Any]:
+    """A token for callers of the supervisor; no secret."""
+    return {"number": token.number, "name": token.name, "scopes": sorted(token.scopes), "cameras": list(token.cameras),
+            "partner": token.partner, "created_ns": token.created_ns, "expires_ns": token.expires_ns, "revoked_ns": token.revoked_ns}
+
+
+# --- arguments of calls
+
+def text(args: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    """A text of a call's arguments. Raises ConfigError if it is missing or none."""
+    if key not in args and default is not None:
+        return default
+    return str(_take(args, key, str))
+
+
+def whole(args: Mapping[str, Any], key: str) -> int:
+    """A whole number, 0 if it is missing."""
+    value = _take(args, key, int) if key in args else 0
+    assert isinstance(value, int)
+    return value
+
+
+def texts(args: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """A list of texts, empty if it is missing."""
+    value = _take(args, key, tuple[str, ...]) if key in args else ()
+    assert isinstance(value, tuple)
+    return value
+
+
+def _take(args: Mapping[str, Any], key: str, kind: object) -> object:
+    if key not in args:
+        raise ConfigError("is missing", where=f"call: {key}", remedy="see docs/architecture.md")
+    return Table(CALL, "", args).take(key, kind)

@@ -1,0 +1,189 @@
+"""The supervisor keeps its children, tells workers their cameras, and refuses to start where it must not."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from recorder.base.clock import SystemClock
+from recorder.base.control import ControlClient
+from recorder.base.errors import ConfigError, Conflict, NotFound, Refused
+from recorder.supervisor import Supervisor
+from storage.volume import Volume
+from tests.supervisor.conftest import Place
+
+CAMERA = """
+[[camera]]
+id = "north-road"
+main = { url = "rtsp://10.0.0.1/1" }
+user = "u"
+password_file = "pw"
+"""
+
+
+class Server:
+    """A running supervisor as a test sees it."""
+
+    def __init__(self, place: Place, supervisor: Supervisor) -> None:
+        self.place = place
+        self.supervisor = supervisor
+
+    def notes(self, *what: str) -> list[list[Any]]:
+        """What the stand-ins wrote down: [name, pid, word, ...]."""
+        log = self.place.folder / "log"
+        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        return [line for line in lines if not what or line[2] in what]
+
+    async def until(self, true: Callable[[], Any]) -> None:
+        async with asyncio.timeout(20):
+            while not true():
+                await asyncio.sleep(0.02)
+
+    async def call(self, call: str, **args: Any) -> Any:
+        return await ControlClient(self.place.site().supervisor_socket).call(call, args)
+
+
+@asynccontextmanager
+async def serving(place: Place) -> AsyncIterator[Server]:
+    supervisor = Supervisor(place.site(), place.file, SystemClock(), command=place.command)
+    task = asyncio.create_task(supervisor.run())
+    server = Server(place, supervisor)
+    try:
+        await server.until(lambda: task.done() or len(server.notes("up")) >= 2)
+        if task.done():
+            await task
+        yield server
+    finally:
+        supervisor.stop()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def with_camera(place: Place) -> None:
+    (place.folder / "pw").write_text("s3cret")
+    place.write(CAMERA)
+
+
+async def test_a_killed_worker_is_back_and_told_its_cameras_again(place: Place) -> None:
+    with_camera(place)
+    async with serving(place) as server:
+        for round_ in (1, 2, 3):
+            await server.until(lambda round_=round_: len(server.notes("camera.start")) == round_)
+            name, pid, _, args = server.notes("camera.start")[-1]
+            assert (name, args["number"], args["camera"]["password"]) == ("worker-0", 1, "s3cret")
+            os.kill(pid, signal.SIGKILL)
+        await server.until(lambda: len(server.notes("camera.start")) == 4)
+        state = (await server.call("status"))["processes"][0]
+        assert (state["restarts"], state["last_end"]) == (3, "SIGKILL")
+        assert len([note for note in server.notes("up") if note[0] == "api"]) == 1
+
+
+async def test_a_dead_api_leaves_the_worker_alone(place: Place) -> None:
+    async with serving(place) as server:
+        api = next(note for note in server.notes("up") if note[0] == "api")
+        os.kill(api[1], signal.SIGKILL)
+        await server.until(lambda: len(server.notes("up")) == 3)
+        assert [note[0] for note in server.notes("up")].count("worker-0") == 1
+
+
+async def test_the_api_ends_before_the_workers(place: Place) -> None:
+    async with serving(place) as server:
+        pass
+    assert [note[0] for note in server.notes("down")] == ["api", "worker-0"]
+
+
+async def test_a_child_that_will_not_end_is_killed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recorder.supervisor.API_GRACE_S", 0.2)
+    (place.folder / "stubborn").touch()
+    async with serving(place) as server:
+        pids = [note[1] for note in server.notes("up")]
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def test_a_camera_added_while_it_runs_is_started_changed_and_stopped(place: Place) -> None:
+    async with serving(place) as server:
+        added = await server.call("camera.add", id="gate", main={"url": "rtsp://10.0.0.9/1"}, user="u", password="old")
+        assert (added["number"], added["owner"], added["slot"]) == (1, "api", 0)
+        assert "password" not in added
+        await server.call("camera.change", id="gate", changes={"password": "new"})
+        await server.call("camera.change", id="gate", changes={"enabled": False})
+        await server.call("camera.change", id="gate", changes={"enabled": True})
+        await server.call("camera.remove", id="gate")
+        calls = server.notes("camera.start", "camera.stop")
+        assert [call[2] for call in calls] == ["camera.start", "camera.stop"] * 3
+        assert [call[3]["removed"] for call in calls if call[2] == "camera.stop"] == [False, False, True]
+        assert [call[3]["camera"]["password"] for call in calls if call[2] == "camera.start"] == ["old", "new", "new"]
+        again = await server.call("camera.add", id="gate", main={"url": "rtsp://10.0.0.9/1"})
+        assert again["number"] == 2
+
+
+async def test_a_camera_of_the_file_belongs_to_the_file(place: Place) -> None:
+    with_camera(place)
+    async with serving(place) as server:
+        with pytest.raises(Conflict, match="owned by the configuration file"):
+            await server.call("camera.remove", id="north-road")
+        with pytest.raises(Conflict, match="owned by the configuration file"):
+            await server.call("camera.change", id="north-road", changes={"name": "x"})
+
+
+async def test_a_camera_outside_the_networks_is_refused(place: Place) -> None:
+    async with serving(place) as server:
+        with pytest.raises(Refused, match=r"127\.0\.0\.1 lies outside camera_networks"):
+            await server.call("camera.add", id="gate", main={"url": "rtsp://127.0.0.1:22/"})
+        assert not server.notes("camera.start")
+
+
+async def test_a_token_is_made_shown_once_and_revoked(place: Place) -> None:
+    async with serving(place) as server:
+        token = await server.call("token.add", name="wall", scopes=["view"])
+        listed = await server.call("token.list")
+        assert token["secret"] not in json.dumps(listed)
+        await server.call("token.revoke", number=token["number"])
+        assert (await server.call("token.list"))[0]["revoked_ns"]
+        with pytest.raises(ConfigError, match="scope"):
+            await server.call("token.add", name="wall", scopes=["everything"])
+        with pytest.raises(ConfigError, match="name: is missing"):
+            await server.call("token.add", scopes=["view"])
+
+
+async def test_an_unknown_call_is_refused(place: Place) -> None:
+    async with serving(place) as server:
+        with pytest.raises(NotFound, match="no such call"):
+            await server.call("camera.eat")
+
+
+async def test_a_second_server_on_the_same_state_is_refused(place: Place) -> None:
+    async with serving(place):
+        with pytest.raises(Conflict, match="another watchroom uses it"):
+            await Supervisor(place.site(), place.file, SystemClock(), command=place.command).run()
+
+
+async def test_a_locked_volume_is_refused_and_nothing_is_started(place: Place) -> None:
+    volume = Volume.open(place.folder / "volume", on_root=True, lock=True)
+    try:
+        with pytest.raises(Exception, match="in use by another process"):
+            await Supervisor(place.site(), place.file, SystemClock(), command=place.command).run()
+    finally:
+        volume.close()
+    assert not (place.folder / "log").exists()
+
+
+async def test_a_camera_taken_out_of_the_file_is_removed_and_comes_back_under_a_new_number(place: Place) -> None:
+    for camera, expected in ((True, [1]), (False, []), (True, [2])):
+        (place.folder / "log").unlink(missing_ok=True)
+        with_camera(place) if camera else place.write()
+        async with serving(place) as server:
+            assert [record["number"] for record in await server.call("camera.list")] == expected
+
+
+async def test_a_reachable_server_without_a_token_is_refused(place: Place) -> None:
+    text = place.file.read_text().replace("[server]", '[server]\nlisten = "0.0.0.0"\ntls = "proxy"\nhosts = ["nvr.example.org"]')
+    place.file.write_text(text)
+    with pytest.raises(ConfigError, match="there is no token"):
+        await Supervisor(place.site(), place.file, SystemClock(), command=place.command).run()

@@ -94,7 +94,7 @@ async def enter(route: Route, request: web.Request) -> web.StreamResponse:
         if place in {"camera", "track"} and not valid_id(request.match_info[place]):
             raise NotFound(f"there is no such {place}")
     if route.scopes is not None:
-        grant = find_grant(request, signable=route.signable)
+        grant = await find_grant(request, signable=route.signable)
         request[keys.GRANT] = grant
         grant.require(route.scopes)
         if "camera" in route.places:

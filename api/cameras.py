@@ -9,12 +9,12 @@ from aiohttp import web
 from api import keys
 from api.authorise import Grant
 from api.camera_body import CHANGE_SCHEMA, NEW_SCHEMA, read_change, read_new
-from api.parameters import Parameter, integer, json_body, text_of, wrong
+from api.parameters import Parameter, integer, json_body, text_of
 from api.routes import ADMIN, ROOT, VIEW_OR_ADMIN, Answer, Route
 from api.status import UNKNOWN, CameraStatus, TrackStatus
 from api.times import rfc3339
 from recorder.base.config import StreamConfig
-from recorder.base.errors import Conflict, NotFound
+from recorder.base.errors import Conflict, Refused
 from recorder.base.media import valid_id
 from storage.camera_record import CameraRecord
 
@@ -86,7 +86,7 @@ async def change(request: web.Request) -> web.Response:
     camera = _ours(request)
     changes = read_change(await json_body(request))
     if "partner" in changes and not request[keys.GRANT].unbounded():
-        raise wrong("partner", "can only be changed with a token that reaches every camera")
+        raise Refused("partner can only be changed with a token that reaches every camera")
     await request.app[keys.SUPERVISOR].call("camera.change", {"id": camera.id, "changes": changes})
     return await _answer(request, request[keys.GRANT], camera.id, 200)
 
@@ -102,7 +102,7 @@ async def remove(request: web.Request) -> web.Response:
 def _unbounded(request: web.Request) -> Grant:
     grant = request[keys.GRANT]
     if not grant.unbounded():
-        raise NotFound("cameras can only be added with a token that reaches every camera")
+        raise Refused("cameras can only be added with a token that reaches every camera")
     return grant
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from api.registry import Registry
 from recorder.base.clock import Clock
-from recorder.base.errors import WatchroomError
+from recorder.base.errors import StorageError, WatchroomError
 from storage.camera_record import CameraRecord, TokenRecord
 from storage.catalogue import Catalogue
 
@@ -35,7 +35,7 @@ class CatalogueFollower:
         registry.source(self.refresh)
 
     async def refresh(self) -> None:
-        """Publish what the catalogue holds, if it has changed. Raises WatchroomError or OSError if it cannot be read."""
+        """Publish what the catalogue holds, if it has changed. Raises WatchroomError if it cannot be read."""
         found = await asyncio.get_running_loop().run_in_executor(self._thread, self._read)
         if found is not None:
             self._registry.replace(*found)
@@ -46,7 +46,7 @@ class CatalogueFollower:
             try:
                 await self.refresh()
                 self._silent = False
-            except (WatchroomError, OSError, sqlite3.Error) as error:
+            except (WatchroomError, OSError) as error:
                 if not self._silent:
                     log.error("the catalogue cannot be read: %s", error)
                 self._silent = True
@@ -61,9 +61,11 @@ class CatalogueFollower:
         """On the thread: the snapshot if it differs from the last one."""
         try:
             return self._changed()
-        except Exception:
+        except sqlite3.Error as error:
             self._close()  # a fresh connection next time: the file may have been replaced
-            raise
+            raise StorageError(
+                f"cannot be read ({type(error).__name__})", where="catalogue", remedy="see whether its disk is full or gone"
+            ) from None
 
     def _changed(self) -> Snapshot | None:
         if self._catalogue is None:

@@ -4,6 +4,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from aiohttp import hdrs, web
 
+from api import keys
 from api.authorise import Authority, Grant
 from api.guard import GUARD
 from api.parameters import SIGNATURE_NAMES
@@ -20,8 +21,17 @@ def cookie_name(secure: bool) -> str:
     return SECURE_COOKIE if secure else COOKIE
 
 
-def find_grant(request: web.Request, *, signable: bool = False) -> Grant:
-    """What the request may do; Problem 401 if nothing it brings is good."""
+async def find_grant(request: web.Request, *, signable: bool = False) -> Grant:
+    """What the request may do; Problem 401 if nothing it brings is good, also not after a fresh look at the catalogue."""
+    try:
+        return _find(request, signable)
+    except Problem:
+        if not await request.app[keys.REGISTRY].refresh_if_stale():
+            raise
+    return _find(request, signable)
+
+
+def _find(request: web.Request, signable: bool) -> Grant:
     authority = request.app[AUTHORITY]
     if signable and "sig" in request.query:
         return _good(_signed(request, authority), "this link has expired or was changed")

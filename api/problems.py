@@ -4,6 +4,7 @@ Handlers raise what they know (`recorder.base.errors`, `Problem` for what only H
 What nobody foresaw becomes a 500 with an incident id; the log has the same id and the rest.
 """
 
+import ipaddress
 import json
 import logging
 import re
@@ -62,16 +63,24 @@ _SECRET = (
     (re.compile(r"\bwr_[\w-]+"), "(token)"),
     (re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://\S+"), "(address)"),
     (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?:/\d+)?\b"), "(address)"),
-    (re.compile(r"\[?(?<![\w:])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:])\]?"), "(address)"),
     (re.compile(r"(?<![\w/])/(?:[\w.@+-]+/)*[\w.@+-]*[\w@+-]"), "(path)"),
 )
+_COLONS = re.compile(r"\[?(?<![\w:])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:])\]?")
 
 
 def scrub(text: str) -> str:
     """`text` without tokens, URLs, IP addresses and file paths: the last line of defence, not the first."""
     for pattern, word in _SECRET:
         text = pattern.sub(word, text)
-    return text
+    return _COLONS.sub(_address, text)
+
+
+def _address(found: re.Match[str]) -> str:
+    try:
+        ipaddress.IPv6Address(found[0].strip("[]"))
+    except ValueError:
+        return found[0]  # a time of day has colons too
+    return "(address)"
 
 
 def title(status: int) -> str:

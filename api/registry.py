@@ -1,8 +1,11 @@
 """What the API knows of cameras and tokens: a snapshot of the catalogue, replaced whole when the catalogue changes."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from storage.camera_record import CameraRecord, TokenRecord
+
+STALE_S = 0.25
 
 
 class Registry:
@@ -10,6 +13,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.loaded = False  # True once the catalogue has been read
+        self._asked_s = 0.0
         self._refresh: Callable[[], Awaitable[None]] | None = None
         self._cameras: dict[str, CameraRecord] = {}
         self._numbers: dict[int, CameraRecord] = {}
@@ -24,6 +28,15 @@ class Registry:
         """Read the catalogue now instead of within a second: after a change of one's own."""
         if self._refresh is not None:
             await self._refresh()
+
+    async def refresh_if_stale(self) -> bool:
+        """Read the catalogue unless that was done a moment ago: for a token that is not known, but may have been made just now."""
+        now_s = time.monotonic()
+        if self._refresh is None or now_s - self._asked_s < STALE_S:
+            return False
+        self._asked_s = now_s
+        await self._refresh()
+        return True
 
     def replace(self, cameras: Iterable[CameraRecord], tokens: Iterable[TokenRecord]) -> None:
         """Everything at once: a reader never sees half a change."""

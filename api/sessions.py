@@ -39,6 +39,7 @@ async def begin(request: web.Request) -> web.Response:
     body = await json_body(request)
     text = body.get("token")
     authority = request.app[AUTHORITY]
+    await request.app[keys.REGISTRY].refresh_if_stale()
     grant = authority.bearer(text) if isinstance(text, str) else None
     if grant is None:
         raise Problem(401, "this token is not known, has expired or was revoked")

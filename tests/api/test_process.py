@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,18 +146,51 @@ async def test_sigterm_ends_streams_and_the_process_returns(site: Any, catalogue
     serve = asyncio.create_task(run_api(mine))
     async with aiohttp.ClientSession() as client:
         async with asyncio.timeout(5):
-            while True:
-                try:
-                    stream = await client.get(f"http://127.0.0.1:{free_port}/api/v1/events")
-                    break
-                except aiohttp.ClientConnectorError:
-                    await asyncio.sleep(0.01)
+            stream = await eventually(client, f"http://127.0.0.1:{free_port}/api/v1/events", True)
         await stream.content.readany()
         os.kill(os.getpid(), signal.SIGTERM)
         async with asyncio.timeout(5):
             assert b"stopping" in await stream.content.read()
             await serve
     assert signal.getsignal(signal.SIGTERM) in {signal.SIG_DFL, signal.default_int_handler}
+
+
+UNDER_UVLOOP = """
+import sys, uvloop
+from pathlib import Path
+from recorder.base.config import ServerConfig, SiteConfig, TlsConfig, VolumeConfig
+from api.process import run_api
+folder, port, cert, key = sys.argv[1:]
+server = ServerConfig(port=int(port), hosts=("127.0.0.1",), tls=TlsConfig(cert=Path(cert), key=Path(key)))
+volume = VolumeConfig(Path(folder) / "volume", on_root=True)
+uvloop.run(run_api(SiteConfig("x", Path(folder) / "state", live_dir=Path(folder) / "live", volumes=(volume,), server=server)))
+"""
+
+
+async def test_it_serves_tls_and_stops_under_uvloop(site: Any, catalogue: Any, tmp_path: Path, free_port: int, certificate: TlsConfig) -> None:
+    command = [sys.executable, "-c", UNDER_UVLOOP, str(tmp_path), str(free_port), str(certificate.cert), str(certificate.key)]
+    child = await asyncio.create_subprocess_exec(*command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    trust = ssl.create_default_context(cafile=str(certificate.cert))
+    try:
+        async with aiohttp.ClientSession() as client, asyncio.timeout(15):
+            stream = await eventually(client, f"https://127.0.0.1:{free_port}/api/v1/events", trust)
+            await stream.content.readany()
+            child.send_signal(signal.SIGTERM)
+            await stream.content.read()
+            assert await child.wait() == 0
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
+async def eventually(client: aiohttp.ClientSession, url: str, trust: Any) -> aiohttp.ClientResponse:
+    """The answer of a server that is about to start."""
+    while True:
+        try:
+            return await client.get(url, ssl=trust)
+        except aiohttp.ClientConnectorError:
+            await asyncio.sleep(0.02)
 
 
 @pytest.fixture

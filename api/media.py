@@ -23,6 +23,7 @@ T = TypeVar("T")
 DECODERS = 2
 COLD_THREADS = 4
 CACHED_CLIPS = 64
+CACHED_PICTURES = 1024
 CACHED_BYTES = 64 << 20
 
 
@@ -38,11 +39,11 @@ class MediaCounts:
     pictures_failed: int = 0
 
 
-class ClipCache:
-    """The newest clips by request, so that a player's range requests do not make the head again; bounded in number and bytes."""
+class Cache:
+    """What was asked for last, bounded in number and bytes: so a player's range requests do not make a clip's head again and again."""
 
-    def __init__(self, clips: int = CACHED_CLIPS, total_bytes: int = CACHED_BYTES) -> None:
-        self._clips, self._bytes_max, self._bytes = clips, total_bytes, 0
+    def __init__(self, things: int = CACHED_CLIPS, total_bytes: int = CACHED_BYTES) -> None:
+        self._things, self._bytes_max, self._bytes = things, total_bytes, 0
         self._held: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
 
     def get(self, key: Any) -> Any:
@@ -59,7 +60,7 @@ class ClipCache:
             return
         self._held[key] = (value, size)
         self._bytes += size
-        while len(self._held) > self._clips or self._bytes > self._bytes_max:
+        while len(self._held) > self._things or self._bytes > self._bytes_max:
             self._bytes -= self._held.popitem(last=False)[1][1]
 
     def drop(self, key: Any) -> None:
@@ -79,7 +80,8 @@ class Media:
     heads: ThreadPoolExecutor
     open_store: Callable[[], TapeStore]
     counts: MediaCounts = field(default_factory=MediaCounts)
-    clips: ClipCache = field(default_factory=ClipCache)
+    clips: Cache = field(default_factory=Cache)
+    pictures: Cache = field(default_factory=lambda: Cache(CACHED_PICTURES, CACHED_BYTES))
     _second_store: TapeStore | None = None
 
     async def compute(self, work: Callable[[TapeStore], T]) -> T:

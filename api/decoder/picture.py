@@ -72,7 +72,7 @@ def jpeg(frame: Any, width: int) -> bytes:
     """The picture as a baseline JPEG, not wider than `width` (0: as it is), shape kept, sides even."""
     wide = min(width or frame.width, frame.width) & ~1 or 2
     high = max(2, round(frame.height * wide / frame.width) & ~1)
-    small = frame.reformat(width=wide, height=high, format="yuvj420p", dst_color_range="jpeg")
+    small = frame.reformat(width=wide, height=high, format="yuvj420p", dst_color_range="JPEG")
     encoder = av.CodecContext.create("mjpeg", "w")
     encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = wide, high, "yuvj420p", Fraction(1, 25)
     encoder.thread_count = 1

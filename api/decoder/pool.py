@@ -1,8 +1,8 @@
 """A few decoder processes, started when they are needed, ended when they are old, stuck or dead."""
 
 import asyncio
-import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from api.problems import Problem
 JOB_S = 10.0
 JOBS_PER_PROCESS = 200
 WAITING_MAX = 64
-END_S = 2.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -73,20 +72,21 @@ def _busy(words: str) -> Problem:
 class _Decoder:
     """One process and our end of its socket pair."""
 
-    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._process, self._reader, self._writer = process, reader, writer
         self.jobs = 0
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
 
     @classmethod
     async def start(cls) -> "_Decoder":
         """A new process; it inherits nothing but its socket."""
         ours, theirs = socket.socketpair()
         with theirs:
-            os.set_inheritable(theirs.fileno(), True)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "api.decoder", str(theirs.fileno()), pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-                env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+            process = await asyncio.get_running_loop().run_in_executor(None, _spawn, theirs.fileno())
         reader, writer = await asyncio.open_connection(sock=ours)
         return cls(process, reader, writer)
 
@@ -103,10 +103,12 @@ class _Decoder:
     async def end(self) -> None:
         """Kill the process and wait until it is gone."""
         self._writer.close()
-        if self._process.returncode is None:
-            try:
-                self._process.kill()
-            except ProcessLookupError:
-                pass
-        async with asyncio.timeout(END_S):
-            await self._process.wait()
+        self._process.kill()
+        await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+
+
+def _spawn(fd: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "api.decoder", str(fd)], pass_fds=(fd,), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, cwd="/",
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})

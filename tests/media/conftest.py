@@ -272,7 +272,7 @@ def maker() -> Any:
         setattr(Maker, name, globals()[name])
     for name in ("video", "audio", "whole", "decode", "write"):
         setattr(Maker, name, staticmethod(globals()[name]))
-    Maker.T0 = T0
+    Maker.T0, Maker.RefAu = T0, reference_writer.Au
     return Maker
 
 

@@ -1,0 +1,335 @@
+"""A camera from now on, or from a time at a speed, as init segments and fragments: the one source of streams, live tiles and playback."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from api.feed import Feed, Place, Start, Taken, access_point_for, first_row_from, newest_access_point, next_stretch
+from api.media import Media
+from api.mp4.fragment import FragmentTrack, fragment, init_segment
+from api.mp4.sample_entry import codec_string
+from api.mp4.samples import Samples
+from api.tapebytes import TapeBytes, VirtualBytes
+from recorder.base.errors import NotFound
+from recorder.base.media import NS, GapCause, SampleEntry, TrackKind
+from storage.live import watch
+from storage.reader import TrackReader
+
+POLL_S = 0.03                 # how often the live block is looked at: about one frame
+LOOK_AGAIN_S = 1.0            # how often gaps, and sound that came or went, are looked for
+WATCH_NS = 4 * NS
+LATE_NS = 10 * NS             # a live viewer that is farther behind is taken to the newest access point
+LEAD_S = 2.0                  # how far playback is sent ahead of the clock
+SILENT_NS = 3 * NS            # sound farther behind the video is given up, so that players do not wait for it
+FRESH_NS = NS                 # sound that ends or starts farther from the first picture does not belong to it
+GAP_SHOWN_NS = NS // 5        # shorter ones are not worth an event
+KEYS_FROM = 4.0
+KEY_ROWS = 8
+SOUND_ROWS = 4
+
+
+
+@dataclass(frozen=True, slots=True)
+class CursorQuery:
+    """What to show. `start_ns` None: live. `audio`: sample entry types that the viewer takes. `keys`: access points only (from 4x always).
+
+    `scaled`: media time runs at the viewer's pace (wall time divided by `speed`), gaps take no time and there is one init segment: for
+    players that are given one file. Else media time is wall time, the viewer sets its own rate, and each stretch begins with an init segment.
+    """
+
+    camera: int
+    track: str = "main"
+    audio: frozenset[str] = frozenset()
+    start_ns: int | None = None
+    speed: float = 1.0
+    keys: bool = False
+    scaled: bool = False
+    inband: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """A new stretch: what follows belongs to this init segment, until the next. `wall_ns` is the UTC of media time 0."""
+
+    data: bytes
+    codecs: str
+    video: SampleEntry
+    audio: SampleEntry | None
+    wall_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A fragment, whole. `newest_ns` is the UTC of its newest picture (0: only sound); `key`: it starts with an access point."""
+
+    data: bytes
+    newest_ns: int
+    key: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GapHere:
+    """Here footage is missing, from `start_ns` to `end_ns` (None: it is missing still); the cause if it is known."""
+
+    start_ns: int
+    end_ns: int | None
+    cause: GapCause | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockMoved:
+    """The UTC of media time 0 is now `wall_ns`: a young session's time has been settled."""
+
+    wall_ns: int
+
+
+Event = Init | Part | GapHere | ClockMoved
+
+
+class _ViewerGone(Exception):
+    """There is nobody to send to."""
+
+
+class _Stretch:
+    """Feeds of one stretch, video first, and the tapes they are read from."""
+
+    def __init__(self, media: Media, video: Feed, sound: Feed | None) -> None:
+        self.video, self.sound = video, sound
+        self.tapes = [TapeBytes(feed.reader, media.cold) for feed in (video, sound) if feed is not None]
+        self.sequence = 0
+        self.video_ns = self.sound_ns = video.wall0_ns
+        self.again = False                   # begin anew at the newest access point
+        self.looked_s = time.monotonic()
+        self.gap_told = False
+
+    def news(self) -> bool:
+        return self.video.news() or (self.sound is not None and self.sound.news())
+
+    def close(self) -> None:
+        for tape in self.tapes:
+            tape.close()
+
+
+class Cursor:
+    """`async for event in cursor.events()`, closed with `aclosing`; the consumer's pace is the cursor's. Loop thread only.
+
+    `alive` is asked while the cursor waits; once it says False the events end. Raises Gone when retention has overtaken the viewer,
+    NotFound if there is no such track.
+    """
+
+    def __init__(self, media: Media, query: CursorQuery, alive: Callable[[], bool] = lambda: True) -> None:
+        self._media, self._query, self._alive = media, query, alive
+        self._reader: TrackReader = media.store.track(query.camera, query.track)
+        self._keys = query.keys or query.speed >= KEYS_FROM
+        self._init_entries: tuple[SampleEntry | None, SampleEntry | None] | None = None
+        self._newest_ns = 0                  # UTC of the newest picture sent
+        self._media_ns = 0                   # scaled: media time that is out already
+        self._last_dts = 0                   # scaled: DTS of the newest picture sent
+        self._pace: tuple[float, int] | None = None
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """What to send, in order. Never ends by itself while not scaled; scaled, when the pictures' coding changes."""
+        try:
+            async with aclosing(self._stretches()) as stretches:
+                async for event in stretches:
+                    yield event
+        except _ViewerGone:
+            return
+
+    async def _stretches(self) -> AsyncGenerator[Event, None]:
+        start = await self._find_start()
+        while True:
+            stretch = self._open(start)
+            try:
+                if self._query.scaled and self._init_entries and self._init_entries[0] != stretch.video.entry:
+                    return
+                if not self._query.scaled or self._init_entries is None:
+                    yield self._init(stretch)
+                async with aclosing(self._play(stretch)) as playing:
+                    async for event in playing:
+                        yield event
+            finally:
+                stretch.close()
+            gap, start = await self._go_on(stretch)
+            if gap is not None:
+                yield gap
+
+    # -- where a stretch begins --
+
+    async def _find_start(self) -> Start:
+        """Where to begin; waits while there is nothing yet."""
+        wanted = self._query.start_ns
+        while True:
+            self._watch([self._reader])
+            found = newest_access_point(self._reader) if wanted is None else access_point_for(self._reader, wanted)
+            if found is not None:
+                return found
+            await self._nap(POLL_S * 4)
+
+    async def _go_on(self, stretch: _Stretch) -> tuple[GapHere | None, Start]:
+        """The start of the next stretch, and the gap before it."""
+        if stretch.again:
+            return None, await self._find_start()
+        while (found := next_stretch(self._reader, stretch.video.place.row)) is None:
+            await self._nap(POLL_S)
+        before = self._reader.rows_from(stretch.video.place.row, 1)
+        gap = self._gap(before.end_ns if len(before) else self._newest_ns, found.time_ns) if not stretch.gap_told else None
+        return gap, found
+
+    def _gap(self, start_ns: int, end_ns: int) -> GapHere | None:
+        if end_ns - start_ns < GAP_SHOWN_NS:
+            return None
+        known = self._reader.gaps(start_ns, end_ns)
+        return GapHere(start_ns, end_ns, known[0].cause if known else None)
+
+    def _open(self, start: Start) -> _Stretch:
+        """Media time 0 is where the first picture is decoded, so that no DTS is negative; scaled, where the stretch before ended."""
+        self._repace(start.time_ns)
+        on = self._query.scaled and self._init_entries is not None
+        wall0_ns = start.time_ns - (round(self._media_ns * self._query.speed) if on else 0 if self._keys else start.lead_ns)
+        after_dts = round(self._last_dts * self._query.speed) if on else None
+        video = Feed(self._reader, start.place, wall0_ns, start.entry, after_dts=after_dts)
+        return _Stretch(self._media, video, self._sound(start.time_ns, wall0_ns))
+
+    def _sound(self, first_ns: int, wall0_ns: int) -> Feed | None:
+        """The sound that runs beside the video from `first_ns` on, if there is any that the viewer takes."""
+        query, entries = self._query, self._init_entries
+        if not query.audio or query.track != "main" or query.speed != 1.0 or self._keys or (query.scaled and entries and not entries[1]):
+            return None
+        try:
+            reader = self._media.store.track(query.camera, "audio")
+        except NotFound:
+            return None
+        run = reader.rows_from(max(first_row_from(reader, first_ns + 1) - 1, reader.edges().first_row), 1)
+        if not len(run) or run.end_ns < first_ns - FRESH_NS or run.start_ns > first_ns + FRESH_NS:
+            return None
+        entry = reader.sample_entry(int(run.rows["sample_entry"][0]))
+        if entry.codec not in query.audio or (query.scaled and entries and entries[1] != entry):
+            return None
+        return Feed(reader, Place(run.first, int(np.searchsorted(reader.entries(run).wall_ns, first_ns))), wall0_ns, entry,
+                    skip_leading=False)
+
+    def _init(self, stretch: _Stretch) -> Init:
+        sound = stretch.sound.entry if stretch.sound is not None else None
+        self._init_entries = (stretch.video.entry, sound)
+        entries = [entry for entry in self._init_entries if entry is not None]
+        data = init_segment([FragmentTrack((entry,), entry.clock_rate) for entry in entries], stretch.video.wall0_ns,
+                            inband=self._query.inband)
+        codecs = ",".join(codec_string(entry, inband=self._query.inband) for entry in entries)
+        return Init(data, codecs, stretch.video.entry, sound, stretch.video.wall0_ns)
+
+    # -- within a stretch --
+
+    async def _play(self, stretch: _Stretch) -> AsyncGenerator[Event, None]:
+        """Fragments of one stretch until it ends, or must be begun anew."""
+        while not stretch.again:
+            gap = await self._wait(stretch)
+            if gap is not None:
+                yield gap
+            wall0_ns = stretch.video.wall0_ns
+            seen = stretch.video.take(KEY_ROWS if self._keys else 1, keys=self._keys)
+            heard = stretch.sound.take(SOUND_ROWS) if stretch.sound is not None else Taken(None, 0, False)
+            if stretch.video.wall0_ns != wall0_ns:
+                yield ClockMoved(stretch.video.wall0_ns)
+            if (part := await self._part(stretch, seen, heard)) is not None:
+                yield part
+            if seen.broken:
+                return
+            self._look(stretch)
+
+    async def _part(self, stretch: _Stretch, seen: Taken, heard: Taken) -> Part | None:
+        """What was taken as one fragment with its bytes."""
+        took = ((0, TrackKind.VIDEO, seen.samples), (1, TrackKind.AUDIO, heard.samples))
+        parts = [(index, kind, self._scaled(samples)) for index, kind, samples in took if samples is not None]
+        if not parts:
+            return None
+        stretch.sequence += 1
+        made = fragment(parts, stretch.sequence)
+        data = await VirtualBytes(made.head, made.extents, stretch.tapes).read()
+        stretch.sound_ns = max(stretch.sound_ns, heard.newest_ns)
+        if seen.samples is not None:
+            stretch.gap_told = False
+            self._newest_ns = stretch.video_ns = max(stretch.video_ns, seen.newest_ns)
+            shown = parts[0][2]
+            self._last_dts = int(shown.dts[-1])
+            self._media_ns = max(self._media_ns, (int(shown.pts.max()) + shown.last_dur) * NS // stretch.video.hz)
+        self._media.counts.bytes_sent += len(data)
+        return Part(data, seen.newest_ns, seen.samples is not None and bool(seen.samples.key[0]))
+
+    def _scaled(self, samples: Samples) -> Samples:
+        """Ticks at the viewer's pace."""
+        speed = self._query.speed
+        if not self._query.scaled or speed == 1.0:
+            return samples
+        dts, pts = np.rint(samples.dts / speed).astype(np.int64), np.rint(samples.pts / speed).astype(np.int64)
+        ramp = np.arange(len(dts))
+        dts = np.maximum.accumulate(dts - ramp) + ramp
+        return replace(samples, dts=dts, cts=pts - dts, last_dur=max(1, round(samples.last_dur / speed)))
+
+    async def _wait(self, stretch: _Stretch) -> GapHere | None:
+        """Until the viewer's clock has come so far and something is new; or until a gap is known to be open here."""
+        if self._query.start_ns is not None:
+            while (ahead_s := self._ahead_s()) > 0:
+                await self._nap(min(ahead_s, LOOK_AGAIN_S))
+        readers = [feed.reader for feed in (stretch.video, stretch.sound) if feed is not None]
+        while not stretch.news():
+            if time.monotonic() > stretch.looked_s + LOOK_AGAIN_S:
+                stretch.looked_s = time.monotonic()
+                self._watch(readers)
+                if not stretch.gap_told and (gap := self._open_gap()) is not None:
+                    stretch.gap_told = True
+                    return gap
+            await self._nap(POLL_S)
+        return None
+
+    def _open_gap(self) -> GapHere | None:
+        """The gap that has not ended yet, if there is one."""
+        edges = self._reader.edges()
+        gaps = self._reader.gaps(edges.visible_end_ns - NS, max(edges.visible_end_ns, self._media.clock.wall_ns()) + NS)
+        return GapHere(gaps[-1].start_ns, None, gaps[-1].cause) if gaps and gaps[-1].end_ns is None else None
+
+    def _look(self, stretch: _Stretch) -> None:
+        """Once a second: keep the tracks on the fast pass; begin anew when the viewer is late, or sound has come or gone."""
+        if time.monotonic() <= stretch.looked_s + LOOK_AGAIN_S:
+            return
+        stretch.looked_s = time.monotonic()
+        if self._query.start_ns is not None:
+            return
+        self._watch([feed.reader for feed in (stretch.video, stretch.sound) if feed is not None])
+        late = self._reader.edges().visible_end_ns - stretch.video_ns > LATE_NS
+        silent = stretch.sound is not None and stretch.video_ns - stretch.sound_ns > SILENT_NS
+        sounds = stretch.sound is None and self._sound(stretch.video_ns, stretch.video.wall0_ns) is not None
+        stretch.again = late or (not self._query.scaled and (silent or sounds))
+
+    async def _nap(self, seconds: float) -> None:
+        """Sleep; raises _ViewerGone if there is nobody to sleep for."""
+        await asyncio.sleep(seconds)
+        if not self._alive():
+            raise _ViewerGone
+
+    def _watch(self, readers: list[TrackReader]) -> None:
+        """Put the tracks on the writer's fast pass for the next seconds."""
+        for reader in readers:
+            watch(reader, time.monotonic_ns() + WATCH_NS)
+
+    # -- pace --
+
+    def _ahead_s(self) -> float:
+        """How long to wait so that no more than LEAD_S of playing is out."""
+        return max(0.0, self._due_s() - LEAD_S - time.monotonic())
+
+    def _due_s(self) -> float:
+        """When, on the monotonic clock, the newest picture sent will be played."""
+        if self._pace is None:
+            return time.monotonic()
+        since_s, since_ns = self._pace
+        return since_s + max(0, self._newest_ns - since_ns) / NS / self._query.speed
+
+    def _repace(self, first_ns: int) -> None:
+        """A stretch that begins at `first_ns` is played right after what is out: gaps take no time."""
+        self._pace = (max(time.monotonic(), self._due_s()), first_ns)
+        self._newest_ns = first_ns

@@ -1,0 +1,62 @@
+"""`stream.mp4`: a camera as one endless fragmented MP4, live or from a time at a speed, for players that take a plain address."""
+
+from contextlib import aclosing
+
+from aiohttp import web
+
+from api import keys
+from api.cursor import Cursor, CursorQuery, Init, Part
+from api.media import MEDIA
+from api.parameters import TIME_SCHEMA, TRACK, Parameter, number, one_of
+from api.routes import ROOT, VIEW, Answer, Route
+from api.sending import Alive
+from api.times import parse_time, rfc3339
+from recorder.base.errors import Gone
+
+AUDIO_TYPES = frozenset({"mp4a", "alaw", "ulaw", "Opus"})
+STREAM_START: Parameter[int | None] = Parameter("start", parse_time, TIME_SCHEMA, "From when on; left out: live.", None)
+SPEED = Parameter("speed", number(0.1, 64.0), {"type": "number", "minimum": 0.1, "maximum": 64},
+                  "How fast; from 4 on only access points, and no sound but at 1.", 1.0)
+FRAMES = Parameter("frames", one_of("all", "key"), {"enum": ["all", "key"]}, "key: access points only.", "all")
+STREAM_AUDIO = Parameter("audio", one_of("source", "none"), {"enum": ["source", "none"]}, "The camera's sound as it is, or none.", "source")
+
+
+def query_of(request: web.Request) -> CursorQuery:
+    """The request's parameters."""
+    audio = AUDIO_TYPES if STREAM_AUDIO.of(request) == "source" else frozenset[str]()
+    return CursorQuery(request[keys.CAMERA].number, TRACK.of(request), audio, STREAM_START.of(request), SPEED.of(request),
+                       FRAMES.of(request) == "key", scaled=True)
+
+
+async def stream_mp4(request: web.Request) -> web.StreamResponse:
+    """GET of stream.mp4. Ends when the client goes, the token is revoked, the pictures' coding changes or retention overtakes it."""
+    media, alive = request.app[MEDIA], Alive(request)
+    cursor = Cursor(media, query_of(request), lambda: request.transport is not None and alive())
+    response = web.StreamResponse(headers={"Content-Type": "video/mp4", "Cache-Control": "no-store"})
+    media.counts.streams_open += 1
+    try:
+        async with aclosing(cursor.events()) as events:
+            async for event in events:
+                if isinstance(event, Init):
+                    response.headers["Watchroom-Start"] = rfc3339(event.wall_ns)
+                    await response.prepare(request)
+                if isinstance(event, Init | Part):
+                    await response.write(event.data)
+                if not alive():
+                    break
+    except Gone:
+        media.counts.retired_while_sending += 1
+        raise
+    finally:
+        media.counts.streams_open -= 1
+    if not response.prepared:
+        await response.prepare(request)
+    await response.write_eof()
+    return response
+
+
+def routes() -> list[Route]:
+    """What this module answers."""
+    return [Route("GET", f"{ROOT}/cameras/{{camera}}/stream.mp4", stream_mp4, "A fragmented MP4, live or from a time", scopes=VIEW, head=False,
+                  parameters=(STREAM_START, SPEED, FRAMES, TRACK, STREAM_AUDIO), problems=(404, 410), signable=True,
+                  answers={200: Answer("An endless fragmented MP4; media time 0 is `Watchroom-Start`.", media_type="video/mp4")})]

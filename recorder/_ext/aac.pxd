@@ -13,6 +13,7 @@ cdef struct aac_t:
     uint32_t want               # its size
     uint32_t have
     uint32_t ts
+    int broken                  # the rest of the one at `ts` is of no use
 
 cdef void aac_init(aac_t* a, int size_bits, int index_bits, int delta_bits, uint32_t dur) noexcept nogil
 cdef void aac_free(aac_t* a) noexcept nogil

@@ -26,7 +26,9 @@ cdef void aac_free(aac_t* a) noexcept nogil:
 
 cdef void aac_lost(aac_t* a, aubuild_t* b) noexcept nogil:
     """What there is of a fragmented access unit is of no use."""
-    b.broken_aus += a.want != 0
+    if a.want:
+        b.broken_aus += 1
+        a.broken = 1
     a.want = a.have = 0
 
 
@@ -72,6 +74,9 @@ cdef void part(aac_t* a, aubuild_t* b, const unsigned char* p, size_t n, uint32_
     if a.want and (a.want != size or a.ts != b.pkt_ts):
         aac_lost(a, b)
     if a.want == 0:
+        if a.broken and a.ts == b.pkt_ts:
+            return
+        a.broken = 0
         if size > AAC_MAX_BYTES:
             b.malformed += 1
             return

@@ -363,8 +363,12 @@ cdef size_t head(conn_t* c, const unsigned char* p, size_t n) noexcept nogil:
     if end is not NULL:
         size = end - p + 1
     if c.lines == 0 and not is_text(p, size):
+        room = c.have
         not_a_message(c)
-        return 0
+        if room:
+            return 0
+        skip(c, 1)      # or the search would find the same beginning for ever
+        return 1
     carry(c, p, size)
     if c.state == BROKEN:
         return size

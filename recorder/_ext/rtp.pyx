@@ -309,7 +309,8 @@ cdef class RtpTrack:
         cdef bint video = self.t.codec in (CODEC_H264, CODEC_H265)
         au_init(&self.t.au, &self.queue.q, self.t.codec == CODEC_H265, session)
         self.t.au.need_key = video
-        timeline_init(&self.t.au.time, clock_rate, clock_rate // 25 if video else self.t.aac.dur, REORDER_GUESS if video else 0)
+        step = clock_rate // 25 if video else self.t.aac.dur if self.t.codec == CODEC_AAC else clock_rate // 50
+        timeline_init(&self.t.au.time, clock_rate, step, REORDER_GUESS if video else 0)
         reorder_init(&self.t.au.order, max(reorder_depth, 0) if video else 0, clock_rate // 25)
 
     cdef _hint(self, bytes part):

@@ -59,6 +59,7 @@ async def metrics(request: web.Request) -> web.Response:
     page = Page()
     _cameras(page, request.app)
     _slots(page, request.app)
+    _commits(page, request.app)
     await _volumes(page, request.app)
     _server(page, request.app)
     for more in request.app[EXTRA]:
@@ -105,6 +106,15 @@ def _slots(page: Page, app: web.Application) -> None:
             "As the slot reports it (commit latency, drain lag, ...).",
             [({"slot": str(slot)}, float(figures[name])) for slot, figures in said.items() if name in figures],
         )
+
+
+def _commits(page: Page, app: web.Application) -> None:
+    """From the live files, so also of a worker that hangs: an age above a second is a broken promise."""
+    now_ns = app[keys.CLOCK].wall_ns()
+    found = [({"slot": str(file.slot), "volume": str(file.volume)}, *file.commit()) for file in app[keys.STORE].live_files()]
+    page.family("watchroom_commits_total", "counter", "Acknowledged commits.", [(labels, epoch) for labels, epoch, _ in found])
+    ages = [(labels, f"{(now_ns - commit_ns) / 1e9:.3f}") for labels, _, commit_ns in found if commit_ns]
+    page.family("watchroom_commit_age_seconds", "gauge", "Time since the last acknowledged commit.", ages)
 
 
 async def _volumes(page: Page, app: web.Application) -> None:

@@ -1,12 +1,15 @@
 """`/metrics` in a form that Prometheus reads, with nothing that a camera or a client could inject."""
 
 import re
+import struct
 from collections import Counter
 from typing import Any
 
 from api import keys
 from api.metrics import Page
 from api.side import SIDE
+from storage.layout import LIVE_HEAD
+from tests.storage_read.reference_writer import gop
 
 SAMPLE = re.compile(r'([a-z_:][a-z0-9_:]*)(\{(?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)+\})? (-?[0-9.e+]+)')
 STATUS = {
@@ -57,6 +60,17 @@ async def test_the_figures_are_the_slots(api: Any) -> None:
     assert found['watchroom_volume_free_bytes{volume="0"}'] > 0
     assert "watchroom_api_loop_lag_milliseconds" in found
     assert not [name for name in found if "evil" in name]
+
+
+async def test_the_age_of_the_last_commit_needs_no_worker(api: Any, volume: Any) -> None:
+    track = volume.track(1, "main")
+    track.write_row(gop())
+    track.commit()
+    labels = f'{{slot="0",volume="{volume.uuid}"}}'
+    struct.pack_into("<q", volume.map, LIVE_HEAD.fields["commit_ns"][1], api.clock.wall_ns() - 2_500_000_000)
+    found = samples((await api.get("/metrics")).body.decode())
+    assert found[f"watchroom_commit_age_seconds{labels}"] == 2.5
+    assert f"watchroom_commits_total{labels}" in found
 
 
 async def test_answers_are_counted_by_status(api: Any) -> None:

@@ -79,7 +79,7 @@ class TrackReader:
                 break                   # else the tail has moved on meanwhile: look again
         durable_end = state.visible_end_ns
         if state.durable_offset < state.visible_offset and len(first.rows):
-            durable_end = self._durable_end(view)
+            durable_end = self._durable_end(view) or first.start_ns
         return Edges(state.tail_row, state.next_row, first.start_ns, state.visible_end_ns, durable_end, state.visible_offset,
                      min(state.durable_offset, state.visible_offset), state.tail_offset, view.at is not None, bool(len(state.open_row)))
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,12 @@ from tempfile import mkdtemp
 import numpy as np
 import pytest
 
+from recorder.base.clock import SystemClock
 from recorder.base.media import TrackKind
 from storage.layout import PAGE, SMALL, track_path
 from storage.store import TapeStore
 from tests.foreign.foreign_reader import TensorstoreReader, Twice, ZarrReader
+from tests.storage_read.real_slot import Site, Source, foreign
 from tests.storage_read.reference_writer import Au, RefVolume, payload
 
 INNER = SMALL.inner_bytes
@@ -192,3 +195,53 @@ def judge(camera: int, k: int, seen: bytes, durable_before: int, durable_after: 
     length = len(seen.rstrip(b"\0"))            # the rest of a sealed chunk is zeros
     same = wanted.startswith(seen[:length - length % 8])
     return "matched" if same and k * INNER < durable_after else "wrong"
+
+
+@pytest.mark.live
+def test_reading_beside_the_products_own_writer(tmp_path: Path, kind: str):
+    """The real slot with its threads, its pool and quarantine, on a volume that goes round."""
+    site = Site(tmp_path, clock=SystemClock(), bytes_max=16 << 20, quarantine_s=2)
+    site.slot.start()
+    sources = [Source(site.slot, camera, time.time_ns(), ms=100, size=8000) for camera in (7, 8)]
+    done = threading.Event()
+
+    def feed() -> None:
+        while not done.wait(0.01):
+            for source in sources:
+                source.put(2)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        figures = read_slot(site, kind, 7.0)
+    finally:
+        done.set()
+        feeder.join()
+        site.close()
+    assert figures["wrong"] == 0
+    assert figures["matched"] > 20
+    assert figures["again"] <= figures["reads"] // 10
+
+
+def read_slot(site: Site, kind: str, seconds: float) -> dict[str, int]:
+    random, until = np.random.default_rng(2), time.monotonic() + seconds
+    figures = dict.fromkeys(("reads", "matched", "empty", "wrong"), 0)
+    readers = {camera: open_reader(kind, site.path, camera) for camera in (7, 8)}
+    while time.monotonic() < until:
+        camera = int(random.choice((7, 8)))
+        track = site.store.track(camera, "main")
+        before = track.edges()
+        k = int(random.integers(max(before.tail_offset // INNER - 1, 0), before.visible_offset // INNER + 3))
+        seen = readers[camera].read(k * INNER, (k + 1) * INNER).tobytes()
+        after = track.edges()
+        figures["reads"] += 1
+        if not any(seen):
+            whole = (k + 2) * INNER <= before.durable_offset - INNER and k * INNER >= after.tail_offset
+            in_open = k * INNER // SMALL.tape_bytes == before.durable_offset // SMALL.tape_bytes
+            settled = whole and in_open and track.edges().durable_offset > before.durable_offset
+            figures["wrong" if settled and not any(readers[camera].read(k * INNER, (k + 1) * INNER)) else "empty"] += 1
+            continue
+        early = k * INNER >= after.durable_offset
+        figures["wrong" if early or foreign(seen, camera, zeros=True) else "matched"] += 1
+    figures["again"] = sum(reader.again for reader in readers.values())
+    return figures

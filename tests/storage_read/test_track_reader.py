@@ -407,3 +407,11 @@ def test_rows_lapped_during_the_copy_are_left_out_not_an_error(store: TapeStore,
     assert written.tail_row > 300
     assert (run.first, run.next) == (written.tail_row, 1500)
     assert [row.tobytes() for row in run.rows] == written.rows[written.tail_row:]
+
+
+def test_nothing_durable_yet_ends_where_it_begins(store: TapeStore, volume: RefVolume):
+    volume.track(7, "main", TrackKind.AUDIO).grow(gop(3))
+    edges = store.track(7, "main").edges()
+    assert (edges.first_ns, edges.durable_end_ns) == (BASE_NS, BASE_NS)
+    assert edges.visible_end_ns > BASE_NS
+    assert len(store.track(7, "main").rows(0, 1 << 62, durable=True)) == 0

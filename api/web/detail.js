@@ -7,7 +7,7 @@ import { Timeline } from "./timeline.js";
 import { clockTime, iso } from "./times.js";
 import { audioWords, stateWords } from "./words.js";
 
-const TILE = 100_000;
+const FIRST_TILE = 100_000;
 const CREDIT = 16 << 20;
 const SPEEDS = [0.5, 1, 2, 4, 8];
 const CLIP_MS = 30_000;
@@ -19,6 +19,7 @@ export class Detail {
   #timeline;
   #frame;
   #speed = 1;
+  #tile = FIRST_TILE;
   #at = null; // ms where playback was asked to start; null: live
 
   constructor(root, connection, camera, onclose) {
@@ -33,7 +34,7 @@ export class Detail {
     this.canvas.setAttribute("role", "slider");
     this.canvas.setAttribute("aria-label", "Timeline: click or Enter plays from there; plus and minus zoom; arrows move");
     root.replaceChildren(this.#bar(onclose), element("div", { className: "stage" }, this.video, this.words), this.canvas, this.note);
-    this.#player = new Player(this.video, (state) => this.#show(state), (bytes) => connection.acknowledge(TILE, bytes));
+    this.#player = new Player(this.video, (state) => this.#show(state), (bytes) => connection.acknowledge(this.#tile, bytes));
     this.#timeline = new Timeline(this.canvas, camera, { onseek: (ms) => this.play(ms), onhover: (text) => { this.note.textContent = text; } });
     this.play(null);
     this.#tick();
@@ -45,12 +46,14 @@ export class Detail {
     this.liveButton.setAttribute("aria-pressed", String(ms === null));
     this.#player.speed = ms === null ? 1 : this.#speed;
     const wish = { camera: this.#camera.id, track: "auto", play: PLAYABLE, credit: CREDIT, start: ms === null ? null : iso(ms), speed: ms === null ? 1 : this.#speed };
-    this.#connection.subscribe(TILE, wish, this.#player);
+    this.#connection.unsubscribe(this.#tile); // a number of its own for each stream: nothing of the old one can come late
+    this.#player.reset();
+    this.#connection.subscribe(++this.#tile, wish, this.#player);
   }
 
   close() {
     cancelAnimationFrame(this.#frame);
-    this.#connection.unsubscribe(TILE);
+    this.#connection.unsubscribe(this.#tile);
     this.#player.close();
     this.#timeline.close();
   }

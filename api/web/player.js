@@ -5,7 +5,9 @@ import { KIND } from "./connection.js";
 const KEEP_BEHIND_S = 8;
 const LIVE_LAG_S = 0.5; // where playback sits behind the newest picture
 const LIVE_JUMP_S = 2.5; // farther behind than this: jump
+const END_SLACK_S = 0.25; // this near to the end of a stretch counts as played
 const decode = new TextDecoder();
+const wallMs = (ns) => Number(BigInt(ns) / 1000n) / 1000;
 
 /** Sample entry types that this browser plays, in the words of the subscribe message. */
 export const PLAYABLE = [["avc1", "avc1.64001f"], ["hvc1", "hvc1.1.6.L93.B0"], ["mp4a", "mp4a.40.2"]]
@@ -19,6 +21,7 @@ export class Player {
   #buffer = null;
   #queue = [];
   #live = true;
+  #fresh = true;
   #speed = 1;
   #started = false;
 
@@ -28,6 +31,7 @@ export class Player {
     this.#onstate = onstate;
     this.#consumed = consumed;
     this.wallAtZeroMs = NaN;
+    for (const name of ["timeupdate", "waiting", "pause"]) video.addEventListener(name, () => this.#next());
   }
 
   /** UTC in ms of the picture on screen, NaN when nothing plays. */
@@ -42,8 +46,14 @@ export class Player {
 
   message(kind, bytes) {
     if (kind === KIND.STATE) this.#state(JSON.parse(decode.decode(bytes)));
-    else if (kind === KIND.EVENT) this.#onstate({ event: JSON.parse(decode.decode(bytes)) });
+    else if (kind === KIND.EVENT) this.#event(JSON.parse(decode.decode(bytes)));
     else this.#push(bytes);
+  }
+
+  #event(event) {
+    if (event.wall_ns) this.wallAtZeroMs = wallMs(event.wall_ns);
+    if (event.error) this.#onstate({ state: "ended", cause: event.error });
+    this.#onstate({ event });
   }
 
   lost() {
@@ -51,25 +61,39 @@ export class Player {
   }
 
   close() {
-    this.#drop();
+    this.reset();
     this.#video.removeAttribute("src");
     this.#video.load();
   }
 
-  #state(state) {
-    if (state.codecs) this.#restart(state);
-    this.#onstate(state);
+  /** Forget everything at once: another stream will follow. */
+  reset() {
+    this.#drop();
+    this.#fresh = true;
   }
 
+  #state(state) {
+    if (!state.codecs) {
+      this.#onstate(state);
+      return;
+    }
+    this.#queue.push(state);
+    this.#next();
+  }
+
+  /** Begin the stream of `state`; what was buffered of the one before is gone. */
   #restart(state) {
-    this.#drop();
-    this.wallAtZeroMs = Number(BigInt(state.wall_ns) / 1000n) / 1000;
+    this.#buffer = null;
+    this.#started = false;
+    this.#fresh = false;
+    this.wallAtZeroMs = wallMs(state.wall_ns);
     this.#live = state.state === "live";
     const source = new MediaSource();
     this.#source = source;
     const url = URL.createObjectURL(source);
     source.addEventListener("sourceopen", () => this.#opened(source, state.codecs, url), { once: true });
     this.#video.src = url;
+    this.#onstate(state);
   }
 
   #opened(source, codecs, url) {
@@ -82,11 +106,11 @@ export class Player {
       return;
     }
     this.#buffer.addEventListener("updateend", () => this.#updated());
-    this.#feed();
+    this.#next();
   }
 
   #drop() {
-    for (const bytes of this.#queue) this.#consumed(bytes.byteLength);
+    for (const item of this.#queue) this.#consumed(item.byteLength || 0);
     this.#queue = [];
     this.#buffer = null;
     this.#source = null;
@@ -95,19 +119,35 @@ export class Player {
 
   #push(bytes) {
     this.#queue.push(bytes);
-    this.#feed();
+    this.#next();
   }
 
-  #feed() {
-    if (!this.#buffer || this.#buffer.updating || !this.#queue.length || this.#source.readyState !== "open") return;
-    const bytes = this.#queue[0];
+  /** Do what is first in the queue: bytes to append, or the state that begins another stream, once this one has been played. */
+  #next() {
+    const first = this.#queue[0];
+    if (first === undefined) return;
+    if (first instanceof Uint8Array) {
+      this.#append(first);
+    } else if (this.#live || this.#playedOut()) {
+      this.#queue.shift();
+      this.#restart(first);
+    }
+  }
+
+  #playedOut() {
+    const ranges = this.#buffer?.buffered;
+    if (this.#fresh || !ranges || !ranges.length) return !this.#buffer?.updating;
+    return !this.#buffer.updating && this.#video.currentTime > ranges.end(ranges.length - 1) - END_SLACK_S;
+  }
+
+  #append(bytes) {
+    if (!this.#buffer || this.#buffer.updating || this.#source.readyState !== "open") return;
     try {
       this.#buffer.appendBuffer(bytes);
     } catch (error) {
       if (error.name === "QuotaExceededError" && this.#trim(1)) return;
+      this.#drop();
       this.#onstate({ state: "broken", cause: error.message });
-      this.#queue = [];
-      this.#consumed(bytes.byteLength);
       return;
     }
     this.#queue.shift();
@@ -116,7 +156,7 @@ export class Player {
 
   #updated() {
     if (!this.#buffer) return;
-    if (!this.#trim(KEEP_BEHIND_S)) this.#feed();
+    if (!this.#trim(KEEP_BEHIND_S)) this.#next();
     this.#steer();
   }
 

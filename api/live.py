@@ -1,0 +1,169 @@
+"""`/live`: one WebSocket that carries any number of tiles, each a run of init segments, fragments, states and events with its own credit.
+
+Binary frame: u32 tile, u8 kind, 3 zero bytes (big-endian), then the payload. A tile that has used up its credit waits; the others do not.
+"""
+
+import asyncio
+import json
+import struct
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from api import keys
+from api.authorise import Grant, within_reach
+from api.problems import scrub
+from api.routes import ROOT, VIEW, Answer, Route
+from api.tilefeed import EVENT, STATE, Piece, open_feed
+from api.wish import MESSAGE_MAX, Message, Wish, read
+from recorder.base.errors import WatchroomError
+
+HEAD = struct.Struct(">IB3x")
+TILES_MAX = 1000
+ALIVE_S = 2.0
+WS_REVOKED, WS_NONSENSE = 4001, 4002
+
+
+class Tile:
+    """One tile's task and credit: at most `credit` bytes are sent and not acknowledged, and always at least one piece."""
+
+    def __init__(self, number: int, wish: Wish) -> None:
+        self.number = number
+        self.wish = wish
+        self.task: asyncio.Task[None] | None = None
+        self._open = 0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def acknowledge(self, nbytes: int) -> None:
+        """The client has consumed `nbytes`."""
+        self._open = max(0, self._open - nbytes)
+        if self._open < self.wish.credit:
+            self._room.set()
+
+    async def spend(self, nbytes: int) -> None:
+        """Wait until there is credit, then use it."""
+        await self._room.wait()
+        self._open += nbytes
+        if self._open >= self.wish.credit:
+            self._room.clear()
+
+
+class LiveSocket:
+    """One client's connection."""
+
+    def __init__(self, request: web.Request, socket: web.WebSocketResponse) -> None:
+        self._request = request
+        self._socket = socket
+        self._grant: Grant = request[keys.GRANT]
+        self._tiles: dict[int, Tile] = {}
+
+    async def run(self) -> None:
+        """Serve until the client leaves, talks nonsense, or its token ends."""
+        watch = asyncio.create_task(self._watch_grant())
+        try:
+            async for frame in self._socket:
+                if frame.type is not WSMsgType.TEXT:
+                    await self._socket.close(code=WS_NONSENSE, message=b"messages are text")
+                    return
+                await self._handle(frame.data)
+        finally:
+            watch.cancel()
+            await self._end([watch, *(tile.task for tile in self._tiles.values() if tile.task)])
+
+    async def _handle(self, text: str) -> None:
+        try:
+            message = read(text)
+            await self._obey(message)
+        except WatchroomError as error:
+            await self._tell(_tile_of(text), EVENT, {"error": scrub(error.message)})
+
+    async def _obey(self, message: Message) -> None:
+        tile = self._tiles.get(message.tile)
+        if message.op == "ack":
+            if tile is not None:
+                tile.acknowledge(message.nbytes)
+        elif message.op == "unsubscribe":
+            await self._drop(message.tile)
+        elif message.wish is not None:
+            await self._show(message.tile, message.wish)
+        elif tile is not None:
+            await self._show(message.tile, _moved(tile.wish, message.start_ns))
+
+    async def _show(self, number: int, wish: Wish) -> None:
+        await self._drop(number)
+        if len(self._tiles) >= TILES_MAX:
+            await self._tell(number, EVENT, {"error": f"a connection carries at most {TILES_MAX} tiles"})
+            return
+        tile = self._tiles[number] = Tile(number, wish)
+        tile.task = asyncio.create_task(self._feed(tile), name=f"tile {number}")
+
+    async def _drop(self, number: int) -> None:
+        tile = self._tiles.pop(number, None)
+        if tile is not None and tile.task is not None:
+            await self._end([tile.task])
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _feed(self, tile: Tile) -> None:
+        """The tile's task: everything its feed yields, until it ends."""
+        try:
+            camera = within_reach(self._grant, self._request.app[keys.REGISTRY], tile.wish.camera)
+            async with aclosing(open_feed(self._request.app, camera, tile.wish)) as pieces:
+                async for piece in pieces:
+                    await self._pass_on(tile, piece)
+        except WatchroomError as error:
+            await self._tell(tile.number, STATE, {"state": "ended", "cause": scrub(error.message)})
+        except (ConnectionError, RuntimeError):
+            pass  # the socket is closing; run() ends everything
+
+    async def _pass_on(self, tile: Tile, piece: Piece) -> None:
+        if isinstance(piece.payload, Mapping):
+            await self._tell(tile.number, piece.kind, piece.payload)
+            return
+        await tile.spend(len(piece.payload))
+        await self._socket.send_bytes(HEAD.pack(tile.number, piece.kind) + piece.payload)
+
+    async def _tell(self, tile: int, kind: int, body: Mapping[str, Any]) -> None:
+        with suppress(ConnectionError):
+            await self._socket.send_bytes(HEAD.pack(tile, kind) + json.dumps(body).encode())
+
+    async def _watch_grant(self) -> None:
+        while True:
+            await asyncio.sleep(ALIVE_S)
+            if not self._grant.alive():
+                await self._socket.close(code=WS_REVOKED, message=b"the token has ended")
+                return
+
+
+def _moved(wish: Wish, start_ns: int | None) -> Wish:
+    return Wish(wish.camera, wish.track, start_ns, wish.speed, wish.play, wish.credit, wish.small)
+
+
+def _tile_of(text: str) -> int:
+    """The tile a wrong message meant, for the answer; 0 if it did not say."""
+    with suppress(ValueError, AttributeError, RecursionError):
+        tile = json.loads(text[:MESSAGE_MAX]).get("tile")
+        if isinstance(tile, int) and 0 <= tile < 1 << 32:
+            return tile
+    return 0
+
+
+async def live(request: web.Request) -> web.WebSocketResponse:
+    """Serve one client."""
+    socket = web.WebSocketResponse(heartbeat=20.0, max_msg_size=MESSAGE_MAX, compress=False)
+    await socket.prepare(request)
+    await LiveSocket(request, socket).run()
+    return socket
+
+
+def routes() -> list[Route]:
+    """The route of this module."""
+    return [Route("GET", f"{ROOT}/live", live, "A WebSocket of tiles: any number of cameras, live or from a time", scopes=VIEW,
+                  answers={101: Answer("the protocol is in docs/api.md", media_type="application/octet-stream")},
+                  websocket=True, tag="media")]

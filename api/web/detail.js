@@ -18,6 +18,7 @@ export class Detail {
   #player;
   #timeline;
   #frame;
+  #wish = null;
   #speed = 1;
   #tile = FIRST_TILE;
   #at = null; // ms where playback was asked to start; null: live
@@ -45,10 +46,10 @@ export class Detail {
     this.#at = ms;
     this.liveButton.setAttribute("aria-pressed", String(ms === null));
     this.#player.speed = ms === null ? 1 : this.#speed;
-    const wish = { camera: this.#camera.id, track: "auto", play: PLAYABLE, credit: CREDIT, start: ms === null ? null : iso(ms), speed: ms === null ? 1 : this.#speed };
+    this.#wish = { camera: this.#camera.id, track: "auto", play: PLAYABLE, credit: CREDIT, start: ms === null ? null : iso(ms), speed: ms === null ? 1 : this.#speed };
     this.#connection.unsubscribe(this.#tile); // a number of its own for each stream: nothing of the old one can come late
     this.#player.reset();
-    this.#connection.subscribe(++this.#tile, wish, this.#player);
+    this.#connection.subscribe(++this.#tile, this.#wish, this.#player);
   }
 
   close() {
@@ -80,6 +81,8 @@ export class Detail {
 
   #show(state) {
     if (state.event) return;
+    const wall = this.#player.wallMs;
+    if (state.state === "disconnected" && this.#at !== null && !Number.isNaN(wall)) this.#wish.start = iso(wall); // go on there
     this.words.textContent = stateWords(state);
     this.video.dataset.state = state.state;
     if (state.track) this.video.dataset.track = state.track;

@@ -1,7 +1,7 @@
 """What one tile is sent: the track that its client can show, then the cursor's events as pieces of the live WebSocket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +39,7 @@ class _Choice:
     entry: SampleEntry
 
 
-async def open_feed(app: web.Application, camera: CameraRecord, wish: Wish) -> AsyncIterator[Piece]:
+async def open_feed(app: web.Application, camera: CameraRecord, wish: Wish) -> AsyncGenerator[Piece, None]:
     """Everything the tile is sent, until its task is cancelled. The consumer's pace is the feed's."""
     choice, told = None, None
     while choice is None:

@@ -191,9 +191,9 @@ class Slot:
         return TapeWriter(work, self._detach)
 
     def _create(self, ident: Tape, rule: RetentionRule) -> TapeWork:
-        create_track(self.volume.dir_fd, ident.camera, ident.name, ident.kind)
         self.volume.make_dirs(f"idx/cam-{ident.camera}")
         work = self._rebuilder.make(Found(ident, EMPTY))
+        create_track(self.volume.dir_fd, ident.camera, ident.name, ident.kind)  # last: readers find a track by its zarr.json
         work.rule = rule
         step(Step.TRACK_CREATED)
         self._works[ident.camera, ident.name] = work

@@ -53,7 +53,8 @@ def _recording(site: Site) -> bool:
     site.check_alive()
     store = site.store()
     try:
-        return sum(store.track(camera, "main").edges().visible_end_ns > 0 for camera in store.cameras()) == CAMERAS
+        numbers = [number for number in store.cameras() if "main" in store.tracks(number)]
+        return sum(store.track(number, "main").edges().visible_end_ns > 0 for number in numbers) == CAMERAS
     finally:
         store.close()
 

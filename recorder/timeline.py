@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 SETTLE_NS = 2 * NS            # how long a session's times are provisional
 SLEW_PPB = 500_000            # the most that a line's rate may differ from the media clock
-HORIZON_S = 60                # an error is slewed away as if it had this long
-WINDOW = 10                   # seconds over which the least delay is taken
+HORIZON_S = 120               # an error is slewed away as if it had this long
+WINDOW = 30                   # seconds over which the least delay is taken
 STEP_NS = NS // 2             # a change of wall minus monotonic time beyond this is a step of our clock
 RESTART_STEP_NS = 30 * NS     # a forward step that slewing would not catch up with in a day
 SYNC_MAX_NS = 3 * NS // 2     # sender reports that would move audio further than this are not believed

@@ -62,11 +62,12 @@ class RtspConnection:
         raise error or SourceError("the name has no address", cause=GapCause.OFFLINE, where=url.host)
 
     async def request(self, method: str, url: str, headers: Sequence[tuple[str, str]] = (), body: bytes = b"",
-                      *, timeout_s: float = ANSWER_S) -> Response:
+                      *, timeout_s: float = 0.0) -> Response:
         """Ask and return the answer, logged in as the camera wants it: a fresh challenge is answered once.
 
-        Raises SourceError: `auth` for a refused login, `offline` if the connection ends or no answer comes in `timeout_s`.
+        Raises SourceError: `auth` for a refused login, `offline` if the connection ends or no answer comes in `timeout_s` (0: 10 s).
         """
+        timeout_s = timeout_s or ANSWER_S
         for attempt in range(LOGINS_MAX):
             nonce, authorization = self._login.nonce, self._login.header(method, url, body)
             extra = [*headers, ("Authorization", authorization)] if authorization else list(headers)

@@ -47,8 +47,10 @@ def test_rfc_7616_vectors(algorithm: str, response: str) -> None:
 
 def test_strongest_known_challenge_wins_and_unknown_ones_are_skipped() -> None:
     for values in (
-        ['Basic realm="a"', 'Digest realm="b", nonce="1"', 'Digest realm="b", nonce="2", algorithm=SHA-256', 'Digest realm="b", nonce="3", algorithm=SHA-512-256'],
-        ['Basic realm="a", Digest realm="b", nonce="1", Digest realm="b", nonce="2", algorithm="SHA-256", Negotiate, Digest nonce="3", algorithm=SHA-512-256'],
+        ['Basic realm="a"', 'Digest realm="b", nonce="1"', 'Digest realm="b", nonce="2", algorithm=SHA-256',
+         'Digest realm="b", nonce="3", algorithm=SHA-512-256'],
+        ['Basic realm="a", Digest realm="b", nonce="1", Digest realm="b", nonce="2", algorithm="SHA-256", Negotiate, '
+         'Digest nonce="3", algorithm=SHA-512-256'],
     ):
         made = login(*values)
         assert fields(made.header("OPTIONS", "rtsp://h/") or "")["nonce"] == "2"

@@ -1,5 +1,6 @@
 """Times of a session under a simulated clock: base, publish, drift, steps, audio beside video."""
 
+import itertools
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -170,7 +171,7 @@ def test_new_base_is_never_before_the_tapes_end() -> None:
     assert first == floor
     assert first + rig.tapes[0].shift >= floor
     published = rig.tracks[0].stamps[-25:]
-    assert all(b[1] > a[1] >= floor for a, b in zip(published, published[1:], strict=False))
+    assert all(b[1] > a[1] >= floor for a, b in itertools.pairwise(published))
 
 
 def test_burst_that_would_reach_before_the_tapes_end_is_moved_behind_it() -> None:

@@ -1,0 +1,187 @@
+"""A worker records real cameras into a real slot; what it has written is read back and decoded."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from recorder.base.camera_json import camera_to_json
+from recorder.base.config import CameraConfig, RecordingConfig, SiteConfig, StreamConfig, VolumeConfig
+from recorder.base.control import ControlClient
+from recorder.base.errors import Conflict, NotFound, Refused
+from recorder.base.media import NS, GapCause
+from recorder.worker import run_worker
+from storage.reader import TrackReader
+from storage.store import TapeStore
+from storage.volume import Volume
+from tests.session.fake_camera import PASSWORD, USER, FakeCamera
+from tests.worker.servers import gst_camera
+
+ALL = (0, 1 << 62)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[SiteConfig]:
+    Volume.init(tmp_path / "volume", bytes_max=256 << 20, on_root=True).close()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as live:
+        yield SiteConfig("test", tmp_path / "state", Path(live), recording=RecordingConfig(camera_networks=("127.0.0.0/8",)),
+                         volumes=(VolumeConfig(tmp_path / "volume", on_root=True),))
+
+
+@asynccontextmanager
+async def worker(site: SiteConfig, cameras: dict[int, CameraConfig] | None = None) -> AsyncIterator[ControlClient]:
+    """A worker in this process, up when its socket answers; ended in order."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(run_worker(site, 0, stop=stop, cameras=cameras))
+    client = ControlClient(site.slot_socket(0))
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(NotFound):
+                    await client.call("status")
+                    break
+                if running.done():
+                    break
+                await asyncio.sleep(0.02)
+        yield client
+    finally:
+        stop.set()
+        await running
+
+
+async def until(client: ControlClient, camera: str, track: str, aus: int) -> dict[str, Any]:
+    """The camera's status once a track has so many AUs."""
+    async with asyncio.timeout(30):
+        while True:
+            status = (await client.call("status"))["cameras"].get(camera, {})
+            if status.get("tracks", {}).get(track, {}).get("aus", 0) >= aus:
+                return dict(status)
+            await asyncio.sleep(0.1)
+
+
+def track(site: SiteConfig, camera: int, name: str) -> TrackReader:
+    return TapeStore([site.volumes[0].path], site.live_dir).track(camera, name)
+
+
+def packets(reader: TrackReader) -> list[tuple[int, int, bytes]]:
+    """(dts, cts, bytes) of every AU on the tape."""
+    run = reader.rows(*ALL, provisional=True)
+    entries = reader.entries(run)
+    found = []
+    tape_bytes = (31 * (512 << 10)) if reader.kind == "video" else (15 * (64 << 10))
+    for index in range(len(entries.size)):
+        offset, size = int(entries.offset[index]), int(entries.size[index])
+        buffer = bytearray(size)
+        with reader.open_chunk(offset // tape_bytes) as lease:
+            assert lease.read(memoryview(buffer), offset, nowait=False) == size
+        found.append((int(entries.dts[index]), int(entries.cts[index]), bytes(buffer)))
+    return found
+
+
+def decoded(reader: TrackReader, codec: str) -> list[Any]:
+    """Every picture, or every sound frame, that a decoder makes of the tape. Raises on the first complaint."""
+    entry = reader.sample_entry(int(reader.rows(*ALL).rows["sample_entry"][0]))
+    context = av.CodecContext.create(codec, "r")
+    context.extradata = entry.config or None
+    if codec.startswith("pcm"):
+        context.sample_rate, context.layout = entry.sample_rate, "mono"
+    frames = [frame for _, _, data in packets(reader) for frame in context.decode(av.Packet(data))]
+    return frames + context.decode(None)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("video", "audio", "decoders", "entries", "login"), [
+    ("h264", "aac", ("h264", "aac"), ("avc1", "mp4a"), False),
+    ("h265", "pcma", ("hevc", "pcm_alaw"), ("hvc1", "alaw"), True),
+])
+async def test_gst_camera_is_recorded_and_every_au_decodes(site: SiteConfig, video: str, audio: str, decoders: tuple[str, str],
+                                                           entries: tuple[str, str], login: bool) -> None:
+    who = ("--user", USER, "--password", PASSWORD) if login else ()
+    async with gst_camera("--video", video, "--audio", audio, *who) as url:
+        config = CameraConfig("gst", StreamConfig(url), user=USER, password=PASSWORD)
+        async with worker(site, {7: config}) as client:
+            status = await until(client, "gst", "main", 75)
+            await until(client, "gst", "audio", 30)
+    assert (status["state"], status["tracks"]["main"]["codec"], status["tracks"]["main"]["width"]) == ("recording", video, 640)
+    for name, decoder, entry in zip(("main", "audio"), decoders, entries, strict=True):
+        reader = track(site, 7, name)
+        frames = decoded(reader, decoder)
+        assert len(frames) >= (75 if name == "main" else 30)
+        assert [gap.cause for gap in reader.gaps(*ALL)] == [GapCause.STOPPED]
+        assert len(reader.spans(*ALL)) == 1
+        first = reader.sample_entry(int(reader.rows(*ALL).rows["sample_entry"][0]))
+        assert first.codec == entry
+        if name == "main":
+            assert (frames[0].width, frames[0].height, first.width, first.height) == (640, 360, 640, 360)
+    main, sound = track(site, 7, "main").edges(), track(site, 7, "audio").edges()
+    assert abs(main.visible_end_ns - sound.visible_end_ns) < NS // 2
+
+
+@pytest.mark.live
+async def test_b_frames_are_stored_in_decoding_order_and_play_in_order(site: SiteConfig) -> None:
+    async with gst_camera("--video", "h264-b", "--gop", "15") as url, worker(site, {1: CameraConfig("b", StreamConfig(url))}) as client:
+        await until(client, "b", "main", 60)
+    reader = track(site, 1, "main")
+    found = packets(reader)
+    assert all(b[0] > a[0] for a, b in zip(found, found[1:], strict=False))
+    assert len({cts for _, cts, _ in found}) > 1
+    frames = decoded(reader, "h264")
+    assert len(frames) >= 60
+    times = sorted(dts + cts for dts, cts, _ in found)
+    assert len(set(times)) == len(times)
+
+
+async def test_camera_comes_and_goes_by_the_control_socket(site: SiteConfig) -> None:
+    async with FakeCamera() as camera:
+        config = CameraConfig("fake", StreamConfig(camera.url))
+        async with worker(site) as client:
+            order = {"number": 3, "camera": camera_to_json(config, secrets=True)}
+            await client.call("camera.start", order)
+            with pytest.raises(Conflict):
+                await client.call("camera.start", order)
+            await until(client, "fake", "main", 20)
+            await client.call("camera.stop", {"number": 3})
+            assert (await client.call("status"))["cameras"] == {}
+            with pytest.raises(NotFound):
+                await client.call("camera.stop", {"number": 3})
+            for bad in ({}, {"number": "3"}, {"number": True}, {"number": 0}, {"number": 4, "camera": []}):
+                with pytest.raises(Refused):
+                    await client.call("camera.start", bad)
+            with pytest.raises(NotFound):
+                await client.call("nonsense")
+            await client.call("camera.start", order)
+            await until(client, "fake", "main", 20)
+    for name in ("main", "audio"):
+        causes = [gap.cause for gap in track(site, 3, name).gaps(*ALL)]
+        assert causes == [GapCause.OPERATOR, GapCause.STOPPED], name
+
+
+async def test_lost_camera_is_a_gap_that_closes_when_it_returns(site: SiteConfig) -> None:
+    async with FakeCamera() as camera, worker(site, {1: CameraConfig("fake", StreamConfig(camera.url))}) as client:
+        await until(client, "fake", "main", 20)
+        camera.links[0].writer.close()
+        async with asyncio.timeout(20):
+            while len(camera.links) < 2:
+                await asyncio.sleep(0.02)
+        await until(client, "fake", "main", 60)
+        gaps = track(site, 1, "main").gaps(*ALL)
+    assert [gap.cause for gap in gaps] == [GapCause.OFFLINE]
+    assert gaps[0].end_ns is not None and 0 < gaps[0].end_ns - gaps[0].start_ns < 10 * NS
+    rows = track(site, 1, "main").rows(*ALL).rows
+    assert all(rows["t_ns"][1:] >= rows["t_ns"][:-1])
+
+
+async def test_worker_without_a_volume_says_so_and_starts_nothing(site: SiteConfig, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from recorder.base.errors import ConfigError, VolumeError
+    with pytest.raises(ConfigError, match="volume init"):
+        await run_worker(replace(site, volumes=()), 0)
+    with pytest.raises(VolumeError):
+        await run_worker(replace(site, volumes=(VolumeConfig(tmp_path / "none", on_root=True),)), 0)

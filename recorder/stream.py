@@ -17,14 +17,14 @@ from recorder._ext.auqueue import AuQueue
 from recorder._ext.rtp import RtpTrack
 from recorder.base.clock import Clock
 from recorder.base.config import CameraConfig, RecordingConfig, RetentionRule, StreamConfig
-from recorder.base.errors import SourceError, StorageError
+from recorder.base.errors import Conflict, SourceError, StorageError
 from recorder.base.media import NS, GapCause, TrackKind
 from recorder.drainer import Drainer
 from recorder.feed import Tapes, TrackFeed, audio_queue, ceiling_bps, video_queue
 from recorder.gate import Backoff, HandshakeGate
 from recorder.liveness import Life, Liveness
 from recorder.rates import Rates
-from recorder.rtp.formats import RtpFormat
+from recorder.rtp.formats import VIDEO_CLOCK, RtpFormat
 from recorder.rtsp.address import AddressBook
 from recorder.rtsp.handshake import Credentials, Handshake, Played, Target
 from recorder.rtsp.session import KeepaliveMemory, RtspSession
@@ -34,7 +34,6 @@ from recorder.timeline import RESTART_STEP_NS, SessionTimeline, TrackTimeline, W
 if TYPE_CHECKING:
     from recorder._ext.rtp import RtpStats
 
-VIDEO_CLOCK = 90_000
 STORAGE_RETRY_S = 10.0
 OVERLOAD_NS = 2 * NS
 
@@ -100,7 +99,7 @@ class Stream:
         except SourceError as error:
             self._end_feeds(error)
             return error, 0.0
-        except StorageError as error:
+        except (StorageError, Conflict) as error:
             return SourceError(str(error), cause=GapCause.DISK, retry_s=STORAGE_RETRY_S, where=self._where), 0.0
         except asyncio.CancelledError:
             self._end_feeds(None)
@@ -126,15 +125,21 @@ class Stream:
     async def _feed(self, kind: str, clock_rate: int) -> TrackFeed:
         """The feed of a kind; made on first use, made anew when the camera's clock rate changed."""
         feed = self.feeds.get(kind)
-        if feed is not None and feed.clock_rate != clock_rate and kind == "audio":
+        if feed is not None and feed.clock_rate != clock_rate:
+            feed.open_gap(GapCause.UNSUPPORTED, f"the camera's {kind} now has {clock_rate} Hz and a track of its own")
             feed.tape.detach()
             feed = None
         if feed is None:
-            name = "audio" if kind == "audio" else self.which
-            queue: AuQueue = audio_queue() if kind == "audio" else video_queue(self._config, self._with.recording)
-            feed = await TrackFeed.open(self._with.tapes, self._number, name, TrackKind(kind), clock_rate, self._rule, queue)
+            try:
+                feed = await self._open("audio" if kind == "audio" else self.which, kind, clock_rate)
+            except Conflict:             # the track of that name has another clock: a tape has one for ever
+                feed = await self._open(f"{kind}-{clock_rate}", kind, clock_rate)
             self.feeds[kind] = feed
         return feed
+
+    async def _open(self, name: str, kind: str, clock_rate: int) -> TrackFeed:
+        queue: AuQueue = audio_queue() if kind == "audio" else video_queue(self._config, self._with.recording)
+        return await TrackFeed.open(self._with.tapes, self._number, name, TrackKind(kind), clock_rate, self._rule, queue)
 
     async def _record(self, played: Played) -> SourceError:
         """From PLAY to the end of the session, whose reason is returned."""

@@ -7,6 +7,7 @@ ends all three: the volume is out, AUs overflow their queues, nothing is tried a
 import fcntl
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from storage.zarrmeta import create_track
 QUARANTINE_S = 60.0
 KEEP_S = 0.1
 DRAIN_TRIES = 1000
+ATTACH_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +185,27 @@ class Slot:
             elif (work.ident.kind, work.ident.clock_rate) != (kind, clock_rate):
                 raise Conflict(f"the track is {work.ident.kind.value} at {work.ident.clock_rate} Hz", where=f"cam-{camera}/{name}",
                                remedy="give the new stream another track name")
-            elif work.attached:
+            elif not self._free(work):
                 raise Conflict("the track is open already", where=f"cam-{camera}/{name}")
             work.attached = True
-        self._on_writer(lambda: work.attach(queue, rule, describe))
+        attached = threading.Event()
+
+        def attach() -> None:
+            work.attach(queue, rule, describe)
+            attached.set()
+
+        self._on_writer(attach)
+        attached.wait(ATTACH_S)      # commands given before the queue is bound would count another queue's AUs
         self._wake_keeper.set()
         return TapeWriter(work, self._detach)
+
+    def _free(self, work: TapeWork) -> bool:
+        """True if nobody has the track open; one who has just let go of it is waited for."""
+        for _ in range(round(ATTACH_S / 0.01)):
+            if not work.attached or not self._threads:
+                break
+            time.sleep(0.01)
+        return not work.attached
 
     def _create(self, ident: Tape, rule: RetentionRule) -> TapeWork:
         self.volume.make_dirs(f"idx/cam-{ident.camera}")

@@ -16,6 +16,7 @@ from recorder.rtsp.sdp import Media, PayloadFormat
 
 SETS_MAX = 16
 SET_BYTES_MAX = 4096
+VIDEO_CLOCK = 90_000       # RFC 6184 8.2.1, RFC 7798 7.1: MUST; what an rtpmap says else is a slip
 VIDEO, AUDIO = ("h264", "h265"), ("aac", "pcma", "pcmu")
 _ENCODINGS = {"H264": "h264", "H265": "h265", "HEVC": "h265", "MPEG4-GENERIC": "aac", "PCMA": "pcma", "PCMU": "pcmu"}
 _G711 = {"pcma": "alaw", "pcmu": "ulaw"}
@@ -92,7 +93,7 @@ def _video(media: Media, offered: PayloadFormat, codec: str) -> RtpFormat | str:
         return "H264 in interleaved mode"
     keys = ("sprop-parameter-sets",) if codec == "h264" else ("sprop-vps", "sprop-sps", "sprop-pps")
     sets = _sets(",".join(offered.fmtp.get(key, "") for key in keys), codec)
-    return RtpFormat(codec, _same(media, offered), offered.clock_rate or 90000, sets=sets, fps=media.framerate)
+    return RtpFormat(codec, _same(media, offered), VIDEO_CLOCK, sets=sets, fps=media.framerate)
 
 
 def _sets(text: str, codec: str) -> tuple[bytes, ...]:

@@ -23,7 +23,8 @@ VIDEO = {
     "h264-b": "x264enc speed-preset=ultrafast threads=1 bitrate=500 key-int-max={gop} bframes=2 b-adapt=false rc-lookahead=2 "
               "sync-lookahead=0 ! video/x-h264,profile=main ! h264parse config-interval=-1 ! rtph264pay name=pay0 pt=96 config-interval=-1",
     "h265": "x265enc speed-preset=ultrafast tune=zerolatency bitrate=500 key-int-max={gop} "
-            "option-string=pools=1:frame-threads=1:log-level=none ! h265parse config-interval=-1 ! rtph265pay name=pay0 pt=96 config-interval=-1",
+            "option-string=pools=1:frame-threads=1:log-level=none ! h265parse config-interval=-1 "
+            "! rtph265pay name=pay0 pt=96 config-interval=-1",
 }
 TONE = "audiotestsrc is-live=true wave=ticks ! audioconvert ! audioresample"
 AUDIO = {

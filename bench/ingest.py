@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--cameras", default="64,128", help="numbers of cameras, each measured by itself (default 64,128)")
     add("--ffmpeg", default="64", help="numbers of cameras that ffmpeg is measured with too; none: not at all (default 64)")
+    add("--serve", action="store_true", help="measure the whole of `watchroom serve` instead of a worker alone")
     add("--bitrate", type=int, default=4000, help="kbit/s")
     add("--seconds", type=float, default=15.0, help="length of a window")
     add("--warm-up", type=float, default=5.0, help="seconds of recording before a window")
@@ -120,7 +121,8 @@ def watchroom_window(task: Task) -> Window:
     sim, count = task.sim, task.count
     cameras = {f"cam-{i}": [f'main = {{ url = "{sim.url(i)}", kbps = {task.args.bitrate} }}'] for i in range(count)}
     task.folder.mkdir()
-    site = Site(task.folder, cameras, core=RECORDER_CORE, bytes_max=count * BYTES_PER_CAMERA + (4 << 30))
+    site = Site(task.folder, cameras, core=RECORDER_CORE, bytes_max=count * BYTES_PER_CAMERA + (4 << 30),
+                whole=task.args.serve)
 
     def started() -> bool:
         site.check_alive()

@@ -1,4 +1,4 @@
-"""A whole Watchroom under test: a folder with a volume and a configuration, `watchroom serve` in it, pinned to a core."""
+"""A Watchroom under test: a folder with a volume and a configuration, a worker alone or `watchroom serve` in it, pinned to a core."""
 
 import os
 import signal
@@ -32,11 +32,14 @@ def free_port() -> int:
 class Site:
     """`with Site(folder, cameras) as site:` records until the block ends. `cameras`: TOML lines of each `[[camera]]` table, by id.
 
-    `core`: the CPU all its processes are pinned to. The folder must be empty and stays.
+    `core`: the CPU all its processes are pinned to. `whole`: `watchroom serve` instead of a worker alone. The folder must be empty and stays.
     """
 
-    def __init__(self, folder: Path, cameras: Mapping[str, Sequence[str]], *, core: int | None = None, bytes_max: int = 0) -> None:
+    def __init__(self, folder: Path, cameras: Mapping[str, Sequence[str]], *, core: int | None = None, bytes_max: int = 0,
+                 whole: bool = False) -> None:
         self.folder = folder
+        self.cameras = tuple(cameras)
+        self._whole = whole
         self.volume = folder / "volume"
         self.state_dir = folder / "state"
         self.port = free_port()
@@ -55,7 +58,8 @@ class Site:
         return "\n".join([*lines, ""])
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "recorder", "serve", "--config", str(self.config)]
+        program = ["recorder", "serve", "--config"] if self._whole else ["bench.worker"]
+        command = [sys.executable, "-m", *program, str(self.config)]
         if self._core is not None:
             command = ["taskset", "-c", str(self._core), *command]
         self.log = self.folder / "serve.log"
@@ -84,12 +88,12 @@ class Site:
 
     def worker_pids(self) -> list[int]:
         """The recording workers."""
-        return [pid for pid in self.pids() if WORKER_WORD in _command_line(pid)]
+        return [pid for pid in self.pids() if WORKER_WORD in _command_line(pid)] if self._whole else [self._process.pid]
 
     def check_alive(self) -> None:
         """Raises RuntimeError with the log's end if it has stopped."""
         if (code := self._process.poll()) is not None:
-            raise RuntimeError(f"watchroom serve ended with exit code {code}: {self.tail()}")
+            raise RuntimeError(f"the recorder ended with exit code {code}: {self.tail()}")
 
     def tail(self) -> str:
         """The last line of its log."""
@@ -98,6 +102,8 @@ class Site:
 
     def numbers(self) -> dict[str, int]:
         """Camera numbers by id."""
+        if not self._whole:
+            return {name: number for number, name in enumerate(self.cameras, 1)}
         with Catalogue.open(self.state_dir / "catalogue.sqlite", SystemClock()) as catalogue:
             return {camera.id: camera.number for camera in catalogue.cameras()}
 

@@ -55,19 +55,27 @@ def steal_s() -> float:
     return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) / TICKS
 
 
+def busy_s(core: int) -> float:
+    """CPU seconds that a core has worked since boot (user, nice, system, interrupts), for whomever; sampled by the tick."""
+    line = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{core} "))
+    user, nice, system, _idle, _wait, irq, softirq = map(int, line.split()[1:8])
+    return (user + nice + system + irq + softirq) / TICKS
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """CPU time of some processes at a moment."""
+    """CPU time of some processes, and of everybody on the core, at a moment."""
 
     mono_s: float
     cpu_s: float
     steal_s: float
+    busy_s: float
 
 
-def sample(pids: Iterable[int]) -> Sample:
+def sample(pids: Iterable[int], core: int = 0) -> Sample:
     """Now. Processes that have ended count as nothing: compare the lists."""
     alive = [pid for pid in pids if Path(f"/proc/{pid}/stat").exists()]
-    return Sample(time.monotonic(), sum(cpu_ns(pid) for pid in alive) / 1e9, steal_s())
+    return Sample(time.monotonic(), sum(cpu_ns(pid) for pid in alive) / 1e9, steal_s(), busy_s(core))
 
 
 def describe(folder: Path) -> dict[str, str]:

@@ -70,7 +70,7 @@ def third_parties(folder: str) -> set[str]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add((node.module or "").split(".")[0])
-    return names - set(sys.stdlib_module_names) - {*OURS, "tests"}
+    return names - set(sys.stdlib_module_names) - {*OURS, "tests"} - {path.stem for path in (ROOT / "tests").rglob("*.py")}
 
 
 @pytest.mark.parametrize("folder", [*OURS, "tests"])

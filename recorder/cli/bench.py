@@ -1,0 +1,18 @@
+"""`watchroom bench`: measurements; options and work are those of bench/."""
+
+import argparse
+import importlib
+
+MEASUREMENTS = {"ingest": "what recording costs, beside one ffmpeg per camera"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options of every measurement."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(MEASUREMENTS))
+    for name, text in MEASUREMENTS.items():
+        importlib.import_module(f"bench.{name}").add_arguments(actions.add_parser(name, help=text))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures; the exit code is the measurement's."""
+    return int(importlib.import_module(f"bench.{args.action}").main(args))

@@ -7,7 +7,25 @@ from dataclasses import dataclass, field
 
 from aiohttp import hdrs, web
 
-from api import cameras, clip, docs, events, health, keys, live, media, metrics, openapi, pages, picture, sessions, stream, system, timeline
+from api import (
+    cameras,
+    clip,
+    docs,
+    events,
+    health,
+    hls,
+    keys,
+    live,
+    media,
+    metrics,
+    openapi,
+    pages,
+    picture,
+    sessions,
+    stream,
+    system,
+    timeline,
+)
 from api.access import ANSWERS, access
 from api.authorise import Authority, within_reach
 from api.clips import CLIPS, ClipSlots
@@ -46,7 +64,7 @@ class Parts:
 
 def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
-    own = (cameras, timeline, clip, stream, picture, live, events, system, sessions, health, metrics, openapi, docs)
+    own = (cameras, timeline, clip, hls, stream, picture, live, events, system, sessions, health, metrics, openapi, docs)
     return [route for module in own for route in module.routes()]
 
 

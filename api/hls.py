@@ -1,0 +1,176 @@
+"""HLS of any range (RFC 8216): a playlist made from rows, an init segment per coding, segments that name the rows they hold.
+
+A segment's address says all that it depends on (rows, media time's zero, codings), so it may be cached for as long as anybody likes.
+Media time is UTC since midnight of the day on which the playlist starts; a break is a discontinuity with a new PROGRAM-DATE-TIME.
+"""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+from aiohttp import web
+
+from api import keys
+from api.clip import AUDIO, MARGIN_NS
+from api.credentials import link
+from api.cut import AUDIO_SLACK_NS
+from api.footage import Footage, Timeline, load, load_range
+from api.media import MEDIA
+from api.mp4.fragment import STYP, FragmentTrack, fragment, init_segment
+from api.mp4.sample_entry import codec_string
+from api.mp4.samples import Int64, Samples
+from api.parameters import END, START, TRACK, Parameter, identifier, time_range
+from api.playlist import DAY_NS, Listed, Segment, end_ns_of, playlist, segments
+from api.problems import Problem
+from api.routes import ROOT, VIEW, Answer, Route
+from api.sending import send_file
+from recorder.base.errors import Gone, NotFound
+from recorder.base.media import NS, RowFlag, SampleEntry, TrackKind
+from storage.reader import TrackReader
+from storage.store import TapeStore
+
+RANGE_MAX_NS = 24 * 3600 * NS
+PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
+_INIT = re.compile(r"(\d{1,5})-(\d{1,5})")
+
+
+class Addresses:
+    """Addresses of one track's segments, signed where the request was."""
+
+    def __init__(self, request: web.Request, track: str) -> None:
+        self._request, self._root = request, f"{ROOT}/cameras/{request[keys.CAMERA].id}/hls/{track}"
+
+    def init(self, video: int, sound: int) -> str:
+        """Of the init segment of these codings."""
+        return self._signed(f"{self._root}/init/{video}-{sound}.mp4")
+
+    def segment(self, segment: Segment) -> str:
+        """Of a segment."""
+        return self._signed(f"{self._root}/rows/{segment.name}.m4s")
+
+    def _signed(self, address: str) -> str:
+        return link(self._request, self._request[keys.GRANT], address)
+
+
+def _sound_reader(store: TapeStore, camera: int, track: str) -> TrackReader | None:
+    return store.track(camera, "audio") if track == "main" and "audio" in store.tracks(camera) else None
+
+
+def _video_reader(request: web.Request, track: str) -> TrackReader:
+    reader = request.app[MEDIA].store.track(request[keys.CAMERA].number, track)
+    if reader.kind is not TrackKind.VIDEO:
+        raise NotFound("this track has no pictures", remedy="ask for a video track")
+    return reader
+
+
+def _listed(store: TapeStore, camera: int, track: str, start_ns: int, end_ns: int, *, audio: bool) -> list[Listed]:
+    video = load_range(store.track(camera, track), start_ns, end_ns + MARGIN_NS, durable=True)
+    reader = _sound_reader(store, camera, track) if audio else None
+    sound = load_range(reader, start_ns, end_ns, durable=True) if reader is not None else None
+    return list(segments(video, sound, start_ns, end_ns))
+
+
+async def vod_m3u8(request: web.Request) -> web.StreamResponse:
+    """GET of vod.m3u8."""
+    start_ns, end_ns = time_range(request)
+    if end_ns - start_ns > RANGE_MAX_NS:
+        raise Problem(400, "one playlist holds at most 24 hours", parameter="end", remedy="ask for it in parts")
+    media, track, camera = request.app[MEDIA], TRACK.of(request), request[keys.CAMERA].number
+    reader, audio = _video_reader(request, track), AUDIO.of(request) == "source"
+    listed = await media.compute(lambda store: _listed(store, camera, track, start_ns, end_ns, audio=audio))
+    if not listed:
+        edges = reader.edges()
+        if edges.first_row > 0 and end_ns <= edges.first_ns:
+            raise Gone("this footage has been retired", where=reader.where)
+        raise NotFound("nothing was recorded in this range", remedy="see the camera's timeline for what there is")
+    addresses = Addresses(request, track)
+    body = playlist(listed, addresses.init, addresses.segment).encode()
+    return web.Response(body=body, headers={"Content-Type": PLAYLIST_TYPE, "Cache-Control": "private, no-cache"})
+
+
+async def init_mp4(request: web.Request) -> web.StreamResponse:
+    """GET of an init segment."""
+    found = _INIT.fullmatch(request.match_info["name"])
+    if found is None:
+        raise NotFound("there is no such init segment")
+    video = _video_reader(request, request.match_info["track"])
+    entries = [video.sample_entry(int(found[1]))]
+    if int(found[2]):
+        entries.append(_sound(request).sample_entry(int(found[2])))
+    data = init_segment([FragmentTrack((entry,), entry.clock_rate) for entry in entries], 0)
+    codecs = ",".join(codec_string(entry) for entry in entries)
+    return web.Response(body=data, headers={"Content-Type": f'video/mp4; codecs="{codecs}"', "Cache-Control": "private, max-age=86400"})
+
+
+def _sound(request: web.Request) -> TrackReader:
+    reader = _sound_reader(request.app[MEDIA].store, request[keys.CAMERA].number, request.match_info["track"])
+    if reader is None:
+        raise NotFound("there is no such track")
+    return reader
+
+
+async def rows_m4s(request: web.Request) -> web.StreamResponse:
+    """GET of a segment. Raises NotFound if its rows are not there (yet), Gone if they are retired."""
+    segment, media = Segment.parse(request.match_info["name"]), request.app[MEDIA]
+    video = _video_reader(request, request.match_info["track"])
+    readers = [video] + ([_sound(request)] if segment.sound else [])
+    made = fragment(_parts(segment, readers), segment.first)
+    head = STYP + made.head
+    extents = replace(made.extents, at=made.extents.at + len(STYP))
+    return await send_file(request, media.bytes_of(head, extents, readers), etag=f'"{video.camera}-{video.name}-{segment.name}"',
+                           headers={"Content-Type": "video/iso.segment", "Cache-Control": "private, max-age=86400, immutable"})
+
+
+def _parts(segment: Segment, readers: list[TrackReader]) -> list[tuple[int, TrackKind, Samples]]:
+    video = readers[0]
+    before = min(1, segment.first)
+    footage = load(video, video.rows_from(segment.first - before, segment.rows + before + 1, provisional=False))
+    skip = segment.first - footage.run.first
+    if footage.run.first > segment.first:
+        raise Gone("this footage has been retired", where=video.where)
+    rows = footage.run.rows[skip:skip + segment.rows]
+    if len(rows) < segment.rows or rows["flags"][-1] & RowFlag.OPEN or (rows["sample_entry"] != segment.video).any():
+        raise NotFound("there is no such segment")
+    zero = Timeline.plain(segment.day * DAY_NS)
+    mine = (footage.row >= skip) & (footage.row < skip + segment.rows) & footage.decodable()
+    if segment.cut:
+        mine &= ~(footage.leading & (footage.last_key() == int(footage.first_au[skip])))
+    if not mine.any():
+        raise NotFound("there is no such segment")
+    parts = [(0, TrackKind.VIDEO, _placed(footage, np.flatnonzero(mine), zero, footage.reader.sample_entry(segment.video)))]
+    if segment.sound:
+        end_ns = end_ns_of(footage, skip + segment.rows)
+        parts += _heard(readers[1], segment, int(rows["t_ns"][0]), end_ns, zero)
+    return parts
+
+
+def _heard(reader: TrackReader, segment: Segment, start_ns: int, end_ns: int, zero: Timeline) -> list[tuple[int, TrackKind, Samples]]:
+    """The sound AUs that begin in [start, end): each lies in one segment."""
+    footage = load(reader, reader.rows(start_ns, end_ns))
+    if not len(footage):
+        return []
+    coded = footage.run.rows["sample_entry"][footage.row] == segment.sound
+    mine = np.flatnonzero((footage.wall_ns >= start_ns) & (footage.wall_ns < end_ns) & coded)
+    return [(1, TrackKind.AUDIO, _placed(footage, mine, zero, reader.sample_entry(segment.sound)))] if len(mine) else []
+
+
+def _placed(footage: Footage, chosen: Int64, zero: Timeline, entry: SampleEntry) -> Samples:
+    slack_ns = AUDIO_SLACK_NS if footage.reader.kind is TrackKind.AUDIO else 0
+    samples = footage.place(chosen, footage.anchors(zero, entry.clock_rate, slack_ns=slack_ns), entry.clock_rate)
+    return replace(samples, entry=np.ones_like(samples.entry))
+
+
+def routes() -> list[Route]:
+    """What this module answers."""
+    root, name = f"{ROOT}/cameras/{{camera}}/hls", r"{name:[0-9a-z-]{1,48}}"
+    track = Parameter("track", identifier, {"type": "string"}, "Name of a video track.", place="path")
+    part = Parameter("name", str, {"type": "string"}, "As the playlist gives it.", place="path")
+    return [
+        Route("GET", f"{root}/vod.m3u8", vod_m3u8, "An HLS playlist of any range", scopes=VIEW, parameters=(START, END, TRACK, AUDIO),
+              problems=(404, 410), signable=True, answers={200: Answer("The playlist, with PROGRAM-DATE-TIME.", media_type=PLAYLIST_TYPE)}),
+        Route("GET", f"{root}/{{track}}/init/{name}.mp4", init_mp4, "The init segment of a coding", scopes=VIEW, parameters=(track, part),
+              problems=(404,), signable=True, answers={200: Answer("The init segment.", media_type="video/mp4")}),
+        Route("GET", f"{root}/{{track}}/rows/{name}.m4s", rows_m4s, "Some rows as a segment", scopes=VIEW, parameters=(track, part),
+              problems=(404, 410), signable=True, answers={200: Answer("The segment.", media_type="video/iso.segment"),
+                                                           206: Answer("A part of it.", media_type="video/iso.segment")}),
+    ]

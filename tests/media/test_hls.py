@@ -1,0 +1,135 @@
+"""HLS: segments put together are the pictures of the range, each once; breaks and codings are told; addresses hold."""
+
+import re
+
+import pytest
+
+from recorder.base.media import NS, TrackKind
+
+
+@pytest.fixture
+async def api(maker, volume, tmp_path):
+    async with maker.Api(volume, tmp_path, maker.T0 + 3600 * NS) as made:
+        made.main = volume.track(1, "main", start_ns=maker.T0)
+        made.sound = volume.track(1, "audio", TrackKind.AUDIO, clock_rate=48_000, start_ns=maker.T0)
+        yield made
+
+
+async def playlist(api, **query):
+    answer, body = await api.get("hls/vod.m3u8", **query)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/vnd.apple.mpegurl"
+    return body.decode()
+
+
+async def fetch(api, address):
+    async with api.client.get(address) as answer:
+        return answer, await answer.read()
+
+
+async def parts(api, text):
+    """Files by coding and discontinuity: init + segments."""
+    files, init = [], b""
+    for line in text.splitlines():
+        if line.startswith("#EXT-X-MAP"):
+            init = (await fetch(api, re.search('"(.+)"', line)[1]))[1]
+            files.append(init)
+        elif line == "#EXT-X-DISCONTINUITY":
+            files.append(init)
+        elif not line.startswith("#"):
+            answer, body = await fetch(api, line)
+            assert answer.status == 200, line
+            files[-1] += body
+    return [file for file in files if b"moof" in file]
+
+
+@pytest.mark.parametrize("content", [{"bframes": 2, "gop": 30}, {"codec": "hevc", "bframes": 3, "open_gop": True, "gop": 27}])
+async def test_segments_hold_every_picture_once(content, api, maker, save):
+    maker.write(api.main, maker.video(frames=400, **content))
+    maker.write(api.sound, maker.audio(16.0))
+    text = await playlist(api, start=maker.T0 + 2 * NS, end=maker.T0 + 15 * NS)
+    assert text.count("#EXT-X-MAP") == 1
+    assert "#EXT-X-ENDLIST" in text
+    longest = int(re.search(r"TARGETDURATION:(\d+)", text)[1])
+    lasts = [float(found) for found in re.findall(r"#EXTINF:([\d.]+)", text)]
+    assert max(lasts) <= longest
+    assert len(lasts) >= 3
+    (file,) = await parts(api, text)
+    got = maker.decode(save(file))
+    assert got.messages == ""
+    first = got.numbers[0]
+    assert first <= 50
+    assert got.numbers == list(range(first, first + len(got.numbers)))
+    assert got.numbers[-1] >= 15 * 25 - 1
+    assert sum(lasts) == pytest.approx(len(got.numbers) / 25, abs=0.2)
+    midnight_s = (maker.T0 // NS) % 86_400
+    assert got.times[0] == pytest.approx(midnight_s + first / 25, abs=1e-3)
+    assert abs(got.sound_start - got.times[0]) < 0.1
+    assert abs(len(got.sound) / 48_000 - sum(lasts)) < 0.1
+
+
+async def test_breaks_and_codings_are_told(api, maker, save):
+    maker.write(api.main, maker.video(frames=75))
+    api.main.gap(20.0)
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=75, first=500))
+    api.main.session = 3
+    maker.write(api.main, maker.video(frames=75, first=700, width=480, height=360))
+    text = await playlist(api, start=maker.T0, end=maker.T0 + 60 * NS)
+    assert text.count("#EXT-X-DISCONTINUITY") == 2
+    assert text.count("#EXT-X-MAP") == 2
+    times = re.findall(r"DATE-TIME:(\S+)", text)
+    assert [time[17:] for time in times] == ["00.000Z", "23.000Z", "26.000Z"]
+    files = await parts(api, text)
+    assert [maker.decode(save(file)).numbers for file in files] == [
+        list(range(75)), list(range(500, 575)), list(range(700, 775))]
+
+
+async def test_same_rows_have_the_same_address_and_bytes(api, maker):
+    maker.write(api.main, maker.video(frames=400))
+    one = await playlist(api, start=maker.T0, end=maker.T0 + 8 * NS)
+    two = await playlist(api, start=maker.T0, end=maker.T0 + 12 * NS)
+    shared = {line for line in one.splitlines() if line.endswith(".m4s")} & {line for line in two.splitlines() if line.endswith(".m4s")}
+    assert shared
+    address = sorted(shared)[0]
+    first, body = await fetch(api, address)
+    second, again = await fetch(api, address)
+    assert (body, first.headers["ETag"]) == (again, second.headers["ETag"])
+    assert "immutable" in first.headers["Cache-Control"]
+    async with api.client.get(address, headers={"Range": "bytes=10-19"}) as part:
+        assert (part.status, await part.read()) == (206, body[10:20])
+
+
+async def test_odd_addresses_are_refused(api, maker):
+    maker.write(api.main, maker.video(frames=100))
+    for name in ("main/rows/0-0-0-1-0.m4s", "main/rows/0-0-99-1-0.m4s", "main/rows/0-900-1-1-0.m4s", "main/rows/x.m4s", "audio/rows/0-0-1-1-0.m4s",
+                 "main/rows/0-0-1-9-0.m4s", "main/init/9-0.mp4", "main/init/1-7.mp4", "main/init/a.mp4", "..%2fmain/init/1-0.mp4"):
+        answer, _ = await api.get(f"hls/{name}")
+        assert answer.status == 404, name
+    empty, _ = await api.get("hls/vod.m3u8", start=maker.T0 + 1000 * NS, end=maker.T0 + 1001 * NS)
+    assert empty.status == 404
+
+
+async def test_retired_rows_are_gone(api, maker):
+    aus = tuple(maker.Au(bytes(300_000), n * 3600, n * 3600, n % 5 == 0) for n in range(150))
+    maker.write(api.main, maker.Stream(maker.video().entry, aus, 3600))
+    text = await playlist(api, start=maker.T0, end=maker.T0 + 3 * NS)
+    api.main.retire()
+    answer, _ = await fetch(api, next(line for line in text.splitlines() if line.endswith(".m4s")))
+    assert answer.status == 410
+    gone, _ = await api.get("hls/vod.m3u8", start=maker.T0, end=maker.T0 + NS)
+    assert gone.status == 410
+
+
+async def test_ffmpeg_plays_the_playlist(api, maker, save):
+    """The command line client, over HTTP, from the playlist alone."""
+    import asyncio
+    maker.write(api.main, maker.video(frames=250, bframes=2))
+    maker.write(api.sound, maker.audio(10.0))
+    address = api.client.make_url(f"/api/v1/cameras/yard/hls/vod.m3u8?start={maker.T0}&end={maker.T0 + 10 * NS}")
+    process = await asyncio.create_subprocess_exec(
+        "ffmpeg", "-v", "warning", "-nostdin", "-i", str(address), "-map", "0:v", "-f", "framecrc", "-", stdout=-1, stderr=-1)
+    async with asyncio.timeout(20):
+        out, messages = await process.communicate()
+    assert messages == b""
+    assert len([line for line in out.splitlines() if not line.startswith(b"#")]) == 250

@@ -162,7 +162,7 @@ def _placed(footage: Footage, chosen: Int64, zero: Timeline, entry: SampleEntry)
 
 def routes() -> list[Route]:
     """What this module answers."""
-    root, name = f"{ROOT}/cameras/{{camera}}/hls", r"{name:[0-9a-z-]{1,48}}"
+    root, name = f"{ROOT}/cameras/{{camera}}/hls", r"{name:[0-9a-z-]+}"
     track = Parameter("track", identifier, {"type": "string"}, "Name of a video track.", place="path")
     part = Parameter("name", str, {"type": "string"}, "As the playlist gives it.", place="path")
     return [

@@ -20,9 +20,10 @@ Rows = np.ndarray[Any, np.dtype[np.void]]
 class Edges:
     """Where a track begins and ends now.
 
-    `first_row` is the oldest row that may be read, `next_row` the number of the open row (the number of rows when there is none is
-    `next_row`). `visible_*`: bytes and time that may be read; `durable_*`: the part of them that a power cut leaves (`durable_end_ns` is
-    `first_ns` while nothing is). Times are UTC ns and 0 while the track is empty. `live`: a live file stands for it (a worker is, or was, running since boot).
+    `first_row` is the oldest row that may be read, `next_row` the number of the open row (or of the next one, while `has_open` is False).
+    `visible_*`: bytes and time that may be read; `durable_*`: the part of them that a power cut leaves (`durable_end_ns` is `first_ns`
+    while nothing is). Times are UTC ns, 0 while the track is empty. `live`: a live file stands for it (a worker is, or was, running
+    since boot).
     """
 
     first_row: int

@@ -180,11 +180,12 @@ class LiveTrack:
 
     def locate(self) -> tuple[LiveFile, int, LiveState] | None:
         """The file, the block and a copy of it; None when no worker has held this track since boot."""
-        if self._at is not None:
-            file = self._files.current(self._at[0])
-            state = file.state(self._at[1], self._camera, self._track) if file is not None else None
+        known = self._at            # a lease asks from another thread
+        if known is not None:
+            file = self._files.current(known[0])
+            state = file.state(known[1], self._camera, self._track) if file is not None else None
             if file is not None and state is not None:
-                return file, self._at[1], state
+                return file, known[1], state
             self._at = None
         for file in self._files.files():
             block = file.find(self._camera, self._track)

@@ -53,7 +53,10 @@ class View:
 
 
 class TrackReader:
-    """Reads one track; get it from TapeStore.track. For one thread at a time; the arrays it returns are the caller's own."""
+    """Reads one track; get it from TapeStore.track. The arrays it returns are the caller's own.
+
+    For one thread at a time; leases it has given out may be read on another one meanwhile.
+    """
 
     def __init__(self, volume: str, volume_fd: int, live: LiveDir, meta: TrackMeta) -> None:
         self.camera, self.name, self.kind = meta.camera, meta.track, meta.kind
@@ -125,7 +128,8 @@ class TrackReader:
             times = view.recent()["t_ns"][start:high - view.base]
             if low >= view.base or int(times[0]) <= t_ns:
                 return view.base + start + int(np.searchsorted(times, t_ns, side="right")) - 1
-        return self._ring().find(low, min(high, view.base), t_ns)
+        high = min(high, view.base)
+        return self._ring(high).find(low, high, t_ns)
 
     def _copy(self, view: View, first: int, stop: int) -> RowRun:
         """Checked copies of the rows [first, stop); fewer at the front if the tail has passed them meanwhile."""
@@ -141,12 +145,7 @@ class TrackReader:
         return RowRun(first, rows)
 
     def _from_ring(self, first: int, stop: int) -> Rows:
-        for _ in range(2):
-            ring = self._ring()
-            rows, good = ring.copy(first, stop - first)
-            if good == len(rows) or ring.current():
-                break
-            self._drop_rings()          # a larger ring has taken the name
+        rows, good = self._ring(stop).copy(first, stop - first)
         while good < len(rows):
             rows[good] = self._lost_row(first + good)
             good += 1 + rowsearch.first_bad(rows[good + 1:].view(np.uint8), first + good + 1)
@@ -212,8 +211,6 @@ class TrackReader:
                 return Entries(*arrays)
             if view.at is None:
                 break
-            if self._rings is not None and not self._rings[1].current():
-                self._drop_rings()
         return self._entries_from_footers(run, bad, rate)
 
     def _entries_from_footers(self, run: RowRun, bad: int, rate: int) -> Entries:
@@ -240,9 +237,9 @@ class TrackReader:
         start = int(rows["frames_off"][0])
         stop = min(int(rows["frames_off"][-1]) + ROW_MAX_ENTRIES, state.entries_end)
         if view.at is None:
-            return start, self._frames().read(start, stop)
+            return start, self._frames(0).read(start, stop)
         split = min(max(state.frames_end, start), stop)
-        data = self._frames().read(start, split) if split > start else b""
+        data = self._frames(split).read(start, split) if split > start else b""
         if stop > split:
             file, block = view.at
             if split < state.entries_end - LIVE_ENTRIES:
@@ -291,7 +288,7 @@ class TrackReader:
         stop = self._find(view, first, stop, end_ns - 1) + 1
         for at in range(first, min(stop, view.base), len(buffer)):
             rows = buffer[:min(len(buffer), min(stop, view.base) - at)]
-            self._ring().read_into(at, rows)
+            self._ring(at + len(rows)).read_into(at, rows)
             yield RowRun(at, rows)
         if stop > view.base:
             yield RowRun(max(first, view.base), view.recent()[max(first - view.base, 0):stop - view.base])
@@ -347,7 +344,7 @@ class TrackReader:
         raise FormatError("the live file's rows do not hold together", where=self.where, remedy="restart the worker")
 
     def _offline_state(self) -> LiveState:
-        ring, chunks, facts = self._ring(), self.chunks_fd(), self._log.facts(None)
+        ring, chunks, facts = self._ring(0), self.chunks_fd(), self._log.facts(None)
         stamp = (*ring.identity, ring.modified_ns(), os.fstat(chunks).st_mtime_ns)
         if self._offline is None or self._offline[0] != stamp:
             self._offline = (stamp, offline.state(chunks, ring, self.camera, self.name, facts.tail))
@@ -373,10 +370,16 @@ class TrackReader:
             self._rings = (RingFile(self._fd, index_path(*args, "ring"), *args), FramesFile(self._fd, index_path(*args, "frames"), *args))
         return self._rings
 
-    def _ring(self) -> RingFile:
+    def _ring(self, stop: int) -> RingFile:
+        """The ring that holds the rows below `stop`: another one, once a larger ring has taken its name."""
+        if not self._open_rings()[0].covers(stop):
+            self._drop_rings()
         return self._open_rings()[0]
 
-    def _frames(self) -> FramesFile:
+    def _frames(self, stop: int) -> FramesFile:
+        """The same for entry bytes."""
+        if not self._open_rings()[1].covers(stop):
+            self._drop_rings()
         return self._open_rings()[1]
 
     def _drop_rings(self) -> None:

@@ -23,6 +23,7 @@ class _IndexFile:
 
     def __init__(self, volume_fd: int, path: str, camera: int, track: str) -> None:
         self.path, self._volume_fd = path, volume_fd
+        self._known = 0
         self._fd = -1
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=volume_fd)
@@ -57,6 +58,17 @@ class _IndexFile:
         except FileNotFoundError:
             return False
         return (stat.st_dev, stat.st_ino) == self.identity
+
+    def covers(self, position: int) -> bool:
+        """True if everything below `position`, which the live block says is in the ring, is in this very file.
+
+        What was below the mark while this file bore the name is in it for good; beyond that a larger one may have taken the name.
+        """
+        if position > self._known:
+            if not self.current():
+                return False
+            self._known = position
+        return True
 
     def modified_ns(self) -> int:
         """When the file was written last."""

@@ -1,6 +1,7 @@
 """A track's .log, read side: sample entries, sessions and gaps, kept parsed and read on from where the last look ended."""
 
 import os
+import threading
 from dataclasses import dataclass, field
 
 from recorder.base.errors import FormatError
@@ -55,9 +56,14 @@ class TrackLog:
         self._identity: tuple[int, int] | None = None
         self._parsed = 0
         self._facts = Facts()
+        self._lock = threading.Lock()       # a lease asks from another thread
 
     def facts(self, size: int | None) -> Facts:
         """Everything up to `size` bytes (None: up to the end of the valid items). Empty if there is no log. Raises FormatError."""
+        with self._lock:
+            return self._follow(size)
+
+    def _follow(self, size: int | None) -> Facts:
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._volume_fd)
         except FileNotFoundError:

@@ -60,7 +60,7 @@ def long(request: pytest.FixtureRequest, volume: RefVolume, store: TapeStore, tm
 
 
 def test_lookup_in_the_mapped_ring(long: Long, benchmark: Any):
-    ring, count = long.reader._ring(), len(long.rows)
+    ring, count = long.reader._ring(0), len(long.rows)
     found = benchmark.pedantic(lambda: [ring.find(0, count, t) for t in long.times], rounds=20)
     assert found == long.numbers
 

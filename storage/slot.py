@@ -230,6 +230,11 @@ class Slot:
         work.detach()
         self._wake_keeper.set()
 
+    @property
+    def last_commit_ms(self) -> float:
+        """How long the newest commit took."""
+        return self._committer.last_ms
+
     # The rhythm
 
     def start(self) -> None:

@@ -1,0 +1,122 @@
+"""kill -9 of a recording process, at random and at every numbered step: all that was acknowledged is served, and recording goes on."""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from aftermath import check_tape, promises, seeds
+from rig import Rig
+
+from recorder._ext.crc32c import crc32c
+from storage.steps import Step
+from storage.volume import Volume
+
+HERE = Path(__file__).parent
+TOP = Path(__file__).parents[2]
+BYTES_MAX = 16 * (16 << 20)
+RECOVERY = {Step.RECOVERED_ZERO, Step.RECOVERED_RINGS, Step.RECOVERED_FILES}
+STARTING = {Step.POOL_CREATED, Step.POOL_FILLED, Step.POOL_ADDED, Step.HEAD_TAKEN, Step.RENAMED_TAKEN, Step.TRACK_CREATED,
+            Step.RING_RENAMED, Step.SEGMENT_CREATED, Step.SWITCHED}
+RARE = {Step.RING_GROWN}       # takes hours of footage; see tests/storage_write/test_rings.py
+
+
+class Scene:
+    """One volume on which processes record and die, one after another."""
+
+    def __init__(self, path: Path) -> None:
+        self.volume, self.live = path / "volume", path / "live"
+        self.live.mkdir()
+        Volume.init(self.volume, bytes_max=BYTES_MAX, on_root=True).close()
+        self.first = 0
+        self.promised: dict[tuple[int, str], tuple[int, int, int]] = {}
+        self.known: dict[int, dict[bytes, int]] = {}
+
+    def record(self, step: int, count: int, gop: int, seconds: float) -> bool:
+        """Run a victim until it dies at `step`, or for `seconds`; True if it died of the step."""
+        command = [sys.executable, str(HERE / "victim.py"), str(self.volume), str(self.live), str(step), str(count), str(gop),
+                   str(self.first)]
+        log = self.volume.parent / "promises"
+        with log.open("wb") as out:
+            child = subprocess.Popen(command, stdout=out, cwd=TOP, env={"PYTHONPATH": str(TOP), "PATH": "/usr/bin:/bin"})
+            try:
+                child.wait(timeout=20 if step else seconds)
+            except subprocess.TimeoutExpired:
+                pass
+            died = child.poll() is not None
+            child.kill()
+            child.wait()
+        assert child.returncode == -9, "the victim ended by itself"
+        made = promises(log.read_text().splitlines())
+        self.promised.update(made)
+        self.first = max([self.first, *(p[2] for p in made.values())]) + 1000
+        self.first -= self.first % 1000
+        return died
+
+    def check(self) -> None:
+        """Open the volume as the next process would, and see that everything promised is there."""
+        rig = Rig(self.volume, self.live, journal_bytes=256 << 10, quarantine_s=0.3)
+        try:
+            for (camera, name), (row, offset, _) in self.promised.items():
+                known = self.known.setdefault(camera, {})
+                if len(known) < self.first + 2000:
+                    known.update(seeds(camera, self.first + 4000))
+                check_tape(rig, camera, name, durable_row=row, durable_offset=offset, known=known)
+        finally:
+            rig.crash()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("gop", [25, 500])
+def test_killed_at_random(scene: Scene, gop: int) -> None:
+    dice = random.Random(gop)
+    for _ in range(4):
+        assert not scene.record(0, 0, gop, dice.uniform(1.0, 2.2))
+        assert scene.promised, "nothing was recorded"
+        scene.check()
+    assert all(row > 0 for row, _, _ in scene.promised.values())
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("step", [s for s in Step if s not in RARE], ids=lambda s: s.name.lower())
+def test_killed_at_a_step(scene: Scene, step: Step) -> None:
+    if step in RECOVERY:
+        scene.record(0, 0, 50, 1.5)
+        scene.check()
+    count = 1 if step in RECOVERY | STARTING else 2
+    assert scene.record(step, count, 50, 0), f"{step.name} is never reached"
+    scene.check()
+    scene.record(0, 0, 50, 1.5)
+    scene.check()
+    assert scene.promised
+
+
+def test_the_checks_see_a_flipped_byte(scene: Scene) -> None:
+    scene.record(0, 0, 50, 2.0)
+    path = next((scene.volume / "tape.zarr/cam-1/main/c").iterdir())
+    with path.open("r+b") as file:
+        file.seek(4096 + 1000)
+        byte = file.read(1)
+        file.seek(4096 + 1000)
+        file.write(bytes([byte[0] ^ 1]))
+    assert crc32c(byte) is not None
+    with pytest.raises(AssertionError):
+        scene.check()
+
+
+@pytest.mark.soak
+def test_killed_many_times(scene: Scene) -> None:
+    dice = random.Random(time.time_ns())
+    for _ in range(20):
+        scene.record(0, 0, 500, dice.uniform(1.0, 4.0))
+        scene.check()

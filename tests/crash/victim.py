@@ -1,0 +1,73 @@
+"""A process that records until it is killed: `python victim.py VOLUME LIVE STEP COUNT GOP FIRST`.
+
+STEP 0: until somebody kills it; else it kills itself at the COUNT-th time it takes that step. Each line it prints is a promise that was
+kept before the line was written: camera, track, durable row, durable offset, AUs put.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from recorder.base.clock import SystemClock
+from recorder.base.config import RecordingConfig, RetentionRule
+from recorder.base.media import TrackKind
+from storage import steps
+from storage.slot import Slot
+from storage.steps import Step
+from storage.volume import Volume
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "storage_write"))
+
+from rig import AAC, ENTRY, Camera
+
+from recorder._ext.auqueue import AuQueue
+
+
+def arm(number: int, count: int) -> None:
+    """Die at the `count`-th time of step `number`."""
+    left = count
+
+    def hook(step: Step) -> None:
+        nonlocal left
+        if step == number:
+            left -= 1
+            if left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if number:
+        steps.hook = hook
+
+
+def main() -> None:
+    volume_path, live, number, count, gop, first = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:7])
+    arm(number, count)
+    volume = Volume.open(volume_path, on_root=True)
+    config = RecordingConfig(drain_ms=10, gather_ms=20, commit_ms=40, chunk_close_s=2.0)
+    slot = Slot(volume, 0, config=config, live_dir=Path(live), clock=SystemClock(), on_event=lambda e: print(e, file=sys.stderr),
+                quarantine_s=0.3, journal_bytes=256 << 10)
+    slot.open()
+    tracks = []
+    for camera, name, kind, rate, entry in ((1, "main", TrackKind.VIDEO, 90000, ENTRY), (1, "audio", TrackKind.AUDIO, 48000, AAC),
+                                            (2, "main", TrackKind.VIDEO, 90000, ENTRY)):
+        queue = AuQueue(8 << 20)
+        writer = slot.open_track(camera, name, kind, clock_rate=rate, queue=queue, rule=RetentionRule(),
+                                 describe=lambda _, e=entry: e)  # type: ignore[misc]
+        source = Camera(camera, queue, kind, rate=rate, name=name, session=writer.next_session, start_ns=max(writer.end_ns, time.time_ns()),
+                        gop=gop if kind is TrackKind.VIDEO else 1, size=12_000 if kind is TrackKind.VIDEO else 400, au=first)
+        writer.begin_session(source.session, source.start_ns, "victim")
+        tracks.append((writer, source))
+    slot.start()
+    print("ready", flush=True)
+    while True:
+        for writer, source in tracks:
+            source.put(6)
+            row, offset = writer.durable[1], writer.durable[0]
+            os.write(1, f"{source.number} {source.name} {row} {offset} {source.au}\n".encode())
+            source.sent.clear()
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main()

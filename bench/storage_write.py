@@ -53,7 +53,7 @@ def measure(folder: Path, tracks: int, mbit: float, seconds: float, warm: bool =
     events: list[SlotEvent] = []
     Volume.init(folder, bytes_max=tracks * (48 << 20), on_root=True).close()
     volume = Volume.open(folder, on_root=True)
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as live:  # noqa: S108
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as live:
         slot = Slot(volume, 0, config=RecordingConfig(), live_dir=Path(live), clock=SystemClock(), on_event=events.append)
         slot.open()
         feeder = Feeder(slot, tracks, mbit)
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=256)
     parser.add_argument("--mbit", type=float, default=4.0)
     parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--warm", action="store_true", help="chunks are in the page cache before: leaves out the machine's first touch of memory")
+    parser.add_argument("--warm", action="store_true", help="chunks in the page cache first: leaves out first touch of memory")
     args = parser.parse_args()
     print(json.dumps(measure(args.folder, args.tracks, args.mbit, args.seconds, args.warm), indent=1))
 

@@ -58,6 +58,7 @@ class Journal:
         self._spares: list[int] = []
         self._fd, self._at, self._size = -1, 0, 0
         self._next = 1
+        self.damaged = 0        # records found unreadable between two good ones
         self._lock = threading.RLock()     # spares and segments: the keeper prepares and recycles while a commit goes on
 
     def read(self) -> Iterator[Record]:
@@ -87,10 +88,26 @@ class Journal:
         while at + RECORD_HEAD.itemsize <= size:
             record = self._record(fd, number, at, size)
             if record is None or (epoch and record.epoch != epoch + 1):
-                return
+                found = self._beyond_damage(fd, number, at, size, epoch)
+                if found is None:
+                    return
+                at, record = found
+                self.damaged += 1
             yield record
             epoch = record.epoch
             at += -(-(RECORD_HEAD.itemsize + len(record.items)) // PAGE) * PAGE
+
+    def _beyond_damage(self, fd: int, number: int, at: int, size: int, epoch: int) -> tuple[int, Record] | None:
+        """The record after one that was acknowledged and cannot be read any more; None where the journal simply ends.
+
+        Only one is passed over: rows of later records hold what the lost one said, and the entries lie in the frames ring.
+        """
+        while epoch and at + RECORD_HEAD.itemsize <= size:
+            record = self._record(fd, number, at, size)
+            if record is not None and record.epoch == epoch + 2:
+                return at, record
+            at += PAGE
+        return None
 
     def _record(self, fd: int, number: int, at: int, size: int) -> Record | None:
         raw = read_at(fd, RECORD_HEAD.itemsize, at)

@@ -236,6 +236,8 @@ def _whole(row: bytes, known: bytes | None, files: TapeBytes) -> bool:
     view = RowView(row)
     have = RowView(known) if known is not None else None
     start = have.size if have is not None else 0
+    if view.size < start:
+        return False
     data = files.read(view.offset + start, view.size - start)
     if len(data) != view.size - start:
         return False

@@ -96,11 +96,27 @@ def oldest(volume: Volume, works: Iterable[TapeWork], chunk_class: ChunkClass) -
 
 
 def _retirable(volume: Volume, work: TapeWork, number: int) -> ChunkHead | None:
-    """The head of a chunk whose sealing is durable, else None."""
-    if work.chunk is not None and number >= work.chunk.number:
+    """The head of a chunk whose sealing is durable, else None.
+
+    A chunk behind the sealed ones that is damaged, or could not be sealed, goes when all rows before the next good one may.
+    """
+    pending = [chunk.number for chunk in list(work.closed)] + ([work.chunk.number] if work.chunk is not None else [work.next_number])
+    if number >= min(pending):
         return None
     head = chunk_head(volume, work, number)
-    return head if head is not None and head.sealed and head.first_row + head.rows <= work.safe_row else None
+    if head is None or not head.sealed:
+        return _stand_in(volume, work, number, min(pending))
+    return head if head.first_row + head.rows <= work.safe_row else None
+
+
+def _stand_in(volume: Volume, work: TapeWork, number: int, stop: int) -> ChunkHead | None:
+    """What the head of a chunk that has none would say: it ends where the next good chunk begins."""
+    for later in range(number + 1, min(stop, number + 16)):
+        head = chunk_head(volume, work, later)
+        if head is not None and head.sealed and head.first_row + head.rows <= work.safe_row:
+            return ChunkHead(work.chunk_class, True, work.ident.camera, work.ident.name, number, 0, head.first_row, 0, 0, 0, head.first_ns,
+                             head.first_ns, bytes(32))
+    return None
 
 
 def _deletion(head: ChunkHead) -> Deletion:

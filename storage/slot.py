@@ -30,7 +30,7 @@ from storage.livefile import LiveWriter
 from storage.pool import Pool
 from storage.rebuild import Rebuilder
 from storage.recovery import Recovered, recover
-from storage.replay import EMPTY, Found
+from storage.salvage import from_footers
 from storage.steps import Step, step
 from storage.tape import TapeWriter
 from storage.tapework import TapeWork
@@ -39,7 +39,7 @@ from storage.zarrmeta import create_track
 
 QUARANTINE_S = 60.0
 KEEP_S = 0.1
-DRAIN_TRIES = 1000
+DRAIN_TRIES = 20        # passes without an AU taken, before what waits at the end is given up
 ATTACH_S = 2.0
 
 
@@ -80,6 +80,7 @@ class Slot:
         self._wake_keeper = threading.Event()
         self._threads: list[threading.Thread] = []
         self._lock_fd = -1
+        self._commit: Committer | None = None
         self._open_lock = threading.Lock()
         self.failed = False
 
@@ -90,7 +91,10 @@ class Slot:
         start_ns = self._clock.mono_ns()
         try:
             return self._open(start_ns)
-        except OSError as error:
+        except BaseException as error:
+            self._release()
+            if not isinstance(error, OSError):
+                raise
             raise VolumeError(f"recovery of slot {self.number}: {error.strerror or error}", where=str(self.volume.path),
                               remedy="check the disk, its space and the system log") from error
 
@@ -107,7 +111,7 @@ class Slot:
         for tape in found.tapes.values():
             self._works[tape.ident.camera, tape.ident.name] = self._rebuilder.make(tape)
         returned = self._scan()
-        self._committer = Committer(self.volume, self.number, self._journal, self._writer, self._live, self._clock, found.epoch,
+        self._commit = Committer(self.volume, self.number, self._journal, self._writer, self._live, self._clock, found.epoch,
                                     self._on_event, self._fail)
         self._keeper = Keeper(
             Desk(self.volume, self._clock, self._journal, self._pool, lambda: list(self._works.values()), self._calls.append,
@@ -181,13 +185,13 @@ class Slot:
         with self._open_lock:
             work = self._works.get((camera, name))
             if work is None:
-                work = self._create(Tape(self._next_tape(), camera, clock_rate, kind, name), rule)
+                work = self._made(Tape(self._next_tape(), camera, clock_rate, kind, name), rule)
             elif (work.ident.kind, work.ident.clock_rate) != (kind, clock_rate):
                 raise Conflict(f"the track is {work.ident.kind.value} at {work.ident.clock_rate} Hz", where=f"cam-{camera}/{name}",
                                remedy="give the new stream another track name")
             elif not self._free(work):
                 raise Conflict("the track is open already", where=f"cam-{camera}/{name}")
-            work.attached = True
+            work.attached, work.queue = True, queue
         attached = threading.Event()
 
         def attach() -> None:
@@ -207,9 +211,19 @@ class Slot:
             time.sleep(0.01)
         return not work.attached
 
+    def _made(self, ident: Tape, rule: RetentionRule) -> TapeWork:
+        try:
+            return self._create(ident, rule)
+        except OSError as error:
+            where = f"{self.volume.path} cam-{ident.camera}/{ident.name}"
+            raise VolumeError(f"cannot make the track: {error.strerror or error}", where=where,
+                              remedy="see that the file system has room for the indexes beside the chunks") from error
+
     def _create(self, ident: Tape, rule: RetentionRule) -> TapeWork:
         self.volume.make_dirs(f"idx/cam-{ident.camera}")
-        work = self._rebuilder.make(Found(ident, EMPTY))
+        found = from_footers(self.volume, ident)
+        work = self._rebuilder.make(found)
+        self._pool.total_bytes += work.chunk_class.file_bytes * max(0, work.next_number - work.first_chunk)
         create_track(self.volume.dir_fd, ident.camera, ident.name, ident.kind)  # last: readers find a track by its zarr.json
         work.rule = rule
         step(Step.TRACK_CREATED)
@@ -229,6 +243,11 @@ class Slot:
     def _detach(self, work: TapeWork) -> None:
         work.detach()
         self._wake_keeper.set()
+
+    @property
+    def _committer(self) -> Committer:
+        assert self._commit is not None, "open the slot first"
+        return self._commit
 
     @property
     def last_commit_ms(self) -> float:
@@ -369,19 +388,26 @@ class Slot:
                 self._finish()
         except OSError as error:
             self._fail(error)
-        self._committer.close()
+        self._release()
+
+    def _release(self) -> None:
+        """Close every descriptor."""
+        if self._commit is not None:
+            self._commit.close()
         self._journal.close()
         for work in self._works.values():
             work.close_files()
-        os.close(self._lock_fd)
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
         self._lock_fd = -1
 
     def _finish(self) -> None:
-        for _ in range(DRAIN_TRIES):
+        stuck, before = 0, -1
+        while stuck < DRAIN_TRIES and not self.failed and any(work.busy for work in self._works.values()):
             self.pass_once()
-            if self.failed or not any(work.busy for work in self._works.values()):
-                break
             self.keep_once()
+            taken = sum(work.core.taken for work in self._works.values())
+            stuck, before = (stuck + 1 if taken == before else 0), taken
         now_ns = self._clock.wall_ns()
         for work in self._works.values():
             work.stop(now_ns)

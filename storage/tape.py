@@ -39,6 +39,7 @@ class TapeWriter:
 
     def begin_session(self, session: int, start_ns: int, transport: str) -> None:
         """A connection to the camera begins to deliver; the first AU that is kept is a clean access point."""
+        self._work.next_session = max(self._work.next_session, session + 1)
         self._work.post(lambda: self._work.begin_session(SessionStart(session, start_ns, transport)))
 
     def end_session(self, session: int, end_ns: int, reason: str) -> None:

@@ -77,6 +77,7 @@ class TapeWork:
         self.chunk_class = class_of(ident.kind)
         self._on_event, self._now = on_event, now
         core.owner = self
+        self.queue: AuQueue | None = None   # commands are ordered by it, also before the writer has turned to it
         self.describe: Callable[[int], SampleEntry | None] = lambda _: None
         self.rule = RetentionRule(state.rule_days, state.rule_bytes)
         self.detached = bool(state.flags & TapeFlag.DETACHED)
@@ -110,7 +111,7 @@ class TapeWork:
     def post(self, call: Callable[[], None]) -> None:
         """Run `call` on the writer's thread once the AUs that are in the queue now have been taken. Any thread."""
         with self._lock:
-            head = self.core.au_head
+            head = tapewriter.queue_head(self.queue) if self.queue is not None else 0
             self._commands.append((head, call))
             if len(self._commands) == 1:
                 self.core.hold(head)

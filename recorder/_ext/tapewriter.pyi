@@ -11,6 +11,8 @@ ROOM: int
 COMMAND: int
 PUBLISH: int
 
+def queue_head(queue: AuQueue) -> int: ...
+
 class TapeCore:
     owner: object
     def __init__(self, queue: AuQueue, live: Buffer, lease: Buffer, clock_rate: int, phase: int) -> None: ...

@@ -419,6 +419,11 @@ cdef int pass_track(track_t* t) noexcept nogil:
             return code
 
 
+def queue_head(AuQueue queue not None):
+    """AUs that the queue's producer has completed so far. Any thread."""
+    return wr_load(&queue.q.au_head)
+
+
 cdef class TapeCore:
     """One track's tape on the writer's thread.
 
@@ -459,7 +464,6 @@ cdef class TapeCore:
         t.free_pos = queue.q.free_pos
         t.last_crc = queue.q.aus[(t.taken - 1) & queue.q.au_mask].crc if t.taken else 0
         t.format = t.entry = 0
-        t.limit = NONE
 
     def name(self, uint32_t camera, bytes track not None):
         """Give the block to a track: readers find it from now on. Last of the calls that set it up."""
@@ -695,7 +699,7 @@ cdef class TapeCore:
 
     @property
     def au_head(self):
-        """AUs that the producer has completed. Any thread."""
+        """AUs that the producer has completed."""
         return wr_load(&self.t.q.au_head)
 
     @property

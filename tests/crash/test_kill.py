@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from aftermath import check_tape, promises, seeds
 from rig import Rig
 
-from recorder._ext.crc32c import crc32c
 from storage.steps import Step
 from storage.volume import Volume
 
@@ -63,6 +62,8 @@ class Scene:
         rig = Rig(self.volume, self.live, journal_bytes=256 << 10, quarantine_s=0.3)
         try:
             for (camera, name), (row, offset, _) in self.promised.items():
+                if not row and not offset:
+                    continue                # nothing had been promised: the track may not even be known
                 known = self.known.setdefault(camera, {})
                 if len(known) < self.first + 2000:
                     known.update(seeds(camera, self.first + 4000))
@@ -109,7 +110,6 @@ def test_the_checks_see_a_flipped_byte(scene: Scene) -> None:
         byte = file.read(1)
         file.seek(4096 + 1000)
         file.write(bytes([byte[0] ^ 1]))
-    assert crc32c(byte) is not None
     with pytest.raises(AssertionError):
         scene.check()
 

@@ -80,7 +80,11 @@ class Rig:
         self.volume = Volume.open(path, on_root=True)
         self.slot = Slot(self.volume, 0, config=RecordingConfig(chunk_close_s=chunk_close_s), live_dir=live, clock=self.clock,
                          on_event=self.events.append, quarantine_s=quarantine_s, journal_bytes=journal_bytes)
-        self.report: RecoveryReport = self.slot.open()
+        try:
+            self.report: RecoveryReport = self.slot.open()
+        except BaseException:
+            self.volume.close()
+            raise
 
     def track(self, camera: int = 1, name: str = "main", kind: TrackKind = TrackKind.VIDEO, rule: RetentionRule | None = None,
               queue: AuQueue | None = None, entry: SampleEntry | None = None, **more: int) -> tuple[TapeWriter, Camera]:
@@ -122,13 +126,7 @@ class Rig:
 
     def crash(self) -> None:
         """As kill -9 would: descriptors go, nothing is flushed, the live file stays."""
-        self.slot._committer.close()
-        self.slot._journal.close()
-        for work in self.slot._works.values():
-            work.close_files()
-        import os
-        os.close(self.slot._lock_fd)
-        self.slot._lock_fd = -1
+        self.slot._release()
         self.volume.close()
 
 

@@ -1,0 +1,192 @@
+"""What must go goes, in time and not before; what is recycled shows no byte of its past."""
+
+import fcntl
+import os
+from collections.abc import Callable
+
+import numpy as np
+import zarr
+from rig import Rig, tape
+
+from recorder.base.config import RetentionRule
+from recorder.base.media import TrackKind
+from storage.chunkfile import read_footer, read_head
+from storage.events import Retired, Starved
+from storage.layout import LARGE, PAGE, ROW
+from storage.tapework import row_end_ns
+
+Make = Callable[..., Rig]
+DAY = 86_400.0
+
+
+def chunks(rig: Rig, camera: int = 1, name: str = "main") -> list[int]:
+    return sorted(int(p.name) for p in (rig.path / f"tape.zarr/cam-{camera}/{name}/c").iterdir())
+
+
+def test_rows_go_when_their_days_are_over_and_not_before(make_rig: Make) -> None:
+    rig = make_rig()
+    _, camera = rig.track(rule=RetentionRule(days=1.0))
+    rig.run(camera, 250)
+    rig.clock.advance(DAY + 3.5)
+    rig.turn()
+    rig.turn()
+    first = rig.core().tail_row
+    assert first == 3, "rows that ended more than a day ago, and no other"
+    raw = rig.slot._works[1, "main"].row(first)
+    assert raw is not None and row_end_ns(raw) > rig.clock.wall_ns() - int(DAY * 1e9)
+
+
+def test_the_oldest_chunks_are_recycled_when_the_volume_is_full(make_rig: Make) -> None:
+    rig = make_rig(bytes_max=5 * (16 << 20), quarantine_s=0.0)
+    _, camera = rig.track(size=120_000)
+    for _ in range(90):
+        camera.put(10)
+        rig.turn()
+        rig.clock.advance(0.4)
+    kept = tape(rig.path, rig)
+    assert kept == camera.sent[-len(kept):] and 100 < len(kept) < len(camera.sent)
+    assert any(isinstance(e, Retired) for e in rig.events)
+    files = list((rig.path / "tape.zarr/cam-1/main/c").iterdir()) + list((rig.path / "slot-0/pool").iterdir()) + list(
+        (rig.path / "slot-0/quarantine").iterdir())
+    assert sum(f.stat().st_size for f in files) <= 5 * (16 << 20)
+    assert chunks(rig)[0] == rig.slot._works[1, "main"].first_chunk
+
+
+def test_a_track_keeps_to_its_bytes(make_rig: Make) -> None:
+    rig = make_rig(quarantine_s=0.0)
+    _, camera = rig.track(size=120_000, rule=RetentionRule(bytes_max=3 * (16 << 20)))
+    for _ in range(80):
+        camera.put(10)
+        rig.turn()
+        rig.clock.advance(1)
+    rig.clock.advance(30)
+    rig.turn()
+    rig.turn()
+    assert len(chunks(rig)) <= 4
+
+
+def test_a_chunk_that_is_read_is_not_cleared(make_rig: Make) -> None:
+    rig = make_rig(quarantine_s=60.0)
+    _, camera = rig.track(size=120_000, rule=RetentionRule(bytes_max=2 * (16 << 20)))
+    rig.run(camera, 60)
+    reader = os.open(rig.path / "tape.zarr/cam-1/main/c/0", os.O_RDONLY)
+    fcntl.flock(reader, fcntl.LOCK_SH)
+    head = read_head(reader, "held")
+    for _ in range(50):
+        camera.put(10)
+        rig.turn()
+        rig.clock.advance(1)
+    rig.clock.advance(61)
+    rig.turn()
+    assert 0 not in chunks(rig) and read_head(reader, "held") == read_head(reader, "held")
+    assert read_head(reader, "held").camera == head.camera == 1, "cleared under a reader's lock"
+    fcntl.flock(reader, fcntl.LOCK_UN)
+    rig.turn()
+    assert read_head(reader, "held").camera == 0
+    os.close(reader)
+
+
+def test_nothing_is_cleared_before_its_quarantine_is_over(make_rig: Make) -> None:
+    rig = make_rig(quarantine_s=60.0, bytes_max=4 * (16 << 20))
+    _, camera = rig.track(size=120_000)
+    for _ in range(60):
+        camera.put(10)
+        rig.turn()
+    assert any(isinstance(e, Starved) for e in rig.events), "the pool is empty and quarantine not over"
+    waiting = os.listdir(rig.path / "slot-0/quarantine")
+    assert waiting
+    rig.clock.advance(59)
+    rig.turn()
+    assert os.listdir(rig.path / "slot-0/quarantine") == waiting
+    rig.clock.advance(2)
+    for _ in range(3):
+        rig.turn()
+    assert set(os.listdir(rig.path / "slot-0/quarantine")) != set(waiting)
+    before = rig.core().next_row
+    rig.run(camera, 50)
+    assert rig.core().next_row > before
+
+
+def test_a_generation_only_grows(make_rig: Make) -> None:
+    rig = make_rig(bytes_max=4 * (16 << 20), quarantine_s=0.0)
+    _, camera = rig.track(size=120_000)
+    seen: dict[int, int] = {}
+    for _ in range(90):
+        camera.put(10)
+        rig.turn()
+        for path in (rig.path / "tape.zarr/cam-1/main/c").iterdir():
+            fd = os.open(path, os.O_RDONLY)
+            generation = read_head(fd, "x").generation
+            inode = os.fstat(fd).st_ino
+            os.close(fd)
+            assert generation >= seen.get(inode, 0)
+            seen[inode] = generation
+    assert max(seen.values()) >= 2
+
+
+def test_a_recycled_chunk_serves_no_stale_byte_through_zarr(make_rig: Make) -> None:
+    rig = make_rig(bytes_max=4 * (16 << 20), quarantine_s=0.0)
+    _, camera = rig.track(size=120_000)
+    for _ in range(75):
+        camera.put(10)
+        rig.turn()
+    work = rig.slot._works[1, "main"]
+    array = zarr.open_array(rig.path / "tape.zarr/cam-1/main", mode="r")
+    rows = np.frombuffer(b"".join(work.row(n) or b"" for n in range(work.core.tail_row, work.core.next_row)), ROW)
+    assert work.chunk is not None
+    base = work.chunk.number * LARGE.tape_bytes
+    got = np.asarray(array[base:base + LARGE.tape_bytes])
+    marked = work.core.used // LARGE.inner_bytes * LARGE.inner_bytes
+    raw = (rig.path / f"tape.zarr/cam-1/main/c/{work.chunk.number}").read_bytes()[PAGE:]
+    assert bytes(got[:marked]) == raw[:marked] and not got[marked:].any()
+    start = (work.chunk.number - 1) * LARGE.tape_bytes
+    used = max(int(r["offset"]) + int(r["bytes"]) for r in rows if start <= int(r["offset"]) < base) - start
+    old = np.asarray(array[start:base])
+    assert not old[used:].any(), "bytes behind the last row of a sealed chunk"
+
+
+def test_a_sealed_chunk_proves_its_rows(make_rig: Make) -> None:
+    rig = make_rig()
+    _, camera = rig.track(size=120_000)
+    rig.run(camera, 200)
+    work = rig.slot._works[1, "main"]
+    fd = os.open(rig.path / "tape.zarr/cam-1/main/c/0", os.O_RDONLY)
+    head = read_head(fd, "c/0")
+    footer = read_footer(fd, head, "c/0")
+    os.close(fd)
+    assert head.sealed and footer.digest() == head.digest and len(footer.digests) == 32 * head.rows
+    assert b"".join(work.row(n) or b"" for n in range(head.rows)) == footer.rows.tobytes()
+
+
+def test_a_quiet_track_closes_its_chunk_by_time(make_rig: Make) -> None:
+    rig = make_rig(chunk_close_s=900.0)
+    writer, audio = rig.track(1, "audio", TrackKind.AUDIO, gop=1, fps=10, size=500)
+    rig.run(audio, 30)
+    rig.clock.advance(901)
+    rig.turn()
+    audio.put(5)
+    for _ in range(3):
+        rig.turn()
+    fd = os.open(rig.path / "tape.zarr/cam-1/audio/c/0", os.O_RDONLY)
+    assert read_head(fd, "c/0").sealed
+    os.close(fd)
+    writer.end_session(1, rig.clock.wall_ns(), "over")
+    rig.clock.advance(901)
+    for _ in range(4):
+        rig.turn()
+    assert rig.slot._works[1, "audio"].chunk is None, "a chunk must not stay open without AUs either"
+    assert tape(rig.path, rig, 1, "audio") == audio.sent
+
+
+def test_a_damaged_chunk_does_not_stop_the_ring(make_rig: Make) -> None:
+    rig = make_rig(bytes_max=5 * (16 << 20), quarantine_s=0.0)
+    _, camera = rig.track(size=120_000)
+    rig.run(camera, 150)
+    with (rig.path / "tape.zarr/cam-1/main/c/0").open("r+b") as file:
+        file.seek(2048)
+        file.write(bytes(64))
+    for _ in range(80):
+        camera.put(10)
+        rig.turn()
+    assert 0 not in chunks(rig) and rig.core().tail_row > 0
+    assert tape(rig.path, rig)[-1] == camera.sent[-1]

@@ -156,24 +156,22 @@ def test_a_torn_last_record_falls_back_to_the_one_before(make_rig: Make) -> None
 def test_a_last_record_without_its_bytes_is_not_believed(make_rig: Make) -> None:
     rig = make_rig()
     _, camera = rig.track()
-    rig.run(camera, 60)
-    kept, end = len(camera.sent), rig.core().tape_end
-    rig.run(camera, 30)
-    camera.sent = camera.sent[:kept]
+    rig.run(camera, 80)
+    kept, end = list(camera.sent), rig.core().tape_end
+    rig.run(camera, 10)
     rig.crash()
     with (rig.path / "tape.zarr/cam-1/main/c/0").open("r+b") as file:
-        file.seek(4096 + end + 300_000)
+        file.seek(4096 + end + 50_000)
         file.write(bytes(1 << 20))
     for file in rig.live.iterdir():
         file.unlink()
     again = make_rig()
     assert again.report.tapes_fallen_back == 1
-    found = tape(again.path, again)
-    assert found == camera.sent + found[kept:] and len(found) < kept + 30
+    assert tape(again.path, again) == kept
     _, second = again.track()
     second.au = 900
     again.run(second, 30)
-    assert tape(again.path, again) == found + second.sent
+    assert tape(again.path, again) == kept + second.sent
 
 
 def test_a_ring_grows_while_it_is_written(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:

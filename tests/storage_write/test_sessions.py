@@ -72,7 +72,7 @@ def test_an_au_that_bears_a_cause_makes_a_closed_gap(make_rig: Make) -> None:
     gap, = reader(rig).gaps(0, END)
     assert (gap.cause, gap.start_ns, gap.end_ns) == (GapCause.OVERLOAD, end, camera.start_ns + 4 * S)
     spans = reader(rig).spans(0, END)
-    assert [(s.start_ns, s.end_ns) for s in spans][0] == (camera.start_ns, end) and spans[1].start_ns == gap.end_ns
+    assert (spans[0].start_ns, spans[0].end_ns, spans[1].start_ns) == (camera.start_ns, end, gap.end_ns)
 
 
 def test_commands_wait_for_the_aus_before_them(make_rig: Make) -> None:

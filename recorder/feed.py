@@ -160,11 +160,15 @@ class TrackFeed:
             self.gap = None              # the tape closes it by itself at the next decodable access point
         return stats
 
-    def open_gap(self, cause: GapCause, detail: str = "", start_ns: int | None = None) -> None:
-        """Footage is missing from the end of the newest row on; nothing is written again for the same cause."""
+    def open_gap(self, cause: GapCause, wall_ns: int, detail: str = "") -> None:
+        """Footage is missing: from the end of the newest row on; if a gap is open already, for this cause from `wall_ns` on.
+
+        A tape whose track has not yet recorded in this process has one open (crash, stopped, ...), unless it is new.
+        """
         if self.gap is not cause:
+            opened = self.gap is not None or (not self.session and self.tape.end_ns > 0)
             self.gap = cause
-            self.tape.open_gap(cause, start_ns, detail[:200])
+            self.tape.open_gap(cause, wall_ns if opened else None, detail[:200])
 
     def end(self, wall_ns: int, mono_ns: int, reason: str) -> None:
         """The session is over; its last AU is completed, its counters are kept."""

@@ -126,7 +126,7 @@ class Stream:
         """The feed of a kind; made on first use, made anew when the camera's clock rate changed."""
         feed = self.feeds.get(kind)
         if feed is not None and feed.clock_rate != clock_rate:
-            feed.open_gap(GapCause.UNSUPPORTED, f"the camera's {kind} now has {clock_rate} Hz and a track of its own")
+            self._gap(feed, GapCause.UNSUPPORTED, f"the camera's {kind} now has {clock_rate} Hz and a track of its own")
             feed.tape.detach()
             feed = None
         if feed is None:
@@ -162,7 +162,7 @@ class Stream:
         self.error = next(iter(played.lost.values()), None)
         for kind, reason in played.lost.items():
             if kind in self.feeds:
-                self.feeds[kind].open_gap(GapCause(reason.cause), str(reason))
+                self._gap(self.feeds[kind], GapCause(reason.cause), str(reason))
             self._with.log.warning("%s: %s is not recorded: %s", self._where, kind, reason)
         feeds = [self.feeds[p.kind] for p in played.tracks]
         lines = [TrackTimeline(p.track, f.tape, f.session, f.floor_ns) for p, f in zip(played.tracks, feeds, strict=True)]
@@ -203,14 +203,14 @@ class Stream:
             what = "nothing" if not stats["packets"] else f"no {kind}"
             self._session.end(SourceError(f"{what} came for {self._camera.stall_s:.0f} s", cause=GapCause.STALL, where=self._where))
         elif life is Life.STALLED:
-            feed.open_gap(GapCause.STALL, f"no {kind} came for {self._camera.stall_s:.0f} s")
+            self._gap(feed, GapCause.STALL, f"no {kind} came for {self._camera.stall_s:.0f} s")
         elif life is Life.NO_KEYFRAME:
-            feed.open_gap(GapCause.NO_KEYFRAME, "packets come, but no key frame with its parameter sets")
+            self._gap(feed, GapCause.NO_KEYFRAME, "packets come, but no key frame with its parameter sets")
 
     def _watch_queue(self, feed: TrackFeed, mono_ns: int) -> None:
         since_ns = feed.queue.dropping_since_ns
         if since_ns and mono_ns - since_ns > OVERLOAD_NS:
-            feed.open_gap(GapCause.OVERLOAD, "the writer does not keep up")
+            self._gap(feed, GapCause.OVERLOAD, "the writer does not keep up")
 
     def step(self, wall_ns: int, step_ns: int) -> None:
         """Our wall clock was set. The line goes on; after a long step forward the session begins anew, at the right time."""
@@ -239,7 +239,10 @@ class Stream:
             self.rates[kind].clear()
             feed.end(self._with.wall.wall_ns(), self._with.clock.mono_ns(), str(error) if error is not None else "stopped")
             if cause is not None:
-                feed.open_gap(cause, error.message if error is not None else "")
+                self._gap(feed, cause, error.message if error is not None else "")
+
+    def _gap(self, feed: TrackFeed, cause: GapCause, detail: str) -> None:
+        feed.open_gap(cause, self._with.wall.wall_ns(), detail)
 
     def _good_s(self) -> float:
         return (self._with.clock.mono_ns() - self._first_au_ns) / NS if self._first_au_ns else 0.0

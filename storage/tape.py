@@ -51,7 +51,10 @@ class TapeWriter:
         self._work.post(lambda: self._work.publish(session, shift_ns))
 
     def open_gap(self, cause: GapCause, start_ns: int | None = None, detail: str = "") -> None:
-        """Footage is missing from `start_ns` (None: the end of the newest row); again: the open gap's cause changes."""
+        """Footage is missing from `start_ns` (None: the end of the newest row).
+
+        While a gap is open: its cause changes; with `start_ns` it ends there and another one begins, so that each stretch keeps its own.
+        """
         self._work.post(lambda: self._work.open_gap(cause, start_ns, detail))
 
     def sender_report(self, report: SenderReport) -> None:

@@ -289,10 +289,15 @@ class TapeWork:
         return row_end_ns(raw) if raw is not None else 0
 
     def open_gap(self, cause: GapCause, start_ns: int | None = None, detail: str = "") -> None:
-        """Footage is missing from `start_ns`, or the open gap has another cause."""
+        """Footage is missing from `start_ns`, or the open gap has another cause: from `start_ns` on if that is given, else altogether."""
         self._check(self.core.close_row())
         if self.gap is not None and not self._gap_ends_at_row:
-            if (self.gap.cause, self.gap.detail) != (cause, detail):
+            if start_ns is not None and start_ns > self.gap.start_ns and cause != self.gap.cause:
+                self.note(GapClose(self.gap.start_ns, start_ns))
+                self.core.reach(start_ns)
+                self.gap = GapOpen(start_ns, cause, detail)
+                self.note(self.gap)
+            elif (self.gap.cause, self.gap.detail) != (cause, detail):
                 self.gap = GapOpen(self.gap.start_ns, cause, detail)
                 self.note(self.gap)
             return

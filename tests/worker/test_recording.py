@@ -22,7 +22,7 @@ from recorder.worker import run_worker
 from storage.reader import TrackReader
 from storage.store import TapeStore
 from storage.volume import Volume
-from tests.session.fake_camera import PASSWORD, USER, FakeCamera
+from tests.session.fake_camera import PASSWORD, USER, FakeCamera, reply
 from tests.worker.servers import gst_camera
 
 ALL = (0, 1 << 62)
@@ -176,6 +176,29 @@ async def test_lost_camera_is_a_gap_that_closes_when_it_returns(site: SiteConfig
     assert gaps[0].end_ns is not None and 0 < gaps[0].end_ns - gaps[0].start_ns < 10 * NS
     rows = track(site, 1, "main").rows(*ALL).rows
     assert all(rows["t_ns"][1:] >= rows["t_ns"][:-1])
+
+
+async def test_each_stretch_of_an_outage_keeps_its_own_cause(site: SiteConfig) -> None:
+    async with FakeCamera() as camera:
+        config = {1: CameraConfig("fake", StreamConfig(camera.url))}
+        async with worker(site, config) as client:
+            await until(client, "fake", "main", 60)
+            camera.answers["DESCRIBE"] = lambda r: reply(r, 404)
+            camera.links[0].writer.close()
+            await state(client, "refused")
+    async with worker(site, config) as client:
+        await state(client, "offline")
+    gaps = track(site, 1, "main").gaps(*ALL)
+    assert [gap.cause for gap in gaps] == [GapCause.OFFLINE, GapCause.REFUSED, GapCause.OFFLINE]
+    assert all(a.end_ns == b.start_ns for a, b in itertools.pairwise(gaps)) and gaps[-1].end_ns is None
+
+
+async def state(client: ControlClient, cause: str) -> None:
+    """Wait for the camera's gap to have this cause."""
+    async with asyncio.timeout(20):
+        while (await client.call("status"))["cameras"].get("fake", {}).get("cause") != cause:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.2)           # the tape's writer takes the command at its next pass, 40 ms later at most
 
 
 async def test_worker_without_a_volume_says_so_and_starts_nothing(site: SiteConfig, tmp_path: Path) -> None:

@@ -146,6 +146,14 @@ class RtspConnection:
         if len(self._unsent) > UNSENT_MAX:
             raise self._lost("the camera takes nothing any more")
 
+    def take_leave(self, url: str, headers: Sequence[tuple[str, str]]) -> None:
+        """TEARDOWN without waiting for its answer; nothing is said when even that fails."""
+        self._cseq += 1
+        authorization = self._login.header("TEARDOWN", url)
+        extra = [("Authorization", authorization)] if authorization else []
+        with contextlib.suppress(SourceError):
+            self.send(build_request("TEARDOWN", url, self._cseq, [*headers, *extra]))
+
     def hand_over(self) -> None:
         """From now on the drain receives."""
         self._draining = True

@@ -117,6 +117,8 @@ class Handshake:
                 if answer.status not in REDIRECTS:
                     return await self._play(connection, url, answer)
             except BaseException:
+                if self._state.id:               # it keeps a place for us that others may need
+                    connection.take_leave(url.text, self._state.headers)
                 connection.close()
                 raise
             connection.close()

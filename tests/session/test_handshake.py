@@ -131,6 +131,16 @@ async def test_status_decides_cause_and_wait(method: str, status: int, cause: Ga
         assert rig.tape().gaps == [cause]
 
 
+async def test_session_that_was_set_up_and_not_played_is_torn_down() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        guard = Guard(camera, qop="auth")
+        camera.answers["PLAY"] = lambda r: reply(r, 453)
+        rig.record(camera.url)
+        await rig.failed()
+        await rig.until(lambda: camera.methods()[-1] == "TEARDOWN")
+        assert camera.requests[-1].headers["session"] == camera.session and guard.refused == [""]
+
+
 async def test_udp_only_camera_is_told_apart() -> None:
     async with FakeCamera() as camera, Rig() as rig:
         camera.answers["SETUP"] = lambda r: reply(r, 200, "Transport: RTP/AVP;unicast;client_port=1-2;server_port=3-4", "Session: 1")

@@ -2,7 +2,8 @@
 
 An access unit ends at a marker, a new timestamp or the first slice of a new picture, and never on parameter sets, SEI or a delimiter: those wait for
 the next slice, whose timestamp is the access unit's. Markers are believed after four pictures at whose marker nothing more came; a camera that
-marks every packet (Tapo TC70, Reolink Duo 2) is found out before and its markers are ignored; one that never marks (FLIR M400) costs a picture's delay.
+marks every packet (Tapo TC70, Reolink Duo 2) is found out by then and its markers are ignored; that, or none at all (FLIR M400), costs a picture's
+delay. Only a camera whose first four pictures are one packet each, and that then marks every slice of several, has one picture split.
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -452,6 +453,8 @@ cdef void au_marker(aubuild_t* b) noexcept nogil:
             au_close(b)
         else:
             b.ended = 1
+    elif b.nals and not b.vcl and not b.hurt and not b.loss_before:
+        b.lying = 1     # on parameter sets or SEI: retina#13, moonfire#352
 
 
 cdef void fragment_cut(aubuild_t* b) noexcept nogil:

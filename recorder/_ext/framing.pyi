@@ -1,9 +1,10 @@
-from typing import TypedDict
+from typing import TypedDict, type_check_only
 
 from typing_extensions import Buffer
 
 from recorder._ext.rtp import RtpTrack
 
+@type_check_only
 class FramingStats(TypedDict):
     bytes: int
     frames: int  # interleaved frames of bound channels
@@ -15,9 +16,9 @@ class FramingStats(TypedDict):
     last_frame_ns: int  # CLOCK_MONOTONIC of the last complete frame or message: progress is what is complete, not bytes
 
 class Connection:
-    """The bytes of one RTSP connection, in any split -> RTSP messages (RFC 2326 4) and interleaved frames (10.12) to the tracks bound to their channels.
+    """The bytes of one RTSP connection, in any split.
 
-    Whole frames are read where they lie; only what a read has split is copied. After EVENT_DAMAGED_STREAM everything further is ignored.
+    Out come RTSP messages (RFC 2326 4), and interleaved frames (10.12) go to the tracks bound to their channels. Whole frames are read where they lie; only what a read has split is copied. After EVENT_DAMAGED_STREAM everything further is ignored.
     """
 
     def __init__(self) -> None: ...

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Final, TypedDict
+from typing import Final, TypedDict, type_check_only
 
 from typing_extensions import Buffer
 
@@ -15,6 +15,7 @@ EVENT_FORMAT_CHANGE: Final[int]  # a track's AUs now carry another format number
 EVENT_DAMAGED_STREAM: Final[int]  # bytes could not be understood any more: reconnect; Connection.error says why
 EVENT_FIRST_AU: Final[int]  # a track put its first AU of the session into its queue
 
+@type_check_only
 class RtpStats(TypedDict):
     packets: int  # RTP packets that passed the header checks
     bytes: int  # of those packets, headers included
@@ -46,6 +47,7 @@ class RtpStats(TypedDict):
     received: int  # since the last restart
     jitter: int  # in ticks, RFC 3550 A.8
 
+@type_check_only
 class SenderReportSeen(TypedDict):
     ntp: int  # 64 bit NTP timestamp as sent
     rtp: int  # 32 bit RTP timestamp as sent
@@ -57,11 +59,12 @@ class SenderReportSeen(TypedDict):
 class RtpTrack:
     """One RTP stream of one session -> access units in `queue`. Use one object per session; all calls on the loop's thread.
 
-    `codec`: 'h264', 'h265', 'aac' (mpeg4-generic), 'pcma' or 'pcmu'. `payload_types`: every PT of the medium; others are dropped before they
-    touch sequence logic. `parameter_sets`: NAL units from the SDP (no start codes), hints that in-band sets override. `reorder_depth`: from
-    the SPS; -1 = find out. `ssrc`: from the Transport header, a hint that the first packet overrides; -1 = none. `aac_duration`: ticks per AU (1024, 960, or
-    scaled if the RTP clock is not the sampling rate). `channels`: of G.711, for the duration. `ceiling_bps`: bits per second over 10 s above which
-    AUs are dropped as overload, 0 = none. `floor_wall_ns`: no AU is stamped earlier. Raises ValueError for what it cannot do.
+    `codec`: 'h264', 'h265', 'aac' (mpeg4-generic), 'pcma' or 'pcmu'. `payload_types`: every PT of the medium; others are dropped before
+    they touch sequence logic. `parameter_sets`: NAL units from the SDP, hints that in-band sets override. `reorder_depth`: from the SPS; -1 =
+    find out. `ssrc`: from the Transport header, a hint: the first packet's is taken, and given up if this one shows up; -1 = none.
+    `aac_duration`: ticks per AU (1024, 960, or scaled if the RTP clock is not the sampling rate). `channels`: of G.711, for the
+    duration. `ceiling_bps`: bits per second over 10 s above which AUs are dropped as overload, 0 = none. `floor_wall_ns`: no AU is
+    stamped earlier. Raises ValueError for what it cannot do.
     """
 
     def __init__(self, queue: AuQueue, codec: str, clock_rate: int, payload_types: Sequence[int], session: int, *,
@@ -81,7 +84,7 @@ class RtpTrack:
     floor_wall_ns: int
     """No AU is stamped earlier than this: the end of the track's last row."""
     reorder_depth: int
-    """Pictures that may stand between decoding and output; grows by itself when pictures prove it too small. Never lowered below what was seen."""
+    """Pictures that may stand between decoding and output; grows by itself when pictures prove it too small, and is never lowered."""
     ceiling_bps: int
 
     def set_line(self, base_pts: int, base_wall_ns: int, ppb: int = 0) -> None:

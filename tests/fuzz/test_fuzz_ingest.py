@@ -60,11 +60,13 @@ def nal(rng: random.Random, h265: bool) -> bytes:
     size = rng.choice([0, 1, 10, 200, 3000])
     if rng.random() < 0.15:
         return rng.randbytes(rng.choice([1, 2, 3, 40]))
+    first, tail = rng.random() < 0.8, bytes([rng.randint(0, 3)])
     if h265:
-        return rng.choice([rtpkit.vps265(), rtpkit.sps265(rng.choice([0, 0, 1]), tail=bytes([rng.randint(0, 3)])), rtpkit.pps265(rng.choice([0, 0, 3])),
-                           rtpkit.slice265(rng.choice([1, 1, 0, 8, 19, 21]), first=rng.random() < 0.8, size=size, seed=size)])
-    return rng.choice([rtpkit.sps264(rng.choice([0, 0, 1]), tail=bytes([rng.randint(0, 3)])), rtpkit.pps264(rng.choice([0, 0, 3])), rtpkit.AUD264,
-                       rtpkit.recovery264(rng.choice([0, 3])), rtpkit.slice264(rng.choice([1, 1, 5, 2]), first=rng.random() < 0.8, size=size, seed=size)])
+        sets = [rtpkit.vps265(), rtpkit.sps265(rng.choice([0, 0, 1]), tail=tail), rtpkit.pps265(rng.choice([0, 0, 3]))]
+        return rng.choice([*sets, rtpkit.slice265(rng.choice([1, 1, 0, 8, 19, 21]), first=first, size=size, seed=size)])
+    sets = [rtpkit.sps264(rng.choice([0, 0, 1]), tail=tail), rtpkit.pps264(rng.choice([0, 0, 3])), rtpkit.AUD264]
+    picture = rtpkit.slice264(rng.choice([1, 1, 5, 2]), first=first, size=size, seed=size)
+    return rng.choice([*sets, rtpkit.recovery264(rng.choice([0, 3])), picture])
 
 
 def payloads(rng: random.Random, codec: str) -> list[bytes]:
@@ -138,7 +140,8 @@ def one_connection(seed: int, count: int = 60) -> int:
             frame = frame[:rng.randint(1, len(frame))]
         out += frame
         if rng.random() < 0.03:
-            out += rng.choice([b"\r\n", b"RTSP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc", rng.randbytes(rng.randint(1, 50)), b"$", b"RTSP", b"GET"])
+            message = b"RTSP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc"
+            out += rng.choice([b"\r\n", message, rng.randbytes(rng.randint(1, 50)), b"$", b"RTSP", b"GET"])
     at = 0
     while at < len(out):
         size = rng.choice([1, 3, 17, 500, 5000])

@@ -102,7 +102,8 @@ def split(data: bytes) -> list[bytes]:
     return out
 
 
-def rtp(seq: int, ts: int, payload: bytes, *, marker: bool = False, pt: int = 96, ssrc: int = 0x1234, first: int = 0x80, head: bytes = b"") -> bytes:
+def rtp(seq: int, ts: int, payload: bytes, *, marker: bool = False, pt: int = 96, ssrc: int = 0x1234, first: int = 0x80,
+        head: bytes = b"") -> bytes:
     return struct.pack(">BBHII", first, marker << 7 | pt, seq & 0xFFFF, ts & 0xFFFFFFFF, ssrc) + head + payload
 
 
@@ -182,7 +183,8 @@ class Stream:
         self.ts += ticks
         self.mono_ns += ticks * 10**9 // self.clock
 
-    def key(self, *, lose: Iterable[int] = (), marker: str = "last", seed: int = 1, size: int = 60, sets: Sequence[bytes] | None = None) -> None:
+    def key(self, *, lose: Iterable[int] = (), marker: str = "last", seed: int = 1, size: int = 60,
+            sets: Sequence[bytes] | None = None) -> None:
         if self.h265:
             self.picture(*(sets or (vps265(), sps265(), pps265())), slice265(19, seed=seed, size=size), lose=lose, marker=marker)
         else:

@@ -12,8 +12,17 @@ from rtpkit import interleaved, rtp
 from recorder._ext.auqueue import AuQueue
 from recorder._ext.drain import Drain
 from recorder._ext.framing import Connection
-from recorder._ext.rtp import (EVENT_BYE, EVENT_DAMAGED_STREAM, EVENT_EOF, EVENT_ERROR, EVENT_FIRST_AU, EVENT_FORMAT_CHANGE, EVENT_MESSAGE, EVENT_RTCP,
-                               RtpTrack)
+from recorder._ext.rtp import (
+    EVENT_BYE,
+    EVENT_DAMAGED_STREAM,
+    EVENT_EOF,
+    EVENT_ERROR,
+    EVENT_FIRST_AU,
+    EVENT_FORMAT_CHANGE,
+    EVENT_MESSAGE,
+    EVENT_RTCP,
+    RtpTrack,
+)
 
 FIRST = EVENT_FIRST_AU | EVENT_FORMAT_CHANGE
 

@@ -48,7 +48,8 @@ def heard(track: RtpTrack) -> list[bytes]:
 
 
 MESSAGES = st.sampled_from([
-    OK, b"RTSP/1.0 200 OK\nCSeq: 1\n\n", b"OPTIONS rtsp://h/ RTSP/1.0\r\nCSeq: 9\r\n\r\n", b"SET_PARAMETER * RTSP/1.0\r\nContent-length :3\r\n\r\n$$$",
+    OK, b"RTSP/1.0 200 OK\nCSeq: 1\n\n", b"OPTIONS rtsp://h/ RTSP/1.0\r\nCSeq: 9\r\n\r\n",
+    b"SET_PARAMETER * RTSP/1.0\r\nContent-length :3\r\n\r\n$$$",
     b"RTSP/1.0 401 Unauthorized\r\nContent-Length: 0\r\nX: y\r\n\r\n", b"RTSP/1.0 200 OK\r\nCONTENT-LENGTH: 4\r\n\r\n\r\n\r\n"])
 BLANKS = st.sampled_from([b"\r\n", b"\n", b"\r\n\r\n\n"])
 PARTS = st.lists(st.one_of(

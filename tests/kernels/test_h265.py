@@ -10,8 +10,8 @@ def live() -> Stream:
     return stream
 
 
-@pytest.mark.parametrize("payload", [head265(50) + noise(9), head265(63) + noise(9), b"\x82\x01\x80x", b"\x02\x11\x80x", b"\x03\x01\x80x", b"\xe2\x01\xc1x",
-                                     aggregate([head265(50) + noise(3)], h265=True), b"\x62\x01\xf2xx", b"\x62\x11\xc1xx"])
+@pytest.mark.parametrize("payload", [head265(50) + noise(9), head265(63) + noise(9), b"\x82\x01\x80x", b"\x02\x11\x80x", b"\x03\x01\x80x",
+                                     b"\xe2\x01\xc1x", aggregate([head265(50) + noise(3)], h265=True), b"\x62\x01\xf2xx", b"\x62\x11\xc1xx"])
 def test_unusable_payloads_are_dropped_and_the_picture_survives(payload):
     """PACI, unspecified, F bit, layers above the base, in single NAL units, AP and FU."""
     stream = live()

@@ -12,8 +12,8 @@ MIN = st.integers(0, 31)
 
 
 @pytest.mark.parametrize(("kinds", "bits"), [
-    ([1, 2], VCL | FIRST), ([3, 4], VCL), ([5], VCL | FIRST | KEY), ([6], PREFIX | SEI), ([7, 8], PREFIX | SET), ([9, 14, 15, 16, 17, 18], PREFIX),
-    ([10, 11, 12, 13, 19, 20, 21, 22, 23], 0), ([0, 24, 25, 26, 27, 28, 29, 30, 31], DROP)])
+    ([1, 2], VCL | FIRST), ([3, 4], VCL), ([5], VCL | FIRST | KEY), ([6], PREFIX | SEI), ([7, 8], PREFIX | SET),
+    ([9, 14, 15, 16, 17, 18], PREFIX), ([10, 11, 12, 13, 19, 20, 21, 22, 23], 0), ([0, 24, 25, 26, 27, 28, 29, 30, 31], DROP)])
 def test_h264_types(kinds, bits):
     assert [describe(bytes([0x60 | kind, 0x80, 1]), False)[0] for kind in kinds] == [bits] * len(kinds)
 
@@ -66,7 +66,8 @@ def test_recovery_points_behind_other_messages(frames, exact, size, zeros):
     assert describe(recovery264(frames, exact, b"\x05" + number + body), False)[3] == (frames, exact)
 
 
-@pytest.mark.parametrize("nal", [b"\x06", b"\x06\x06", b"\x06\xff\xff\xff", b"\x06\x05\xff\xff\xff\x01", b"\x06\x06\x01\x00", b"\x06\x05\x02ab\x80"])
+@pytest.mark.parametrize("nal", [b"\x06", b"\x06\x06", b"\x06\xff\xff\xff", b"\x06\x05\xff\xff\xff\x01",
+                                 b"\x06\x06\x01\x00", b"\x06\x05\x02ab\x80"])
 def test_sei_without_a_readable_recovery_point(nal):
     assert describe(nal, False)[3] is None
 

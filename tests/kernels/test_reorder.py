@@ -1,5 +1,6 @@
 """recorder/_ext/reorder: decode times from picture order."""
 
+import itertools
 import random
 
 import pytest
@@ -39,7 +40,7 @@ def test_with_the_depth_known_the_dts_is_the_twins(pts, spare):
 def test_an_unknown_depth_is_found_and_dts_always_rises(pts):
     got, depth = decode_times(pts)
     assert depth == twin_reorder.needed_depth(pts)
-    assert all(a < b for a, b in zip(got, got[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(got))
 
 
 def test_b_frames_of_depth_2_settle_on_what_the_spss_depth_gives():
@@ -59,5 +60,5 @@ def test_without_b_frames_dts_is_pts():
 @pytest.mark.parametrize("pts", [[5] * 30, list(range(40, 0, -1)), [0, 10**15, 3, -10**15] * 9])
 def test_nonsense_still_rises_and_depth_is_bounded(pts):
     got, depth = decode_times(pts)
-    assert all(a < b for a, b in zip(got, got[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(got))
     assert depth <= 16

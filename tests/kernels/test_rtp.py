@@ -1,5 +1,6 @@
 """recorder/_ext/rtp: headers, payload types, SSRCs, sequence and RTCP, shown on an audio track (every packet is an access unit)."""
 
+import itertools
 import struct
 
 import pytest
@@ -98,7 +99,7 @@ def test_sequence_and_timestamp_wrap_in_the_same_packet():
     for _ in range(12):
         packet(stream)
     pts = [au["pts"] for au, _ in stream.take()]
-    assert {b - a for a, b in zip(pts, pts[1:], strict=False)} == {160}
+    assert {b - a for a, b in itertools.pairwise(pts)} == {160}
     stats = stream.track.stats()
     assert (stats["lost"], stats["discontinuities"], stats["highest_seq"], stats["base_seq"]) == (0, 0, 65541, 65530)
 
@@ -135,7 +136,7 @@ def test_a_new_sequence_with_new_timestamps_starts_a_new_timeline_at_once():
     packet(stream)
     aus = [au for au, _ in stream.take()]
     assert [au["flags"] & DISCONTINUITY for au in aus] == [0, DISCONTINUITY, 0]
-    assert [b["pts"] - a["pts"] for a, b in zip(aus, aus[1:], strict=False)] == [160, 160]
+    assert [b["pts"] - a["pts"] for a, b in itertools.pairwise(aus)] == [160, 160]
 
 
 def test_another_sessions_packets_on_the_channel_are_kept_out():
@@ -217,7 +218,8 @@ def test_a_sender_report_before_the_first_packet_waits_for_it():
     assert report["pts"] == 4990
 
 
-@pytest.mark.parametrize("data", [b"\x80\xc8", b"\x80\xc8\x00\x00", b"\x80\xc8\x00\x06\x00", b"\x81\xca\xff\xff\x00\x01", b"\x80\xd0\x00\x00" * 9,
+@pytest.mark.parametrize("data", [b"\x80\xc8", b"\x80\xc8\x00\x00", b"\x80\xc8\x00\x06\x00", b"\x81\xca\xff\xff\x00\x01",
+                                  b"\x80\xd0\x00\x00" * 9,
                                   b"\x9f\xcb\x00\x00", b"\x00\xc8\x00\x06" + bytes(24)])
 def test_malformed_rtcp_is_never_fatal(data):
     stream = speech()

@@ -1,5 +1,7 @@
 """recorder/_ext/timeline: timestamps to pts to UTC."""
 
+import itertools
+
 import pytest
 from rtpkit import DAMAGED, DISCONTINUITY, KEY, PROVISIONAL, WALL, Stream
 
@@ -17,7 +19,7 @@ def recording() -> Stream:
 def steps(stream: Stream) -> list[int]:
     """pts from picture to picture."""
     pts = [au["pts"] for au, _ in stream.end()]
-    return [b - a for a, b in zip(pts, pts[1:], strict=False)]
+    return [b - a for a, b in itertools.pairwise(pts)]
 
 
 def test_one_picture_hours_off_is_restamped_from_its_neighbours():
@@ -50,7 +52,7 @@ def test_three_in_a_row_start_a_new_timeline_that_goes_on_by_arrival(jump):
         stream.inter()
     aus = [au for au, _ in stream.end()]
     assert [bool(au["flags"] & DISCONTINUITY) for au in aus] == [i == 3 for i in range(11)]
-    assert [b["pts"] - a["pts"] for a, b in zip(aus, aus[1:], strict=False)] == [3600] * 10
+    assert [b["pts"] - a["pts"] for a, b in itertools.pairwise(aus)] == [3600] * 10
     assert stream.track.stats()["discontinuities"] == 1
 
 
@@ -106,7 +108,7 @@ def test_a_constant_clock_still_gives_rising_times():
         stream.ts -= 3600
     aus = [au for au, _ in stream.end()]
     assert len(aus) == 20
-    assert all(a["dts"] < b["dts"] for a, b in zip(aus, aus[1:], strict=False))
+    assert all(a["dts"] < b["dts"] for a, b in itertools.pairwise(aus))
 
 
 # ---- UTC

@@ -15,9 +15,6 @@ def decode_times(pts: Sequence[int], depth: int, step: int) -> list[int]:
     out: list[int] = []
     for p in pts:
         heapq.heappush(heap, p)
-        if len(heap) > depth:
-            dts = heapq.heappop(heap)
-        else:
-            dts = heap[0] - (depth + 1 - len(heap)) * step
+        dts = heapq.heappop(heap) if len(heap) > depth else heap[0] - (depth + 1 - len(heap)) * step
         out.append(max(dts, out[-1] + 1) if out else dts)
     return out

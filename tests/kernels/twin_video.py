@@ -1,4 +1,7 @@
-"""The oracle of the H.264 and H.265 depacketisers for streams without loss: NAL units (RFC 6184 5, RFC 7798 4.4), one access unit per timestamp."""
+"""The oracle of the H.264 and H.265 depacketisers for streams without loss.
+
+NAL units by RFC 6184 5 and RFC 7798 4.4, one access unit per timestamp.
+"""
 
 import struct
 from collections.abc import Sequence

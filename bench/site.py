@@ -1,12 +1,14 @@
 """A Watchroom under test: a folder with a volume and a configuration, a worker alone or `watchroom serve` in it, pinned to a core."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +46,7 @@ class Site:
         self.state_dir = folder / "state"
         self.port = free_port()
         self._live_dir = Path(tempfile.mkdtemp(prefix="watchroom-bench-", dir="/dev/shm"))
+        self._clean = weakref.finalize(self, shutil.rmtree, self._live_dir, ignore_errors=True)
         self._core = core
         Volume.init(self.volume, bytes_max=bytes_max, on_root=True).close()
         self.config = folder / "watchroom.toml"
@@ -112,10 +115,8 @@ class Site:
         return TapeStore([self.volume], self._live_dir)
 
     def clean(self) -> None:
-        """Remove the live files (after `stop`)."""
-        for path in sorted(self._live_dir.rglob("*"), reverse=True):
-            path.unlink() if path.is_file() else path.rmdir()
-        self._live_dir.rmdir()
+        """Remove the live files (after `stop`). Happens by itself when the object goes or the interpreter ends."""
+        self._clean()
 
 
 def _command_line(pid: int) -> list[str]:

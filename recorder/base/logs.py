@@ -7,8 +7,9 @@ import sys
 import traceback
 
 PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]{1,15}://)[^/\s@]*(?:/[^/\s@]*)?@", re.IGNORECASE)
-SECRET_FIELD = re.compile(r"\b(password|authorization|token|response|sig)(\W{1,3})(?:(?:bearer|basic|digest) )?[^\s,;&\"']+", re.IGNORECASE)
+USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]{1,15}://)\S*@", re.IGNORECASE)     # up to the last @: a password may hold / and @
+SECRET_FIELD = re.compile(r"""\b(password|token|secret|response|sig)("?\s*=\s*"?|"\s*:\s*")[^\s,;&"']+""", re.IGNORECASE)
+SECRET_HEADER = re.compile(r"\b(bearer|basic|digest) +[A-Za-z0-9+/=_.~-]{12,}", re.IGNORECASE)
 LINE_MAX = 1000
 
 
@@ -60,4 +61,4 @@ def one_line(error: BaseException) -> str:
 
 def redacted(text: str) -> str:
     """The text without userinfo in addresses and without what follows password, token and their like; a last line of defence."""
-    return SECRET_FIELD.sub(r"\1\2***", USERINFO.sub(r"\1***@", text))
+    return SECRET_HEADER.sub(r"\1 ***", SECRET_FIELD.sub(r"\1\2***", USERINFO.sub(r"\1***@", text)))

@@ -16,6 +16,9 @@ BREAK_NS = 20_000_000         # DTS that do not meet within this are a break in 
 BACK_ROWS = 32                # a picture group has at most about 30 s: a row that continues another is at most so many after its start
 
 
+Codings = tuple[tuple[SampleEntry, ...], Int64, Int64]
+
+
 @dataclass(frozen=True, slots=True)
 class Timeline:
     """UTC as presentation time in ns: 0 at `zero_ns`; the stretches [cut_start, cut_end) (sorted, disjoint) take no time."""
@@ -58,6 +61,7 @@ class Footage:
     row: Int64
     key: Bools
     breaks: Bools
+    codings: Codings
 
     def __len__(self) -> int:
         return len(self.aus)
@@ -72,17 +76,9 @@ class Footage:
         """Index of the first AU of each row; every row has one."""
         return np.searchsorted(self.row, np.arange(len(self.run.rows))).astype(np.int64)
 
-    def rates(self) -> tuple[tuple[SampleEntry, ...], Int64, Int64]:
+    def rates(self) -> Codings:
         """The sample entries met, in order; for each row its index in them and the clock rate of its ticks."""
-        entries: list[SampleEntry] = []
-        index: dict[int, int] = {}
-        for number in dict.fromkeys(self.run.rows["sample_entry"].tolist()):
-            entry = self.reader.sample_entry(number)
-            if entry not in entries:
-                entries.append(entry)
-            index[number] = entries.index(entry)
-        of_row = np.array([index[number] for number in self.run.rows["sample_entry"].tolist()], np.int64)
-        return tuple(entries), of_row, np.array([entry.clock_rate for entry in entries], np.int64)[of_row]
+        return self.codings
 
     def decodable(self) -> Bools:
         """AUs whose references are all here: not those before the first access point after a break, not leading ones right after it."""
@@ -121,12 +117,8 @@ class Footage:
         out = ticks(timeline.at(rows["t_ns"].astype(np.int64)), hz)
         if first is not None and len(out):
             out[0] = first
-        native = np.diff(rows["media_pts"].astype(np.int64)) * hz // self.rates()[2][1:] if slack_ns else out
-        for at in range(1, len(out) if slack_ns else 0):
-            expected = out[at - 1] + native[at - 1]
-            if not self.breaks[at] and abs(int(expected - out[at])) * NS <= slack_ns * hz:
-                out[at] = expected
-        return out
+        native = np.asarray(np.diff(rows["media_pts"].astype(np.int64)) * hz // self.rates()[2][1:], np.int64)
+        return _smooth(out, native, self.breaks, slack_ns * hz // NS) if slack_ns else out
 
     def place(self, chosen: Int64, anchors: Int64, hz: int) -> Samples:
         """The chosen AUs (rising indices) as samples in ticks of `hz`, entries numbered as in `rates`.
@@ -145,14 +137,37 @@ class Footage:
                        self.aus.offset[chosen].astype(np.int64), row + self.run.first, last)
 
 
+def _smooth(anchors: Int64, native: Int64, breaks: Bools, slack: int) -> Int64:
+    """Anchors that follow native media time (`native`: ticks from row to row) while it is off by `slack` ticks at most."""
+    out, steps, broken = anchors.tolist(), native.tolist(), breaks.tolist()
+    for at in range(1, len(out)):
+        expected = out[at - 1] + steps[at - 1]
+        if not broken[at] and abs(expected - out[at]) <= slack:
+            out[at] = expected
+    return np.array(out, np.int64)
+
+
 def load(reader: TrackReader, run: RowRun) -> Footage:
     """The AUs of a run. Rows whose entries are not there (a durable mark inside the open row) are left out."""
     aus = reader.entries(run)
-    rows = np.unique(aus.row)
-    if len(rows) != len(run.rows):
-        run = RowRun(run.first, run.rows[:int(rows[-1]) + 1 if len(rows) else 0])
     row = aus.row.astype(np.int64)
-    return Footage(reader, run, aus, row, (aus.flags & AuFlag.KEY) != 0, _breaks(run, aus, row))
+    rows = int(row[-1]) + 1 if len(row) else 0
+    if rows != len(run.rows):
+        run = RowRun(run.first, run.rows[:rows])
+    return Footage(reader, run, aus, row, (aus.flags & AuFlag.KEY) != 0, _breaks(run, aus, row), _codings(reader, run))
+
+
+def _codings(reader: TrackReader, run: RowRun) -> Codings:
+    entries: list[SampleEntry] = []
+    index: dict[int, int] = {}
+    numbers = run.rows["sample_entry"].tolist()
+    for number in dict.fromkeys(numbers):
+        entry = reader.sample_entry(number)
+        if entry not in entries:
+            entries.append(entry)
+        index[number] = entries.index(entry)
+    of_row = np.array([index[number] for number in numbers], np.int64)
+    return tuple(entries), of_row, np.array([entry.clock_rate for entry in entries], np.int64)[of_row]
 
 
 def load_range(reader: TrackReader, start_ns: int, end_ns: int, *, durable: bool) -> Footage:

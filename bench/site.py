@@ -23,6 +23,7 @@ from storage.volume import Volume
 
 STOP_TIMEOUT_S = 60
 WORKER_WORD = "_worker"
+API_WORD = "_api"
 
 
 def free_port() -> int:
@@ -45,8 +46,8 @@ class Site:
         self.volume = folder / "volume"
         self.state_dir = folder / "state"
         self.port = free_port()
-        self._live_dir = Path(tempfile.mkdtemp(prefix="watchroom-bench-", dir="/dev/shm"))
-        self._clean = weakref.finalize(self, shutil.rmtree, self._live_dir, ignore_errors=True)
+        self.live_dir = Path(tempfile.mkdtemp(prefix="watchroom-bench-", dir="/dev/shm"))
+        self._clean = weakref.finalize(self, shutil.rmtree, self.live_dir, ignore_errors=True)
         self._core = core
         Volume.init(self.volume, bytes_max=bytes_max, on_root=True).close()
         self.config = folder / "watchroom.toml"
@@ -54,7 +55,7 @@ class Site:
         self.config.write_text(self._toml(cameras))
 
     def _toml(self, cameras: Mapping[str, Sequence[str]]) -> str:
-        lines = ['name = "bench"', f'state_dir = "{self.state_dir}"', f'live_dir = "{self._live_dir}"', "[server]", f"port = {self.port}",
+        lines = ['name = "bench"', f'state_dir = "{self.state_dir}"', f'live_dir = "{self.live_dir}"', "[server]", f"port = {self.port}",
                  "[recording]", 'camera_networks = ["127.0.0.0/8"]', "[[volume]]", f'path = "{self.volume}"', "on_root = true"]
         for name, options in cameras.items():
             lines += ["[[camera]]", f'id = "{name}"', *options]
@@ -93,6 +94,10 @@ class Site:
         """The recording workers."""
         return [pid for pid in self.pids() if WORKER_WORD in _command_line(pid)] if self._whole else [self._process.pid]
 
+    def api_pids(self) -> list[int]:
+        """The API process, if `whole`."""
+        return [pid for pid in self.pids() if API_WORD in _command_line(pid)]
+
     def check_alive(self) -> None:
         """Raises RuntimeError with the log's end if it has stopped."""
         if (code := self._process.poll()) is not None:
@@ -112,7 +117,7 @@ class Site:
 
     def store(self) -> TapeStore:
         """The footage, for reading; the caller closes it."""
-        return TapeStore([self.volume], self._live_dir)
+        return TapeStore([self.volume], self.live_dir)
 
     def clean(self) -> None:
         """Remove the live files (after `stop`). Happens by itself when the object goes or the interpreter ends."""

@@ -24,10 +24,12 @@ class TapeAu:
 
 
 def tape_aus(track: TrackReader) -> Iterator[TapeAu]:
-    """All readable AUs of a track in decode order, provisional ones included."""
+    """All AUs of a track in decode order that can be read now, provisional ones included: up to the open row as it is met."""
     number = track.edges().first_row
     while len(run := track.rows_from(number, ROWS_AT_ONCE)):
         yield from _run_aus(track, run)
+        if run.open:        # it grows while we read: what comes after it is not what follows what we have seen of it
+            return
         number = run.next
 
 
@@ -89,7 +91,7 @@ def compare(track: TrackReader, truth: Truth, sessions: list[dict[str, Any]], *,
 def _match(aus: Iterator[TapeAu], truth: Truth, expected: list[list[int]], waiting: int, ended_ok: int) -> Comparison:
     """Walk tape and expectation together; after a miss go on where the tape's AU is found again."""
     queue = [i for usable in expected for i in usable]
-    optional = {i for usable in expected for i in usable[len(usable) - ended_ok:]} if ended_ok else set()
+    optional = {i for usable in expected for i in usable[max(0, len(usable) - ended_ok):]} if ended_ok else set()
     at = recorded = wrong = 0
     absent: list[int] = []
     note = ""

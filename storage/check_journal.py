@@ -19,20 +19,20 @@ def check_journal(slot: Path, report: Report) -> list[Finding]:
     """Findings about `slot`/journal. Records behind the chain's end may only be older ones, of an earlier life of their segment."""
     number = slot.name.removeprefix("slot-")
     folder = slot / "journal"
-    last, ended, records = 0, False, 0
+    last, records = 0, 0
     found: list[Finding] = []
     for segment in sorted(file for file in folder.iterdir() if file.name.isdigit()) if folder.is_dir() else ():
         for at, slot_number, epoch, items in _records(segment):
             where = f"{slot.name}/journal/{segment.name} at {at}"
             if slot_number != int(number):
                 found.append(error(where, f"is a record of slot {slot_number}", "has the folder been renamed? give it its name back"))
-            ended = ended or (last > 0 and epoch != last + 1)
-            if ended and epoch > last:
+            if last and epoch <= last:
+                break                # from an earlier life of the segment; the chain may lead on in the next one
+            if last and epoch != last + 1:
                 return [*found, error(where, f"record {epoch} follows {last}: some in between are missing",
                                       "footage near their time may lack its rows; start the recorder, then check at level 2")]
-            if not ended:
-                last, records = epoch, records + 1
-                found += _check_items(items, where)
+            last, records = epoch, records + 1
+            found += _check_items(items, where)
     report.records = max(report.records, records)
     return found
 

@@ -87,7 +87,10 @@ class Journal:
         at, size = 0, os.fstat(fd).st_size
         while at + RECORD_HEAD.itemsize <= size:
             record = self._record(fd, number, at, size)
-            if record is None or (epoch and record.epoch != epoch + 1):
+            leads_on = record is not None and (not epoch or record.epoch == epoch + 1)
+            if record is not None and at == 0 and record.epoch > epoch + 1 > 1:
+                self.damaged += 1       # a segment is missing; this one begins with a checkpoint
+            elif record is None or not leads_on:
                 found = self._beyond_damage(fd, number, at, size, epoch)
                 if found is None:
                     return

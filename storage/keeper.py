@@ -248,6 +248,7 @@ class Keeper:
         capacity = ring.capacity * 2
         fd = ring.make(f"{ring.path}.new", work.core.tail_row, capacity)
         ring.copy_to(fd, capacity, start, stop)
+        os.fsync(fd)            # before the name changes over: what the disk has under it is then always a ring
         step(Step.RING_GROWN)
         self._growing.add(work.ident.tape)
 

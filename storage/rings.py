@@ -8,7 +8,7 @@ from recorder.base.errors import FormatError
 from storage.disk import read_at, write_at
 from storage.layout import FORMAT_VERSION, PAGE, RING_HEAD, RING_MAGIC, index_path
 from storage.steps import Step, step
-from storage.volume import Volume
+from storage.volume import Volume, fsync_dir
 
 _HEAD = struct.Struct("<8sHBBI48sQQ")
 assert _HEAD.size + 4 == RING_HEAD.itemsize
@@ -42,10 +42,12 @@ class IndexWriter:
         return True
 
     def create(self, first_row: int, capacity: int = 0) -> None:
-        """Make the file, fully allocated, in place of any other."""
+        """Make the file, fully allocated, in place of any other; durable on return (its track is about to be shown)."""
         capacity = capacity or (FIRST_FRAMES if self.frames else FIRST_ROWS)
         fd = self.make(f"{self.path}.new", first_row, capacity)
+        os.fsync(fd)
         self.adopt(fd, capacity)
+        fsync_dir(self._volume.dir_fd, self.path.rpartition("/")[0])
 
     def make(self, name: str, first_row: int, capacity: int) -> int:
         """A descriptor of a new ring file under another name."""

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "storage_write"))
 from rig import Rig, tape
 
 from recorder._ext.crc32c import crc32c
+from storage.check import check_volume
 from storage.chunkfile import read_footer, read_head, read_index
 from storage.layout import PAGE, ROW, class_of, track_path
 
@@ -29,6 +30,12 @@ def numbers_of(aus: list[bytes], known: dict[bytes, int]) -> list[int]:
         assert au == (au[:32] * (len(au) // 32 + 1))[:len(au)], "an AU's bytes are mixed up"
         out.append(number)
     return out
+
+
+def check_clean(rig: Rig) -> None:
+    """`watchroom check` at its hardest finds nothing."""
+    report = check_volume(rig.path, rig.live, level=3)
+    assert not report.findings, "\n".join(str(finding) for finding in report.findings[:10])
 
 
 def check_tape(rig: Rig, camera: int, name: str, *, durable_row: int, durable_offset: int, known: dict[bytes, int]) -> int:

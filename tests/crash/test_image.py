@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from aftermath import check_tape, seeds
+from aftermath import check_clean, check_tape, seeds
 from rig import Camera, Rig
 
 from recorder.base.media import TrackKind
@@ -147,7 +147,9 @@ def checker(folder: Path, known: dict[int, dict[bytes, int]]) -> Callable[[Copy]
                 for (camera, name), (row, offset) in copy.durable.items():
                     if row or offset:
                         check_tape(rig, camera, name, durable_row=row, durable_offset=offset, known=known[camera])
+                check_clean(rig)
                 _goes_on(rig)
+                check_clean(rig)
             finally:
                 rig.crash()     # its descriptors, nothing else
         finally:

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from aftermath import check_tape, promises, seeds
+from aftermath import check_clean, check_tape, promises, seeds
 from rig import Rig
 
 from storage.steps import Step
@@ -68,6 +68,7 @@ class Scene:
                 if len(known) < self.first + 2000:
                     known.update(seeds(camera, self.first + 4000))
                 check_tape(rig, camera, name, durable_row=row, durable_offset=offset, known=known)
+            check_clean(rig)
         finally:
             rig.crash()
 

@@ -1,0 +1,130 @@
+"""The writing side against a model that fits on a page: whatever is done in whatever order, the tape is what was kept."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from rig import Camera, Rig, tape
+
+from recorder.base.config import RetentionRule
+from recorder.base.media import GapCause
+from storage.tape import TapeWriter
+
+
+class TapeMachine(RuleBasedStateMachine):
+    """`sent` is every AU that a clean access point had been seen before; `acked` how many of them a commit had acknowledged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+        (self.folder / "volume").mkdir()
+        self.sent: list[bytes] = []
+        self.acked = 0
+        self.au = 0
+
+    @initialize()
+    def begin(self) -> None:
+        self._open()
+
+    def _open(self) -> None:
+        self.rig = Rig(self.folder / "volume", self.folder / "live", bytes_max=6 * (16 << 20), quarantine_s=0.0, journal_bytes=64 << 10)
+        self.writer: TapeWriter
+        self.camera: Camera
+        self.writer, self.camera = self.rig.track(size=60_000, gop=20, rule=RetentionRule(days=1.0))
+        self.camera.au = self.au = -(-self.au // 20) * 20
+        self.camera.start_ns -= self.camera.au * 1_000_000_000 // self.camera.fps
+
+    def _put(self, count: int) -> None:
+        before = len(self.camera.sent)
+        self.camera.put(count)
+        self.au = self.camera.au
+        self.sent += self.camera.sent[before:]
+
+    @rule(count=st.integers(1, 40))
+    def append(self, count: int) -> None:
+        self._put(count)
+        self.rig.turn(commit=False)
+
+    @rule(count=st.integers(1, 40))
+    def append_and_commit(self, count: int) -> None:
+        self._put(count)
+        self.rig.turn()
+        self.rig.turn()
+        self.acked = len(self.sent)
+
+    @rule()
+    def gap(self) -> None:
+        self.writer.open_gap(GapCause.STALL)
+        self.rig.turn(commit=False)
+        self.camera.au = self.au = -(-(self.au + 1) // 20) * 20
+
+    @rule(seconds=st.sampled_from([1.0, 100.0, 1000.0, 90_000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.rig.clock.advance(seconds)
+        self.rig.turn(commit=False)
+
+    @rule()
+    def stop_and_start(self) -> None:
+        self.rig.close()
+        self.acked = len(self.sent)
+        self._restart()
+
+    @rule(power=st.booleans())
+    def crash(self, power: bool) -> None:
+        self.rig.crash()
+        if power:
+            shutil.rmtree(self.folder / "live")
+        self._restart()
+
+    def _restart(self) -> None:
+        clock = self.rig.clock
+        clock.advance(10)
+        self.rig = Rig(self.folder / "volume", self.folder / "live", clock=clock, bytes_max=6 * (16 << 20), quarantine_s=0.0,
+                       journal_bytes=64 << 10)
+        self._compare(self._tape())
+        self.rig.crash()
+        self._open_again()
+
+    def _open_again(self) -> None:
+        clock = self.rig.clock
+        self.rig = Rig(self.folder / "volume", self.folder / "live", clock=clock, bytes_max=6 * (16 << 20), quarantine_s=0.0,
+                       journal_bytes=64 << 10)
+        kept = self._tape()
+        self.sent = kept
+        self.acked = len(kept)
+        self.writer, self.camera = self.rig.track(size=60_000, gop=20, rule=RetentionRule(days=1.0))
+        self.camera.au = self.au = -(-(self.au + 1) // 20) * 20
+        self.camera.start_ns -= self.camera.au * 1_000_000_000 // self.camera.fps
+
+    def _tape(self) -> list[bytes]:
+        return tape(self.rig.path, self.rig) if (1, "main") in self.rig.slot._works else []
+
+    def _compare(self, found: list[bytes]) -> None:
+        """What is left is a piece of what was sent that reaches at least to the last acknowledged AU."""
+        if not found:
+            return
+        start = self.sent.index(found[0])
+        assert found == self.sent[start:start + len(found)]
+        assert start + len(found) >= self.acked, "an acknowledged AU is gone"
+
+    @invariant()
+    def the_tape_is_what_was_sent(self) -> None:
+        if hasattr(self, "rig"):
+            found = self._tape()
+            waiting = self.camera.queue.waiting_aus
+            self._compare(found)
+            if found:
+                assert found[-1] == self.sent[len(self.sent) - waiting - 1]
+
+    def teardown(self) -> None:
+        if hasattr(self, "rig") and self.rig.slot._lock_fd >= 0:
+            self.rig.close()
+        shutil.rmtree(self.folder)
+
+
+TestTapeMachine = TapeMachine.TestCase
+TestTapeMachine.settings = settings(max_examples=12, stateful_step_count=25, deadline=None,
+                                    suppress_health_check=list(HealthCheck))

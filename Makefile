@@ -68,7 +68,7 @@ lint: setup $(VENV)/.test
 	@exec $(PY) scripts/gate.py --only lint
 
 soak: setup-test
-	@exec $(PY) scripts/gate.py --only soak
+	@exec $(PY) scripts/soak.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

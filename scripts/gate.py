@@ -74,9 +74,9 @@ def stages() -> dict[str, list[list[Step]]]:
         "test": [
             [pytest("tests", plain, "-n", "2")],
             [pytest("debug-kernels", plain, "-n", "2", "-o", f"pythonpath={DEBUG}", env=debug)],
-            [pytest("live", "live and not browser and not disk", "-n", "4"), pytest("disk", "disk"), pytest("browser", "browser and not disk")],
+            [pytest("live", "live and not browser and not disk and not soak", "-n", "4"), pytest("disk", "disk and not soak"),
+             pytest("browser", "browser and not disk and not soak")],
         ],
-        "soak": [[pytest("soak", "soak", "-s")]],
     }
 
 

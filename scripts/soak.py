@@ -1,0 +1,106 @@
+"""The long figures: a demo, every test marked `soak`, and `bench ingest`; writes docs/soak.md with date, commit and what was measured.
+
+A test tells a figure with pytest's own `record_property("name", value)`. Exit 0 only if all steps passed; the page says what did not.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / "build" / "soak"
+BIN = Path(sys.executable).parent
+PAGE = ROOT / "docs" / "soak.md"
+STEP_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command of the soak and how it ended."""
+
+    name: str
+    command: tuple[str, ...]
+    code: int = 0
+    seconds: float = 0.0
+
+
+def steps() -> list[Step]:
+    """What is run, one after the other: figures want a quiet machine."""
+    demo = (str(BIN / "watchroom"), "demo", "--seconds", "30")
+    soak = (str(BIN / "pytest"), "-m", "soak", "-q", "--basetemp", str(LOGS / "tmp"), "--junitxml", str(LOGS / "soak.xml"))
+    ingest = (str(BIN / "watchroom"), "bench", "ingest", "--cameras", "64,128", "--ffmpeg", "32", "--rounds", "2",
+              "--markdown", str(LOGS / "ingest.md"))
+    return [Step("demo", demo), Step("bench-ingest", ingest), Step("tests", soak)]
+
+
+def run(step: Step) -> Step:
+    """Runs one step to its log."""
+    began = time.monotonic()
+    print(f"soak: {step.name}: {' '.join(Path(word).name if word.startswith('/') else word for word in step.command)}", flush=True)
+    with (LOGS / f"{step.name}.log").open("wb") as log:
+        try:
+            code = subprocess.run(step.command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                  timeout=STEP_S, check=False, env=os.environ | {"PYTHONUNBUFFERED": "1"}).returncode
+        except subprocess.TimeoutExpired:
+            code = 124
+    done = Step(step.name, step.command, code, time.monotonic() - began)
+    print(f"soak: {step.name}: {'passed' if code == 0 else f'FAILED ({code})'} in {done.seconds:.0f} s", flush=True)
+    return done
+
+
+def git(*words: str) -> str:
+    """What git says, in one line."""
+    return subprocess.run(("git", *words), cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def machine() -> str:
+    """The machine in a line, without its name."""
+    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    return f"{os.cpu_count()} x {cpu}, kernel {platform.release().partition('-')[0]}, Python {platform.python_version()}"
+
+
+def tests(xml: Path) -> Iterator[str]:
+    """A row for each test: how it ended and what it measured."""
+    yield "| test | result | seconds | figures |"
+    yield "|---|---|---|---|"
+    for case in ElementTree.parse(xml).iter("testcase"):  # noqa: S314  (our own file)
+        bad = [kind for kind in ("failure", "error", "skipped") if case.find(kind) is not None]
+        figures = ", ".join(f"{found.get('name')} {found.get('value')}" for found in case.iter("property"))
+        name = f"{case.get('classname', '').removeprefix('tests.')}: {case.get('name')}"
+        yield f"| {name} | {bad[0].upper() if bad else 'passed'} | {float(case.get('time', 0)):.0f} | {figures} |"
+
+
+def page(done: list[Step]) -> str:
+    """The page."""
+    dirty = " with changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+    lines = ["# Soak", "", "Written by `make soak`. Every figure was measured in this run; ratios count, absolute times belong to this machine.", "",
+             f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, commit {git('rev-parse', '--short', 'HEAD')}{dirty}, {machine()}.", "",
+             "| step | result | seconds |", "|---|---|---|",
+             *(f"| {step.name} | {'passed' if step.code == 0 else 'FAILED'} | {step.seconds:.0f} |" for step in done), "",
+             "## Demo", "```", *(LOGS / "demo.log").read_text(errors="replace").strip().splitlines()[-24:], "```", ""]
+    if (LOGS / "ingest.md").exists():
+        lines += ["## Ingest", (LOGS / "ingest.md").read_text().strip(), ""]
+    if (LOGS / "soak.xml").exists():
+        lines += ["## Tests", *tests(LOGS / "soak.xml"), ""]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Runs everything and writes the page."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for name in ("ingest.md", "soak.xml"):
+        (LOGS / name).unlink(missing_ok=True)
+    done = [run(step) for step in steps()]
+    PAGE.write_text(page(done))
+    print(f"soak: wrote {PAGE.relative_to(ROOT)}")
+    return 1 if any(step.code for step in done) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -79,7 +79,8 @@ def tests(xml: Path) -> Iterator[str]:
 def page(done: list[Step]) -> str:
     """The page."""
     dirty = " with changes" if git("status", "--porcelain", "--untracked-files=no") else ""
-    lines = ["# Soak", "", "Written by `make soak`. Every figure was measured in this run; ratios count, absolute times belong to this machine.", "",
+    lines = ["# Soak", "", "Written by `make soak`. Every figure was measured in this run; ratios count, absolute times belong to the machine.",
+             "",
              f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, commit {git('rev-parse', '--short', 'HEAD')}{dirty}, {machine()}.", "",
              "| step | result | seconds |", "|---|---|---|",
              *(f"| {step.name} | {'passed' if step.code == 0 else 'FAILED'} | {step.seconds:.0f} |" for step in done), "",

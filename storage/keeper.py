@@ -19,7 +19,8 @@ from storage.layout import CLASSES, ROWS_PER_PAGE, ChunkClass, track_path
 from storage.pool import Pool
 from storage.rings import FULL, IndexWriter
 from storage.steps import Step, step
-from storage.tapework import ClosedChunk, TapeWork
+from storage.tapebook import ClosedChunk
+from storage.tapework import TapeWork
 from storage.volume import Volume
 from storage.zarrmeta import extend_shape
 

@@ -13,12 +13,13 @@ from storage.chunkpage import head_page
 from storage.disk import read_at, write_at, zero_range
 from storage.events import SlotEvent
 from storage.items import EntriesItem, RowItem, SampleEntryItem, encode
-from storage.layout import FOOTER_HEAD, PAGE, ROW, index_path, track_path
+from storage.layout import PAGE, ROW, index_path, track_path
 from storage.livefile import LiveWriter
 from storage.replay import LOGGED, Found, FoundChunk, RowView
 from storage.rings import FIRST_FRAMES, FIRST_ROWS, IndexWriter
 from storage.steps import Step, step
-from storage.tapework import FOOTER_START, ClosedChunk, OpenChunk, TapeWork
+from storage.tapebook import FOOTER_START, ClosedChunk, OpenChunk
+from storage.tapework import TapeWork
 from storage.volume import Volume
 
 NO_QUEUE_BYTES = 4096
@@ -208,4 +209,4 @@ def _capacity(least: int, wanted: int) -> int:
     return least
 
 
-assert FOOTER_HEAD.itemsize == FOOTER_START and ROW.itemsize == 64
+assert ROW.itemsize == 64

@@ -9,7 +9,8 @@ from storage.chunkfile import ChunkHead, parse_head
 from storage.disk import read_at
 from storage.items import Deletion
 from storage.layout import PAGE, ChunkClass, track_path
-from storage.tapework import TapeWork, row_end_ns
+from storage.tapebook import row_end_ns
+from storage.tapework import TapeWork
 from storage.volume import Volume
 
 DAY_NS = 86_400_000_000_000

@@ -13,7 +13,8 @@ from storage.disk import read_at, write_at, zero_range
 from storage.items import decode, encode
 from storage.layout import FOOTER_HEAD, PAGE, ROW
 from storage.steps import Step, step
-from storage.tapework import ClosedChunk, TapeWork, row_end_ns
+from storage.tapebook import ClosedChunk, row_end_ns
+from storage.tapework import TapeWork
 
 
 def ready(work: TapeWork, chunk: ClosedChunk) -> bool:

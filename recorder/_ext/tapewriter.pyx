@@ -681,13 +681,13 @@ cdef class TapeCore:
         cdef bytes out
         cdef uint64_t i
         cdef char* p
-        if stop < start or stop > self.t.entries_end or self.t.entries_end - start > LIVE_ENTRIES:
+        if stop < start or stop > self.t.entries_end or self.t.entries_end - start > LIVE_ENTRIES // 2:
             return None
         out = PyBytes_FromStringAndSize(NULL, stop - start)
         p = PyBytes_AS_STRING(out)
         for i in range(stop - start):
             p[i] = <char>live_entries(&self.t)[(start + i) & (LIVE_ENTRIES - 1)]
-        return out if self.t.entries_end - start <= LIVE_ENTRIES else None
+        return out if self.t.entries_end - start <= LIVE_ENTRIES // 2 else None     # a stage is half of the other half: nothing was lapped
 
     def hold(self, uint64_t number):
         """AUs from `number` (of the queue) on wait for a command. The producer's thread, under the command lock."""

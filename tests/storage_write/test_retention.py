@@ -13,7 +13,7 @@ from recorder.base.media import TrackKind
 from storage.chunkfile import read_footer, read_head
 from storage.events import Retired, Starved
 from storage.layout import LARGE, PAGE, ROW
-from storage.tapework import row_end_ns
+from storage.tapebook import row_end_ns
 
 Make = Callable[..., Rig]
 DAY = 86_400.0

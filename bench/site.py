@@ -1,6 +1,7 @@
 """A Watchroom under test: a folder with a volume and a configuration, a worker alone or `watchroom serve` in it, pinned to a core."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -24,25 +25,32 @@ from storage.volume import Volume
 STOP_TIMEOUT_S = 60
 WORKER_WORD = "_worker"
 API_WORD = "_api"
+PORTS = range(20_000, 32_768)
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A TCP port of loopback that nobody listens on, below those that the system gives to connections going out (it may be taken later)."""
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", secrets.choice(PORTS))) as probe:
+                return int(probe.getsockname()[1])
+        except OSError:
+            continue
 
 
 class Site:
     """`with Site(folder, cameras) as site:` records until the block ends. `cameras`: TOML lines of each `[[camera]]` table, by id.
 
-    `core`: the CPU all its processes are pinned to. `whole`: `watchroom serve` instead of a worker alone. The folder must be empty and stays.
+    `core`: the CPU all its processes are pinned to. `whole`: `watchroom serve` (of `module`) instead of a worker alone. The folder must be
+    empty and stays.
     """
 
     def __init__(self, folder: Path, cameras: Mapping[str, Sequence[str]], *, core: int | None = None, bytes_max: int = 0,
-                 whole: bool = False) -> None:
+                 whole: bool = False, module: str = "recorder") -> None:
         self.folder = folder
         self.cameras = tuple(cameras)
         self._whole = whole
+        self._module = module
         self.volume = folder / "volume"
         self.state_dir = folder / "state"
         self.port = free_port()
@@ -62,7 +70,7 @@ class Site:
         return "\n".join([*lines, ""])
 
     def __enter__(self) -> Self:
-        program = ["recorder", "serve", "--config"] if self._whole else ["bench.worker"]
+        program = [self._module, "serve", "--config"] if self._whole else ["bench.worker"]
         command = [sys.executable, "-m", *program, str(self.config)]
         if self._core is not None:
             command = ["taskset", "-c", str(self._core), *command]

@@ -6,7 +6,6 @@ runs tests has found some.
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -20,7 +19,6 @@ LOGS = ROOT / "build" / "gate"
 BIN = Path(sys.executable).parent
 DEBUG = ROOT / "build" / "debug"
 STEP_S = 20 * 60
-SOAK_S = 4 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +85,8 @@ def run(step: Step) -> tuple[Step, int, float]:
     began = time.monotonic()
     with (LOGS / f"{step.name}.log").open("wb") as log:
         try:
-            code = subprocess.run(step.command, cwd=ROOT, env=os.environ | step.env, stdout=log, stderr=subprocess.STDOUT, check=False,
-                                  stdin=subprocess.DEVNULL, timeout=SOAK_S if step.name == "soak" else STEP_S).returncode
+            code = subprocess.run(step.command, cwd=ROOT, env=os.environ | step.env, stdout=log, stderr=subprocess.STDOUT,
+                                  stdin=subprocess.DEVNULL, timeout=STEP_S, check=False).returncode
         except subprocess.TimeoutExpired:
             code = 124
     return step, code, time.monotonic() - began
@@ -101,19 +99,6 @@ def report(step: Step, code: int, seconds: float) -> None:
         print(text)
     last = text.rsplit("\n", 1)[-1][:110]
     print(f"{'FAILED' if code else 'passed'}  {step.name:<14} {seconds:6.1f} s  {last}", flush=True)
-
-
-def write_soak(seconds: float, failed: Sequence[str]) -> None:
-    """docs/soak.md: when, which commit, on what machine, what passed, and each line of the run that begins with `soak:`."""
-    log = (LOGS / "soak.log").read_text(errors="replace")
-    figures = [line.partition("soak:")[2].strip() for line in log.splitlines() if "soak:" in line]
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    verdict = log.rstrip().rpartition("\n")[2].strip("= ")
-    lines = [
-        "# Soak", "", f"Written by `make soak` on {time.strftime('%Y-%m-%d', time.gmtime())}, commit {commit or 'unknown'}, "
-        f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}; {seconds:.0f} s.", "",
-        f"**{'FAILED' if failed else 'Passed'}**: {verdict}", "", *(f"- {figure}" for figure in figures), ""]
-    (ROOT / "docs" / "soak.md").write_text("\n".join(lines))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -129,8 +114,6 @@ def main(arguments: Sequence[str]) -> int:
             for step, code, seconds in pool.map(run, group):
                 report(step, code, seconds)
                 failed += [step.name] if code else []
-    if "soak" in chosen:
-        write_soak(time.monotonic() - began, failed)
     print(f"gate: {'FAILED: ' + ', '.join(failed) if failed else 'passed'} in {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
 

@@ -6,8 +6,10 @@ runs tests has found some.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "gate"
 BIN = Path(sys.executable).parent
 DEBUG = ROOT / "build" / "debug"
+TEMPORARY = Path(tempfile.mkdtemp(prefix="wr-"))  # short: Unix sockets below it have 107 bytes for their whole path
 STEP_S = 20 * 60
 
 
@@ -39,7 +42,7 @@ def kernel_modules() -> Iterator[str]:
 
 def pytest(name: str, marks: str, *options: str, env: dict[str, str] | None = None) -> Step:
     """A run of the tests that bear `marks`, in their own folder for temporary files."""
-    base = ("--basetemp", str(LOGS / f"tmp-{name}"), "--durations=8", "-q", "-m", marks)
+    base = ("--basetemp", str(TEMPORARY / name), "--durations=8", "-q", "-m", marks)
     return Step(name, (str(BIN / "pytest"), *base, *options), env or {})
 
 
@@ -114,6 +117,7 @@ def main(arguments: Sequence[str]) -> int:
             for step, code, seconds in pool.map(run, group):
                 report(step, code, seconds)
                 failed += [step.name] if code else []
+    shutil.rmtree(TEMPORARY, ignore_errors=True)
     print(f"gate: {'FAILED: ' + ', '.join(failed) if failed else 'passed'} in {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
 

@@ -1,4 +1,4 @@
-"""A session's times: from media ticks to UTC (DESIGN 6).
+"""A session's times: from media ticks to UTC.
 
 The kernel stamps AUs by a line (base, rate) that starts at the first AU's arrival and is a first guess. After 2 s the base moves
 once to the arrival of the least delayed AU; the rows made until then are shifted by the same amount (`publish`). From then on the line never

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 from recorder.base.errors import VolumeError
 from storage.layout import CLASSES, FORMAT_VERSION
 
+ROOT = Path("/")
 VOLUME_JSON = "volume.json"
 VOLUME_JSON_MAX = 64 << 10
 TAPE_ROOT = "tape.zarr"
@@ -212,7 +213,7 @@ def _parse(path: Path, fd: int, raw: bytes, uuid: str) -> Volume:
 
 
 def _refuse_root(path: Path, on_root: bool) -> None:
-    if not on_root and os.stat(path).st_dev == os.stat("/").st_dev:
+    if not on_root and os.stat(path).st_dev == os.stat(ROOT).st_dev:
         raise VolumeError("the volume lies on the root file system", where=str(path),
                           remedy="mount a disk there, or set on_root = true if that is meant")
 

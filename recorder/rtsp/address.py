@@ -1,4 +1,4 @@
-"""Where a name leads, and whether we may go there: every address of a camera must lie in `camera_networks` (DESIGN 10)."""
+"""Where a name leads, and whether we may go there: every address of a camera must lie in `camera_networks`."""
 
 import asyncio
 import ipaddress

@@ -124,8 +124,7 @@ class Filmed:
 
 @pytest.fixture
 def filmed(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Filmed]:
-    if os.geteuid() != 0 or not Path("/dev/loop-control").exists():
-        pytest.skip("loop devices need root")
+    assert os.geteuid() == 0 and Path("/dev/loop-control").exists(), "loop devices are needed, and root"
     film = Filmed(tmp_path, request.param)
     (film.point / "volume").mkdir()
     yield film

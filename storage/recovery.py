@@ -1,4 +1,4 @@
-"""From the journal, the live file of this boot and the chunks: what a slot's tapes are, after whatever happened (docs/storage-format.md, Recovery).
+"""From the journal, the live file of this boot and the chunks: what a slot's tapes are, after whatever happened.
 
 All records but the last are trusted. The last one's rows are believed as far as their bytes are there; then, after a crash without a power
 cut, what was visible and is whole is adopted. Nothing here deletes footage.

@@ -46,7 +46,7 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class RecordingConfig:
-    """`[recording]`: slots and the rhythm of the packet's way (docs/architecture.md); `camera_networks` are CIDR blocks camera addresses must lie in."""
+    """`[recording]`: slots and the rhythm of the packet's way; `camera_networks` are CIDR blocks camera addresses must lie in."""
 
     slots: int = 1
     drain_ms: int = 40

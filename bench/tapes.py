@@ -9,7 +9,7 @@ from recorder.base.media import AuFlag
 from storage.footage import RowRun
 from storage.reader import TrackReader
 
-ROWS_AT_ONCE = 32
+ROWS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)

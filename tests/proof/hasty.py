@@ -1,4 +1,4 @@
-"""`watchroom` whose retired chunks wait one second for foreign readers instead of a minute, so that a small ring comes round quickly.
+"""`watchroom` whose retired chunks wait two seconds for foreign readers instead of a minute, so that a small ring comes round quickly.
 
 `python -m tests.proof.hasty serve --config FILE`; the processes that it starts are of the same kind.
 """
@@ -11,7 +11,7 @@ from recorder import supervisor, worker
 from recorder.__main__ import main
 from storage.slot import Slot
 
-QUARANTINE_S = 1.0
+QUARANTINE_S = 2.0
 
 
 def own_command(*arguments: str) -> tuple[str, ...]:

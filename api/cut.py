@@ -78,7 +78,7 @@ def cut_audio(footage: Footage, timeline: Timeline, presented_ns: int) -> MovieT
     chosen = _sounding(footage, timeline, presented_ns, PRE_ROLL.get(entries[0].codec, 0))
     if not len(chosen):
         return None
-    samples = footage.place(chosen, footage.anchors(timeline, hz, slack_ns=AUDIO_SLACK_NS), hz)
+    samples = footage.place(chosen, footage.anchors(timeline, hz, slack_ns=AUDIO_SLACK_NS), hz, cuts=timeline)
     base = int(samples.dts[0])
     end = min(presented_ns * hz // NS, int(samples.dts[-1]) + samples.last_dur)
     if end <= max(base, 0):

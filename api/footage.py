@@ -35,9 +35,13 @@ class Timeline:
     def at(self, wall_ns: Int64) -> Int64:
         """Presentation times; all times of a cut are the time of its start."""
         before = np.searchsorted(self.cut_start, wall_ns, side="right")
-        lengths = np.concatenate(([0], np.cumsum(self.cut_end - self.cut_start)))
         over = np.where(before > 0, np.append(self.cut_end, 0)[before - 1] - wall_ns, 0) if len(self.cut_end) else 0
-        return np.asarray(wall_ns - self.zero_ns - lengths[before] + np.maximum(over, 0), np.int64)
+        return np.asarray(wall_ns - self.zero_ns - self.removed(wall_ns) + np.maximum(over, 0), np.int64)
+
+    def removed(self, wall_ns: Int64) -> Int64:
+        """How long the cuts that begin before each time are together: a time in a cut counts from the cut's end."""
+        lengths = np.concatenate(([0], np.cumsum(self.cut_end - self.cut_start)))
+        return np.asarray(lengths[np.searchsorted(self.cut_start, wall_ns, side="right")], np.int64)
 
     def cut_out(self, wall_ns: Int64) -> Bools:
         """True for times that lie in a cut."""
@@ -108,28 +112,35 @@ class Footage:
         return starts
 
     def anchors(self, timeline: Timeline, hz: int, *, slack_ns: int = 0, first: int | None = None) -> Int64:
-        """For each row the presentation time, in ticks of `hz`, of its `media_pts`: its UTC on the timeline.
+        """For each row the presentation time, in ticks of `hz`, of its `media_pts`: its UTC on the timeline (of a row that begins in a cut
+        the time from which its AUs after the cut follow).
 
         With `slack_ns` a row that leads on from its predecessor is left where that ends unless it would be off by more. `first` is where
         the first row stands already.
         """
         rows = self.run.rows
-        out = ticks(timeline.at(rows["t_ns"].astype(np.int64)), hz)
+        t_ns = rows["t_ns"].astype(np.int64)
+        out = ticks(t_ns - timeline.zero_ns - timeline.removed(t_ns), hz)
         if first is not None and len(out):
             out[0] = first
         native = np.asarray(np.diff(rows["media_pts"].astype(np.int64)) * hz // self.rates()[2][1:], np.int64)
         return _smooth(out, native, self.breaks, slack_ns * hz // NS) if slack_ns else out
 
-    def place(self, chosen: Int64, anchors: Int64, hz: int) -> Samples:
+    def place(self, chosen: Int64, anchors: Int64, hz: int, *, cuts: Timeline | None = None) -> Samples:
         """The chosen AUs (rising indices) as samples in ticks of `hz`, entries numbered as in `rates`.
 
-        The AUs of a row keep their native distances around its anchor. DTS are made to rise strictly, PTS stay as they are.
+        The AUs of a row keep their native distances around its anchor, less the `cuts` that lie between it and them. DTS are made to rise
+        strictly, PTS stay as they are.
         """
         _, entry, rate = self.rates()
         row = self.row[chosen]
         base, rate_of = self.run.rows["media_pts"][row].astype(np.int64), rate[row]
-        dts = anchors[row] + (self.aus.dts[chosen] - base) * hz // rate_of
-        pts = anchors[row] + (self.aus.pts[chosen] - base) * hz // rate_of
+        origin = anchors[row]
+        if cuts is not None and len(cuts.cut_start):
+            t_ns = self.run.rows["t_ns"].astype(np.int64)[row]
+            origin = origin - ticks(cuts.removed(self.wall_ns[chosen]) - cuts.removed(t_ns), hz)
+        dts = origin + (self.aus.dts[chosen] - base) * hz // rate_of
+        pts = origin + (self.aus.pts[chosen] - base) * hz // rate_of
         ramp = np.arange(len(chosen))
         dts = np.maximum.accumulate(dts - ramp) + ramp
         last = max(1, int(self.aus.dur[chosen[-1]]) * hz // int(rate_of[-1])) if len(chosen) else 0

@@ -139,6 +139,32 @@ def test_gap_closed_takes_no_time(content, maker, save):
     assert abs(len(got.sound) / 48_000 - 5.0) < 4 * 1024 / 48_000
 
 
+@pytest.mark.parametrize("pause_s", [0.4, 2.5])
+@pytest.mark.parametrize("early_s", [0.416, None])
+def test_gap_closed_under_sound_that_goes_on(early_s, pause_s, maker, save):
+    """Sound that comes back before the pictures, or was never away: what lies in the pictures' gap is left out, the rest stays in time."""
+    main, sound, at = two_sessions(maker, pause_s)
+    back = at - round(min(early_s or 0, pause_s) * NS)
+    parts = [maker.Part(maker.audio(3.0), maker.T0), maker.Part(maker.audio(3.0), back, session=2, pts0=9_000_000)]
+    sound = maker.MemoryTrack("audio", parts if early_s else [maker.Part(maker.audio(8.0), maker.T0)])
+    _, movie = clip_of(main, maker.T0 + 10 * FRAME_NS, at + 60 * FRAME_NS, sound=sound, close_gaps=True)
+    durations = clip_durations(sound, main, at + 60 * FRAME_NS, maker.T0 + 10 * FRAME_NS)
+    assert sum(abs(ticks - 1024) > 8 for ticks in durations) <= 1, durations     # only where the cut is
+    assert max(durations) < 2 * 1024, durations
+    got = maker.decode(save(maker.whole(movie, [main, sound])))
+    assert got.messages == ""
+    assert got.numbers == [*range(10, 75), *range(1000, 1060)]
+    assert abs(len(got.sound) / 48_000 - 5.0) < 4 * 1024 / 48_000
+
+
+def clip_durations(sound, main, end_ns, start_ns) -> list[int]:
+    """How long each AU of sound lasts in a clip without gaps."""
+    footage = load_range(main, start_ns - 2 * NS, end_ns + 2 * NS, durable=True)
+    video = cut_video(footage, start_ns, end_ns, close_gaps=True)
+    heard = cut_audio(load_range(sound, start_ns - 2 * NS, end_ns + 2 * NS, durable=True), video.timeline, video.presented_ns)
+    return heard.samples.durations.tolist()
+
+
 def test_range_inside_a_gap_has_nothing(maker):
     main, _, at = two_sessions(maker, 2.5)
     footage = load_range(main, at - 2 * NS, at - NS, durable=True)

@@ -5,6 +5,7 @@ Binary frame: u32 tile, u8 kind, 3 zero bytes (big-endian), then the payload. A 
 
 import asyncio
 import json
+import logging
 import struct
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
@@ -20,6 +21,7 @@ from api.tilefeed import EVENT, STATE, Piece, open_feed
 from api.wish import MESSAGE_MAX, Message, Wish, read
 from recorder.base.errors import WatchroomError
 
+log = logging.getLogger("watchroom.api")
 HEAD = struct.Struct(">IB3x")
 TILES_MAX = 1000
 ALIVE_S = 2.0
@@ -119,8 +121,11 @@ class LiveSocket:
                     await self._pass_on(tile, piece)
         except WatchroomError as error:
             await self._tell(tile.number, STATE, {"state": "ended", "cause": scrub(error.message)})
-        except (ConnectionError, RuntimeError):
+        except ConnectionError:
             pass  # the socket is closing; run() ends everything
+        except Exception:  # the tile's task is supervised here: one tile's defect ends that tile alone
+            log.exception("live tile of camera %s", tile.wish.camera)
+            await self._tell(tile.number, STATE, {"state": "ended", "cause": "an error of the server; it is in its log"})
 
     async def _pass_on(self, tile: Tile, piece: Piece) -> None:
         if isinstance(piece.payload, Mapping):

@@ -67,7 +67,7 @@ def _wish(body: dict[str, Any]) -> Wish:
     camera, track, play = body.get("camera"), body.get("track", "auto"), body.get("play", sorted(USUAL))
     if not isinstance(camera, str) or not valid_id(camera):
         raise ConfigError("camera must be a camera's id")
-    if track not in TRACKS:
+    if not isinstance(track, str) or track not in TRACKS:
         raise ConfigError("track must be auto, main or sub")
     if not isinstance(play, list) or not all(isinstance(name, str) for name in play) or not CODECS.issuperset(play):
         raise ConfigError(f"play must be a list of {', '.join(sorted(CODECS))}")

@@ -31,11 +31,13 @@ class ChildState:
 class Child:
     """One child of the supervisor; belongs to the event loop's thread.
 
-    `on_start` is awaited after each start, in a task that is cancelled if the child dies before it returns.
+    `told` is its standard input; `on_start` is awaited after each start, in a task that is cancelled if the child dies before it returns.
     """
 
-    def __init__(self, name: str, command: Sequence[str], clock: Clock, *, on_start: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(self, name: str, command: Sequence[str], clock: Clock, *, told: bytes = b"",
+                 on_start: Callable[[], Awaitable[None]] | None = None) -> None:
         self._command = tuple(command)
+        self._told = told
         self._clock = clock
         self._on_start = on_start
         self._process: asyncio.subprocess.Process | None = None
@@ -58,7 +60,7 @@ class Child:
         """One life of the child, from start to end."""
         try:
             # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which then ends its children in order.
-            self._process = await asyncio.create_subprocess_exec(*self._command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
+            self._process = await asyncio.create_subprocess_exec(*self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True)
         except OSError as error:
             log.error("%s cannot be started: %s", self.state.name, error.strerror)
             self._quick_deaths += 1
@@ -67,7 +69,7 @@ class Child:
             self._process.terminate()
         began_ns = self._clock.mono_ns()
         self.state = replace(self.state, pid=self._process.pid, started_ns=self._clock.wall_ns())
-        starter = asyncio.ensure_future(self._on_start()) if self._on_start else None
+        starter = asyncio.ensure_future(self._begin(self._process))
         try:
             code = await self._process.wait()
         finally:
@@ -75,6 +77,18 @@ class Child:
         lived_s = (self._clock.mono_ns() - began_ns) / 1e9
         self._quick_deaths = 0 if lived_s >= STEADY_S else self._quick_deaths + 1
         self._note_end(code, lived_s)
+
+    async def _begin(self, process: asyncio.subprocess.Process) -> None:
+        """Tells the child what it is to know, then gives it its first orders."""
+        assert process.stdin is not None
+        try:
+            process.stdin.write(self._told)
+            await process.stdin.drain()
+            process.stdin.close()
+        except (BrokenPipeError, ConnectionResetError):
+            return      # it died first, which `run` notices by itself
+        if self._on_start is not None:
+            await self._on_start()
 
     def _note_end(self, code: int, lived_s: float) -> None:
         end = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -109,10 +123,8 @@ class Child:
             self._process.send_signal(number)
 
 
-async def settled(task: "asyncio.Future[None] | None") -> None:
+async def settled(task: "asyncio.Future[None]") -> None:
     """Cancels a task that still runs, waits for it and logs how it failed."""
-    if task is None:
-        return
     task.cancel()
     (result,) = await asyncio.gather(task, return_exceptions=True)
     if isinstance(result, Exception):

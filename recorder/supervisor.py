@@ -13,7 +13,6 @@ import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, TypeVar
 
 from recorder import preflight
@@ -22,6 +21,7 @@ from recorder.base.config import SiteConfig
 from recorder.base.control import ControlClient, ControlServer
 from recorder.base.errors import ConfigError, Conflict, NotFound, WatchroomError
 from recorder.child import Child, own_command
+from recorder.handover import dump_site
 from recorder.roster import Order, Roster
 from storage.catalogue import Catalogue
 from storage.volume import Volume
@@ -39,10 +39,9 @@ WORKER_ASK_S = 0.05
 class Supervisor:
     """One site's server. `run` is its whole life; everything else happens inside it."""
 
-    def __init__(self, site: SiteConfig, config_file: Path, clock: Clock, *, command: Callable[..., tuple[str, ...]] = own_command) -> None:
+    def __init__(self, site: SiteConfig, clock: Clock, *, command: Callable[..., tuple[str, ...]] = own_command) -> None:
         self._site = site
         self._command = command
-        self._file = config_file
         self._clock = clock
         self._stop = asyncio.Event()
         self._desk = ThreadPoolExecutor(1, "catalogue")     # SQLite waits for the disk: never on the loop
@@ -102,10 +101,11 @@ class Supervisor:
 
     async def _serve(self) -> None:
         assert self._roster is not None
+        told = dump_site(self._site)
         for slot in range(await self._at_desk(self._roster.slots)):
-            self._workers[slot] = Child(f"worker-{slot}", self._command("_worker", "--config", str(self._file), "--slot", str(slot)),
-                                        self._clock, on_start=self._starter(slot))
-        self._api = Child("api", self._command("_api", "--config", str(self._file)), self._clock)
+            command = self._command("_worker", "--slot", str(slot))
+            self._workers[slot] = Child(f"worker-{slot}", command, self._clock, told=told, on_start=self._starter(slot))
+        self._api = Child("api", self._command("_api"), self._clock, told=told)
         children = [*self._workers.values(), self._api]
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -118,6 +118,8 @@ def main(arguments: Sequence[str]) -> int:
                 report(step, code, seconds)
                 failed += [step.name] if code else []
     shutil.rmtree(TEMPORARY, ignore_errors=True)
+    for left in Path(tempfile.gettempdir()).glob(f"wr-{os.getpid()}-*"):
+        shutil.rmtree(left, ignore_errors=True)
     print(f"gate: {'FAILED: ' + ', '.join(failed) if failed else 'passed'} in {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
 

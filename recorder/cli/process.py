@@ -2,21 +2,20 @@
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from recorder.base.config import SiteConfig
-from recorder.base.config_file import read_config
 from recorder.base.logs import start_logging
+from recorder.handover import load_site
 from recorder.orphan import end_with_parent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what the supervisor passes."""
-    parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--slot", type=int, default=0)
 
@@ -25,8 +24,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs until SIGTERM or until the supervisor is gone."""
     end_with_parent(args.parent)
     start_logging(f"worker-{args.slot}" if args.command == "_worker" else "api")
+    site = load_site(sys.stdin.buffer)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work(args, read_config(args.config)))
+        runner.run(work(args, site))
     return 0
 
 

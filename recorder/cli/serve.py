@@ -5,7 +5,7 @@ import asyncio
 
 from recorder.base.clock import SystemClock
 from recorder.base.logs import start_logging
-from recorder.cli.site import add_config, config_path
+from recorder.cli.site import add_config, site_of
 from recorder.supervisor import Supervisor
 
 
@@ -16,13 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Checks the configuration and serves."""
-    from recorder.base.config_file import read_config
-    file = config_path(args).absolute()
-    site = read_config(file)
+    site = site_of(args)
     start_logging("serve")
 
     async def serve() -> None:
-        await Supervisor(site, file, SystemClock()).run()
+        await Supervisor(site, SystemClock()).run()
 
     asyncio.run(serve())
     return 0

@@ -1,5 +1,6 @@
 """The whole server on simulated cameras: a bad camera keeps nobody from recording, and everything said about it is true."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from recorder.base.control import ControlClient
+from recorder.base.errors import NotFound
 from tests.cli.conftest import ROOT, Site, command, environment, free_port, until, watchroom
 
 pytestmark = pytest.mark.live
@@ -42,7 +45,9 @@ def states(site: Site) -> dict[str, tuple[str, str | None]]:
 
 
 def frames(site: Site, name: str) -> int:
-    return int(site.cameras()[name]["status"]["tracks"].get("main", {}).get("aus", 0))
+    """Pictures that the worker has counted since its start."""
+    found = asked(site, "slot-0", "status").get("cameras", {}).get(name, {})
+    return int(found.get("tracks", {}).get("main", {}).get("aus", 0))
 
 
 def probed(path: Path) -> dict[str, Any]:
@@ -96,6 +101,7 @@ def test_a_killed_worker_records_on_and_a_killed_api_answers_again(site: Site) -
         site.write(camera("good", f"rtsp://127.0.0.1:{port}/cam0"))
         site.start("serve", "--config", site.file, log="serve")
         until(lambda: "Test: 1 slots" in site.log() and frames(site, "good") > 10, "recording")
+        site.file.write_text("an edit that went wrong")      # a restarted child must not meet it
         for process in ("worker-0", "api"):
             pid = pid_of(site, process)
             os.kill(pid, signal.SIGKILL)
@@ -117,12 +123,14 @@ def test_children_end_with_a_killed_supervisor(site: Site) -> None:
 
 def pid_of(site: Site, process: str) -> int:
     """The pid that the supervisor's status gives, 0 if there is none."""
-    import asyncio
+    processes = asked(site, "supervisor", "status").get("processes", [])
+    return next((int(child["pid"]) for child in processes if child["name"] == process), 0)
 
-    from recorder.base.control import ControlClient
-    from recorder.base.errors import NotFound
+
+def asked(site: Site, socket: str, call: str) -> dict[str, Any]:
+    """What a control socket answers; empty while nobody listens."""
     try:
-        found = asyncio.run(ControlClient(site.folder / "state" / "run" / "supervisor.sock").call("status"))
+        found: dict[str, Any] = asyncio.run(ControlClient(site.folder / "state" / "run" / f"{socket}.sock").call(call))
     except NotFound:
-        return 0
-    return next((int(child["pid"]) for child in found["processes"] if child["name"] == process), 0)
+        return {}
+    return found

@@ -50,7 +50,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(place: Place) -> AsyncIterator[Server]:
-    supervisor = Supervisor(place.site(), place.file, SystemClock(), command=place.command)
+    supervisor = Supervisor(place.site(), SystemClock(), command=place.command)
     task = asyncio.create_task(supervisor.run())
     server = Server(place, supervisor)
     try:
@@ -161,14 +161,14 @@ async def test_an_unknown_call_is_refused(place: Place) -> None:
 async def test_a_second_server_on_the_same_state_is_refused(place: Place) -> None:
     async with serving(place):
         with pytest.raises(Conflict, match="another watchroom uses it"):
-            await Supervisor(place.site(), place.file, SystemClock(), command=place.command).run()
+            await Supervisor(place.site(), SystemClock(), command=place.command).run()
 
 
 async def test_a_locked_volume_is_refused_and_nothing_is_started(place: Place) -> None:
     volume = Volume.open(place.folder / "volume", on_root=True, lock=True)
     try:
         with pytest.raises(Exception, match="in use by another process"):
-            await Supervisor(place.site(), place.file, SystemClock(), command=place.command).run()
+            await Supervisor(place.site(), SystemClock(), command=place.command).run()
     finally:
         volume.close()
     assert not (place.folder / "log").exists()
@@ -186,4 +186,4 @@ async def test_a_reachable_server_without_a_token_is_refused(place: Place) -> No
     text = place.file.read_text().replace("[server]", '[server]\nlisten = "0.0.0.0"\ntls = "proxy"\nhosts = ["nvr.example.org"]')
     place.file.write_text(text)
     with pytest.raises(ConfigError, match="there is no token"):
-        await Supervisor(place.site(), place.file, SystemClock(), command=place.command).run()
+        await Supervisor(place.site(), SystemClock(), command=place.command).run()

@@ -39,9 +39,10 @@ def _read(config: bytes, r: BitReader) -> AacConfig | None:
         output = _rate(r)
         kind = _object_type(r)
     short = kind in {1, 2, 3, 4, 6, 7, 17, 19, 20} and r.flag()
-    if not 7350 <= rate <= 96000 or kind == 0:
+    channels = _CHANNELS.get(layout, 0) if layout else 2
+    if rate not in RATES or kind == 0 or not channels:
         return None
-    return AacConfig(config, kind, rate, output, _CHANNELS.get(layout, 2 if not layout else 0), 960 if short else 1024)
+    return AacConfig(config, kind, rate, output, channels, 960 if short else 1024)
 
 
 def _object_type(r: BitReader) -> int:

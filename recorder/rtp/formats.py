@@ -143,7 +143,7 @@ def _aac_clock(declared: int, config: aac.AacConfig) -> int:
 
 
 def _g711(media: Media, offered: PayloadFormat, codec: str) -> RtpFormat | str:
-    if not 1 <= offered.channels <= 2 or offered.clock_rate > 192000:
+    if not 1 <= offered.channels <= 2 or (offered.clock_rate or 8000) not in aac.RATES:    # every clock is a track of its own
         return f"{offered.encoding}/{offered.clock_rate}/{offered.channels}"
     return RtpFormat(codec, _same(media, offered), offered.clock_rate or 8000, offered.channels)
 

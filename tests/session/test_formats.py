@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recorder._ext.auqueue import AuQueue
 from recorder.base.errors import SourceError
 from recorder.base.media import GapCause, SampleEntry
+from recorder.feed import make_track
 from recorder.rtp import aac, h264, h265
 from recorder.rtp.formats import RtpFormat, rtp_format, sample_entry_for, split_start_codes, video_facts
 from recorder.rtsp.sdp import parse_sdp
@@ -221,3 +223,20 @@ def test_any_bytes_as_sets_never_raise(data: bytes) -> None:
         h264.configuration([nal, b"\x68\x01"])
         h265.configuration([b"\x40\x01\x02", nal, b"\x44\x01\x02"])
     aac.parse_config(data)
+
+
+@pytest.mark.parametrize("config", ["1440", "1448", "1478"])
+def test_an_aac_config_with_a_reserved_channel_layout_falls_back_to_the_rtpmap(config: str) -> None:
+    found = audio("MPEG4-GENERIC/16000/1", f"mode=AAC-hbr;config={config}")
+    assert found.channels == 1
+    make_track(AuQueue(1 << 16, 64), found, 1)
+
+
+@pytest.mark.parametrize("rtpmap", ["PCMA/8001", "PCMU/1", "PCMA/192000"])
+def test_a_clock_that_no_camera_has_makes_no_track_of_its_own(rtpmap: str) -> None:
+    with pytest.raises(SourceError):
+        audio(rtpmap)
+
+
+def test_an_aac_config_with_an_odd_explicit_rate_makes_no_track_of_its_own() -> None:
+    assert aac.parse_config(bytes.fromhex("1780181c8800")) is None

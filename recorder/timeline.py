@@ -2,7 +2,9 @@
 
 The kernel stamps AUs by a line (base, rate) that starts at the first AU's arrival and is a first guess. After 2 s the base moves
 once to the arrival of the least delayed AU; the rows made until then are shifted by the same amount (`publish`). From then on the line never
-jumps: the least delay of each second bends its rate, by at most 500 ppm, towards the clock. Sender reports align audio with the
+jumps: the least delay of each second bends its rate, by at most 500 ppm, towards the clock. A camera whose timestamps do not pass as fast
+as time (nominal ones at another frame rate, random ones) would carry its footage into the future or the past: its line takes the rate at
+which they do pass. Sender reports align audio with the
 video of the same session; they never move the video.
 
 Everything here is arithmetic over what the kernel and the clock are asked once a second; it runs a day in seconds under a simulated clock.
@@ -30,6 +32,10 @@ RESTART_STEP_NS = 30 * NS     # a forward step that slewing would not catch up w
 SYNC_MAX_NS = 3 * NS // 2     # sender reports that would move audio further than this are not believed
 REPORTS_APART_NS = 15 * NS    # reports of two tracks that are compared lie at most this far apart
 REPORT_EVERY_NS = 60 * NS     # one sender report a minute is kept as evidence
+AHEAD_NS = 2 * NS             # stamped so far ahead of the arrival, or
+BEHIND_NS = 5 * NS            # for all of WINDOW so far behind it: its timestamps are no clock
+CATCH_UP_S = 10               # how fast the footage of such a camera is brought back to the present
+RATE_MIN, RATE_MAX = 1e-3, 1e3
 NTP_UNIX_S = 2_208_988_800
 
 
@@ -121,6 +127,9 @@ class TrackTimeline:
     published: bool = False
     lags: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
     kept_report_ns: int = 0
+    astray: bool = False          # its timestamps do not pass as time does
+    anchor_ns: int = 0            # the delay that is meant to be: below 0 behind a tape's end or a step back of our clock
+    passed: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=5))      # (monotonic ns, newest pts) of the last looks
 
     def begin(self, mono_ns: int) -> None:
         """See whether the first AU has come; its line starts at its arrival, or at the tape's end if that is later."""
@@ -155,11 +164,37 @@ class TrackTimeline:
 
     def bend(self, error_ns: int, rate_ppb: int = 0) -> None:
         """Choose the rate that takes `error_ns` (true minus stamped) away over the horizon, on top of `rate_ppb`; the line does not jump."""
-        wanted = max(-SLEW_PPB, min(SLEW_PPB, rate_ppb + error_ns // HORIZON_S))
+        wanted = self._rate_astray()
+        if wanted is None:
+            wanted = max(-SLEW_PPB, min(SLEW_PPB, rate_ppb + error_ns // HORIZON_S))
         line = self.track.line
         if line is not None and abs(wanted - line[2]) >= 1000:
             pts = self.track.stats()["last_pts"]
             self.track.set_line(pts, self.track.wall_of(pts), wanted)
+
+    def look(self, mono_ns: int) -> None:
+        """Note how far media time has come."""
+        if self.published:
+            self.passed.append((mono_ns, self.track.stats()["last_pts"]))
+
+    def _rate_astray(self) -> int | None:
+        """The rate for timestamps that are no clock: it undoes theirs and brings the footage back; None for a camera that only drifts."""
+        if not self.lags or len(self.passed) < 2:
+            return None
+        newest = min(list(self.lags)[-2:]) - self.anchor_ns
+        behind = len(self.lags) == WINDOW and min(self.lags) - self.anchor_ns > BEHIND_NS
+        self.astray = self.astray or newest < -AHEAD_NS or behind
+        (first_ns, first_pts), (last_ns, last_pts) = self.passed[0], self.passed[-1]
+        line = self.track.line
+        if not self.astray or line is None or last_ns <= first_ns:
+            return None
+        media_ns = (self.track.wall_of(last_pts) - self.track.wall_of(first_pts)) / (1 + line[2] / NS)
+        speed = max(media_ns / (last_ns - first_ns), 1 / RATE_MAX)
+        if abs(speed - 1) < 0.01 and abs(newest) < NS // 10:      # it was a start behind congestion
+            self.astray = False
+            return None
+        rate = (1 + max(-1.0, min(1.0, newest / NS / CATCH_UP_S))) / speed
+        return round((max(RATE_MIN, min(RATE_MAX, rate)) - 1) * NS)
 
     def skew(self) -> int | None:
         """The camera's clock (by its newest sender report) minus our line, at the same tick."""
@@ -191,6 +226,7 @@ class SessionTimeline:
             if not each.first_mono_ns:
                 each.begin(mono_ns)
             each.gather()
+            each.look(mono_ns)
             each.keep_report()
         begun = [t.first_mono_ns for t in self._tracks if t.first_mono_ns and not t.published]
         if begun and mono_ns - min(begun) >= SETTLE_NS:
@@ -211,6 +247,7 @@ class SessionTimeline:
             each.tape.clock_epoch(wall_ns, step_ns)
             each.gather()
             each.lags.clear()
+            each.anchor_ns = min(0, each.anchor_ns + step_ns)
 
     def _publish(self) -> None:
         ready = [t for t in self._tracks if t.first_mono_ns and not t.published]
@@ -219,6 +256,7 @@ class SessionTimeline:
         self._pushed_ns = max([self._pushed_ns, *overlaps])
         for each, shift in zip(ready, shifts, strict=True):
             each.publish(shift + self._pushed_ns)
+            each.anchor_ns = -self._pushed_ns
 
     def _aligned(self, each: TrackTimeline) -> int:
         """The shift by arrival; for audio by its sender reports where both tracks have believable ones."""

@@ -22,7 +22,7 @@ from recorder.gate import HandshakeGate
 from recorder.rtsp.address import AddressBook, parse_networks
 from recorder.stream import Services
 from recorder.timeline import WallOffset
-from storage.events import SlotEvent, VolumeFailed
+from storage.events import SlotBroken, SlotEvent, VolumeFailed
 from storage.slot import Slot
 from storage.volume import Volume
 
@@ -49,6 +49,7 @@ class Worker:
         self._clock = clock
         self._stop = stop
         self._volume_failed = ""
+        self._broken = False
         self._loop = asyncio.get_running_loop()
         self._cameras: Cameras
 
@@ -62,6 +63,8 @@ class Worker:
                 await self._record(slot, AddressBook(networks), cameras)
             finally:
                 await asyncio.to_thread(slot.close)
+        if self._broken:
+            raise RuntimeError("a thread of the slot has ended")
 
     async def _record(self, slot: Slot, book: AddressBook, cameras: Mapping[int, CameraConfig]) -> None:
         recording, wall = self._site.recording, WallOffset(self._clock)
@@ -107,6 +110,11 @@ class Worker:
         if isinstance(event, VolumeFailed):
             self._volume_failed = event.message
             log.error("slot %d: %s", self._number, VolumeError(event.message, where=str(event.path), remedy="see docs/operations.md"))
+        elif isinstance(event, SlotBroken):
+            log.error("slot %d: a defect of this program ended the recording; the worker ends and is started again\n%s", self._number,
+                      event.traceback)
+            self._broken = True
+            self._stop.set()
         else:
             log.info("slot %d: %s", self._number, event)
 

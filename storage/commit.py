@@ -35,7 +35,7 @@ class Committer:
     """
 
     def __init__(self, volume: Volume, slot: int, journal: Journal, writer: WriterPass, live: LiveWriter, clock: Clock, epoch: int,
-                 on_event: Callable[[SlotEvent], None], failed: Callable[[OSError], None]) -> None:
+                 on_event: Callable[[SlotEvent], None], failed: Callable[[Exception], None]) -> None:
         self._volume, self._slot, self._journal, self._writer, self._live = volume, slot, journal, writer, live
         self._clock, self._on_event, self._failed = clock, on_event, failed
         self.epoch = epoch              # of the last acknowledged record
@@ -95,7 +95,7 @@ class Committer:
     def _run(self, commit: Commit) -> None:
         try:
             self._commit(commit)
-        except OSError as error:
+        except Exception as error:      # a commit that died silently would be waited for for ever
             self._failed(error)
 
     def _commit(self, commit: Commit) -> None:

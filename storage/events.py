@@ -13,6 +13,14 @@ class VolumeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotBroken:
+    """A defect of this program ended a thread of the slot: nothing is recorded any more, the process must be started again."""
+
+    path: Path
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
 class SlowCommit:
     """A commit took longer than 500 ms: for that long the durable mark stood."""
 
@@ -58,4 +66,4 @@ class NotSealed:
     why: str
 
 
-SlotEvent = VolumeFailed | SlowCommit | Starved | Retired | AusRefused | NotSealed
+SlotEvent = VolumeFailed | SlotBroken | SlowCommit | Starved | Retired | AusRefused | NotSealed

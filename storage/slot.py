@@ -8,6 +8,7 @@ import fcntl
 import os
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from recorder.base.errors import Conflict, VolumeError
 from recorder.base.media import SampleEntry, TrackKind
 from storage.commit import Commit, Committer
 from storage.disk import syncfs, write_at
-from storage.events import SlotEvent, VolumeFailed
+from storage.events import SlotBroken, SlotEvent, VolumeFailed
 from storage.items import Checkpoint, CheckpointEnd, On, Tape, encode
 from storage.journal import SEGMENT_BYTES, Journal
 from storage.keeper import Desk, Keeper
@@ -260,9 +261,16 @@ class Slot:
         """Start the writer's, the commit's and the keeper's threads."""
         self._committer.start()
         for target, name in ((self._write_loop, "writer"), (self._keep_loop, "keeper")):
-            thread = threading.Thread(target=target, name=f"{name}-{self.number}", daemon=True)
+            thread = threading.Thread(target=self._guarded, args=(target,), name=f"{name}-{self.number}", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def _guarded(self, loop: Callable[[], None]) -> None:
+        """A thread: a defect in it must end the recording loudly, not leave the process without a writer."""
+        try:
+            loop()
+        except Exception as error:
+            self._fail(error)
 
     def _write_loop(self) -> None:
         gap_s, commit_s = self._config.drain_ms / 1000, self._config.commit_ms / 1000
@@ -366,10 +374,14 @@ class Slot:
         except OSError as error:
             self._fail(error)
 
-    def _fail(self, error: OSError) -> None:
-        if not self.failed:
-            self.failed = True
+    def _fail(self, error: Exception) -> None:
+        if self.failed:
+            return
+        self.failed = True
+        if isinstance(error, OSError):
             self._on_event(VolumeFailed(self.volume.path, error.strerror or str(error)))
+        else:
+            self._on_event(SlotBroken(self.volume.path, "".join(traceback.format_exception(error))))
 
     # The end
 

@@ -27,6 +27,9 @@ from storage.tapebook import TapeBook, row_end_ns
 
 REPORT_NS = 60_000_000_000      # sender reports are kept at most so often, and the first of each session
 NO_ROW = (1 << 64) - 1
+ENTRY_CONFIG_MAX = 16 << 10     # of a sample entry: a footer holds dozens, so that no camera can fill chunks with parameter sets
+ENTRIES_MAX = 1024              # of a tape: a checkpoint of many cameras that all lie stays in one record
+REFUSED_FORMAT = "its parameter sets change more often, or are larger, than any camera needs"
 
 
 class TapeWork(TapeBook):
@@ -104,6 +107,8 @@ class TapeWork(TapeBook):
         if entry is None:
             return self._let_go()
         number = self._entry_number(entry)
+        if not number:
+            return self._refuse()
         self._current = number
         if self.chunk is not None:
             self._footer_entry(self.chunk, number, entry)
@@ -121,12 +126,22 @@ class TapeWork(TapeBook):
         self._on_event(AusRefused(self.ident.camera, self.ident.name, count, "their format is not known"))
         return False
 
+    def _refuse(self) -> bool:
+        """The AU at hand is of one format too many, or of too large a one: it is let go, and the gap says so. True: the track goes on."""
+        known = self.gap is not None and self.gap.detail == REFUSED_FORMAT
+        self.open_gap(GapCause.UNSUPPORTED, None, REFUSED_FORMAT)
+        self.core.skip()
+        if not known:
+            self._on_event(AusRefused(self.ident.camera, self.ident.name, 1, REFUSED_FORMAT))
+        return True
+
     def _entry_number(self, entry: SampleEntry) -> int:
+        """The entry's number, a new one if need be; 0 if it is too large or the tape has too many (every checkpoint holds them all)."""
         number = self.sample_entries.get(entry, 0)
         if not number:
+            if len(entry.config) > ENTRY_CONFIG_MAX or len(self.sample_entries) >= ENTRIES_MAX:
+                return 0
             number = len(self.sample_entries) + 1
-            if number > 0xFFFF:
-                raise OSError(27, f"cam-{self.ident.camera}/{self.ident.name} has had 65,535 sample entries")
             self.sample_entries[entry] = number
             self.note(SampleEntryItem(number, entry), footer=False)
         return number

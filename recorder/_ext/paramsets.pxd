@@ -5,6 +5,7 @@ cdef enum:
     SETS_MAX = 64               # sets known at a time
     SET_MAX_BYTES = 4096        # a larger one is recorded in band but never becomes part of a format
     FORMATS_MAX = 255           # of a session
+    FORMAT_MAX_BYTES = 8192     # of all sets of one format; real ones have hundreds
 
 cdef struct set_t:
     unsigned char* data

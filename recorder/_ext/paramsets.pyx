@@ -103,7 +103,7 @@ cdef void append(unsigned char** at, set_t* part) noexcept nogil:
 
 
 cdef unsigned char* compose(sets_t* s, set_t* vps, set_t* sps, uint32_t* nbytes) noexcept nogil:
-    """The format's bytes, malloc'ed; PPS in the order of their ids."""
+    """The format's bytes, malloc'ed; PPS in the order of their ids. NULL if they are too many, or there is no memory."""
     cdef uint32_t total = 4 + sps.nbytes + (4 + vps.nbytes if vps is not NULL else 0)
     cdef unsigned char* out
     cdef unsigned char* at
@@ -112,6 +112,8 @@ cdef unsigned char* compose(sets_t* s, set_t* vps, set_t* sps, uint32_t* nbytes)
     for i in range(s.count):
         if s.sets[i].kind == SET_PPS and s.sets[i].parent == sps.id:
             total += 4 + s.sets[i].nbytes
+    if total > FORMAT_MAX_BYTES:
+        return NULL
     out = at = <unsigned char*>malloc(total)
     if out is NULL:
         return NULL
@@ -150,7 +152,7 @@ cdef int register(sets_t* s, unsigned char* data, uint32_t nbytes) noexcept nogi
 
 
 cdef int sets_format(sets_t* s, int32_t pps) noexcept nogil:
-    """The format number of a picture that refers to this PPS; 0 while a set that it needs is missing, -1 beyond FORMATS_MAX."""
+    """The format number of a picture that refers to this PPS; 0 while a set that it needs is missing or all are too large, -1 beyond FORMATS_MAX."""
     cdef set_t* picture
     cdef set_t* sps
     cdef set_t* vps = NULL
@@ -168,7 +170,7 @@ cdef int sets_format(sets_t* s, int32_t pps) noexcept nogil:
             return 0
     data = compose(s, vps, sps, &nbytes)
     if data is NULL:
-        return -1
+        return 0
     s.number = register(s, data, nbytes)
     s.pps = pps
     s.dirty = 0

@@ -147,3 +147,11 @@ def test_too_many_and_too_large_sets_are_bounded():
     stream.inter()
     assert numbers(stream) == [1, 1][:0]
     assert stream.track.stats()["early_aus"] == 2
+
+
+def test_sets_of_a_quarter_megabyte_make_no_format():
+    """64 sets of 4 KiB, all new with each key frame, filled memory and chunk footers."""
+    stream = Stream()
+    stream.key(sets=[sps264(), *(pps264(i, tail=b"\x55" * 4000) for i in range(8))])
+    stream.key(sets=[sps264(1), pps264(1, 1)])
+    assert stream.track.stats()["formats"] == 0 or stream.track.format_sets(1) == (sps264(1), pps264(1, 1))

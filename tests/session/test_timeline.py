@@ -220,6 +220,35 @@ def test_congestion_does_not_move_the_line_by_a_jump() -> None:
     assert abs(rig.error_s()) < 0.02
 
 
+@pytest.mark.parametrize("speed", [10.0, 1.2, 0.5, 0.01])
+def test_timestamps_that_are_no_clock_do_not_carry_footage_out_of_the_present(speed: float) -> None:
+    """A camera that stamps its nominal rate at another one was minutes in the future after minutes, for ever: rows never overlap."""
+    rig, errors = Rig(), []
+    for frame in range(180 * 5):
+        rig.clock.advance(0.2)
+        pts = round(frame * 0.2 * speed * RATE)
+        wall = rig.au(pts=pts)
+        errors.append((wall - rig.clock.mono_ns() - rig.wall.offset_ns) / NS)
+        if frame % 5 == 4:
+            rig.look()
+    assert max(errors[:60]) < 30
+    assert max(map(abs, errors[500:])) < 4
+    walls = [wall for _, wall in rig.tracks[0].stamps[20:]]
+    assert walls == sorted(walls)
+
+
+def test_start_behind_congestion_is_caught_up_and_the_clock_believed_again() -> None:
+    rig = Rig()
+    for second in range(60):
+        for _ in range(5):
+            rig.clock.advance(0.2)
+            arrival = rig.clock.mono_ns() + rig.wall.offset_ns
+            rig.tracks[0].au(rig.pts() - round((4.0 if second < 5 else 0.0) * RATE), arrival)
+        rig.look()
+    assert abs(rig.error_s()) < 0.3
+    assert not rig.lines[0].astray
+
+
 @pytest.mark.parametrize("step_s", [-3600.0, -2.0, 0.6, 2.0, 3600.0])
 def test_step_of_our_clock_is_an_epoch_and_the_line_goes_on(step_s: float) -> None:
     rig = Rig()

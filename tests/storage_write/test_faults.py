@@ -3,20 +3,24 @@
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rig import Rig, tape
+from rig import ENTRY, Rig, tape
 
 import storage.commit
 from recorder._ext.auqueue import AuQueue
+from recorder.base.config import RetentionRule
 from recorder.base.errors import VolumeError
-from recorder.base.media import GapCause, TrackKind
-from storage.events import AusRefused, VolumeFailed
+from recorder.base.media import AuFlag, GapCause, TrackKind
+from storage.events import AusRefused, SlotBroken, VolumeFailed
 from storage.rings import FIRST_ROWS
 from storage.slot import Slot
 from storage.store import TapeStore
+from storage.tapework import REFUSED_FORMAT
 
 Make = Callable[..., Rig]
 END = 1 << 62
@@ -230,3 +234,54 @@ def test_threads_record_commit_and_stop(make_rig: Make) -> None:
     rig.volume.close()
     again = make_rig()
     assert again.report.clean and tape(again.path, again) == camera.sent
+
+
+@pytest.mark.parametrize("place", ["storage.slot.Slot._pass", "storage.keeper.Keeper.keep_once", "storage.commit.Committer._commit"])
+def test_a_defect_in_a_thread_is_told_and_does_not_leave_a_slot_without_a_writer(
+        make_rig: Make, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    def defect(*_: object) -> None:
+        raise AttributeError("a defect")
+
+    rig = make_rig()
+    _, camera = rig.track()
+    monkeypatch.setattr(place, defect)
+    camera.put(5)
+    rig.slot.start()
+    for _ in range(500):
+        if rig.slot.failed and rig.events:
+            break
+        time.sleep(0.01)
+    rig.close()
+    broken = [event for event in rig.events if isinstance(event, SlotBroken)]
+    assert len(broken) == 1 and "a defect" in broken[0].traceback
+
+
+def test_parameter_sets_that_never_repeat_end_in_a_gap_and_spare_the_other_tracks(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """65,535 sample entries failed the whole volume, and every checkpoint held them all."""
+    monkeypatch.setattr("storage.tapework.ENTRIES_MAX", 3)
+    rig = make_rig()
+    entries = {number: replace(ENTRY, config=bytes([1, 100, 0, 40, number])) for number in range(1, 9)}
+    queue = AuQueue(1 << 20)
+    writer = rig.slot.open_track(1, "main", TrackKind.VIDEO, clock_rate=90_000, queue=queue, rule=RetentionRule(), describe=entries.get)
+    writer.begin_session(1, rig.clock.wall_ns(), "test")
+    rig.turn()
+    _, other = rig.track(camera=2)
+    sent = []
+    for step, number in enumerate([1, 2, 3, 4, 5, 6, 7, 8, 2]):
+        sent.append(bytes([number]) * 100)
+        assert queue.append(sent[-1], step * 90_000, step * 90_000, rig.clock.wall_ns() + step * 10**9, 1, 1, number,
+                            flags=AuFlag.KEY)
+        rig.run(other, 5)
+    work = rig.slot._works[1, "main"]
+    assert len(tape(rig.path, rig, 2)) == 45
+    assert len(work.sample_entries) == 3
+    assert [e.why for e in rig.events if isinstance(e, AusRefused)] == [REFUSED_FORMAT]
+    assert tape(rig.path, rig, 1) == [*sent[:3], sent[8]] and work.gap is None
+
+
+def test_a_sample_entry_larger_than_any_camera_needs_is_refused(make_rig: Make) -> None:
+    rig = make_rig()
+    _, camera = rig.track(entry=replace(ENTRY, config=bytes(17 << 10)))
+    rig.run(camera, 30)
+    assert tape(rig.path, rig) == [] and not rig.slot.failed
+    assert rig.slot._works[1, "main"].chunk is None or not rig.slot._works[1, "main"].chunk.entries

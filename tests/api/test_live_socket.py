@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from recorder.base.media import GapCause, TrackKind
+from recorder.base.media import TrackKind
 from storage import items
 from tests.storage_read.reference_writer import BASE_NS, ENTRY_H264, RefTrack, RefVolume, gop
 
@@ -112,11 +112,10 @@ async def test_a_camera_without_a_playable_track_says_so(api: Any, track: RefTra
         assert json.loads(await viewer.until(1, STATE)) == {"state": "unsupported", "codec": "avc1", "track": "main"}
 
 
-async def test_an_open_gap_is_told_as_offline_with_its_cause(api: Any, track: RefTrack) -> None:
-    track.gap(5, GapCause.STALL)
+async def test_a_camera_without_footage_says_so(api: Any) -> None:
     async with viewing(api) as viewer:
         await viewer.say(op="subscribe", tile=1, camera="yard")
-        assert "state" in json.loads(await viewer.until(1, STATE))
+        assert json.loads(await viewer.until(1, STATE))["state"] == "waiting for the first picture"
 
 
 async def test_another_tokens_camera_does_not_exist(api: Any, track: RefTrack) -> None:

@@ -42,7 +42,7 @@ def site(sim: SimProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         if number % 2:
             lines.append(f'sub = {{ url = "{sim.url(number, sub=True)}", kbps = 200 }}')
         cameras[f"cam{number}"] = lines
-    made = Site(tmp_path_factory.mktemp("browser-site"), cameras, bytes_max=2 << 30)
+    made = Site(tmp_path_factory.mktemp("browser-site"), cameras, bytes_max=2 << 30, whole=True)
     with made:
         wait_until(lambda: _recording(made), 60, "eight cameras recording")
         yield made

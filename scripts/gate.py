@@ -21,6 +21,7 @@ LOGS = ROOT / "build" / "gate"
 BIN = Path(sys.executable).parent
 DEBUG = ROOT / "build" / "debug"
 TEMPORARY = Path(tempfile.mkdtemp(prefix="wr-"))  # short: Unix sockets below it have 107 bytes for their whole path
+OUTSIDE = ("--ignore=tests/cli", "--ignore=tests/supervisor")     # their kernels are in processes of their own, and those are the shipped ones
 STEP_S = 20 * 60
 
 
@@ -76,7 +77,7 @@ def stages() -> dict[str, list[list[Step]]]:
         "lint": [lint()],
         "test": [
             [pytest("tests", plain, "-n", "2")],
-            [pytest("debug-kernels", plain, "-n", "2", "-o", f"pythonpath={DEBUG}", env=debug)],
+            [pytest("debug-kernels", plain, "-n", "2", "-o", f"pythonpath={DEBUG}", *OUTSIDE, env=debug)],
             [pytest("live", "live and not browser and not disk and not soak", "-n", "4"), pytest("disk", "disk and not soak"),
              pytest("browser", "browser and not disk and not soak")],
         ],

@@ -89,14 +89,15 @@ def compare(track: TrackReader, truth: Truth, sessions: list[dict[str, Any]], *,
 
 
 def _match(aus: Iterator[TapeAu], truth: Truth, expected: list[list[int]], waiting: int, ended_ok: int) -> Comparison:
-    """Walk tape and expectation together; after a miss go on where the tape's AU is found again."""
+    """Walk tape and expectation together; after a miss go on where the tape's AU is found again: its bytes, in its loop of the content."""
     queue = [i for usable in expected for i in usable]
     optional = {i for usable in expected for i in usable[max(0, len(usable) - ended_ok):]} if ended_ok else set()
     at = recorded = wrong = 0
     absent: list[int] = []
     note = ""
     for number, au in enumerate(aus):
-        found = next((k for k in range(at, min(at + truth.clip.aus, len(queue))) if truth.au_bytes(queue[k]) == au.data), None)
+        near = range(at, min(at + truth.clip.aus, len(queue)))
+        found = next((k for k in near if truth.au_bytes(queue[k]) == au.data and truth.loop_of(queue[k], au.wall_ns)), None)
         if found is None:
             wrong += 1
             note = note or f"AU {number} of the tape ({len(au.data)} bytes, row {au.row}) was not sent after AU {queue[at - 1] if at else '-'}"

@@ -49,6 +49,10 @@ class Truth:
         """UTC at which AU `index` was captured (its presentation time by the camera's clock)."""
         return self.base_wall_ns + self.clip.pts_of(index) * 1_000_000_000 // self.clip.clock_rate
 
+    def loop_of(self, index: int, wall_ns: int) -> bool:
+        """True if a time lies nearer to AU `index` than to the same AU one loop earlier or later."""
+        return abs(self.wall_ns(index) - wall_ns) * 2 * self.clip.clock_rate < self.clip.loop_ticks * 1_000_000_000
+
     def is_key(self, index: int) -> bool:
         """True if AU `index` is a random access point."""
         return bool(self.clip.key[index % self.clip.aus])

@@ -1,6 +1,7 @@
 """Whole writes, zeros and syncfs on descriptors."""
 
 import ctypes
+import functools
 import mmap
 import os
 
@@ -27,6 +28,17 @@ def read_at(fd: int, count: int, at: int) -> bytes:
     return data
 
 
+def read_into(fd: int, buffer: memoryview, at: int) -> int:
+    """Fill `buffer` from `at`; the bytes read are fewer only at the end of the file."""
+    done = 0
+    while done < len(buffer):
+        got = os.preadv(fd, [buffer[done:]], at + done)
+        if not got:
+            break
+        done += got
+    return done
+
+
 def zero_range(fd: int, start: int, stop: int) -> None:
     """Write zeros over [start, stop)."""
     while start < stop:
@@ -40,6 +52,12 @@ def syncfs(fd: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+@functools.cache
+def _zero_pages() -> memoryview:
+    """1 MiB of page-aligned zeros. Private and never written, so every page is the kernel's one page of zeros: nothing is cleared or kept."""
+    return memoryview(mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ))
+
+
 def fill_direct(dir_fd: int, name: str, size: int) -> None:
     """Write zeros over the whole file `name` past the page cache (O_DIRECT) where the file system can, else through it."""
     try:
@@ -47,11 +65,11 @@ def fill_direct(dir_fd: int, name: str, size: int) -> None:
     except OSError:
         fd = -1
     if fd >= 0:
-        buffer = mmap.mmap(-1, 1 << 20)
+        zeros = _zero_pages()
         try:
             at = 0
             while at < size:
-                at += os.pwrite(fd, memoryview(buffer)[:min(len(buffer), size - at)], at)
+                at += os.pwrite(fd, zeros[:min(len(zeros), size - at)], at)
         except OSError:
             at = 0
         finally:

@@ -9,7 +9,7 @@ from recorder.base.errors import FormatError
 from recorder.base.media import SenderReport
 from storage.chunkfile import ChunkHead
 from storage.chunkpage import head_page, pack_footer
-from storage.disk import read_at, write_at, zero_range
+from storage.disk import read_into, write_at, zero_range
 from storage.items import decode, encode
 from storage.layout import FOOTER_HEAD, PAGE, ROW
 from storage.steps import Step, step
@@ -60,9 +60,12 @@ def _rows(work: TapeWork, chunk: ClosedChunk) -> bytes:
 def _digests(work: TapeWork, chunk: ClosedChunk, rows: bytes) -> bytes:
     base = chunk.number * work.chunk_class.tape_bytes
     table = np.frombuffer(rows, ROW)
+    largest = int(table["bytes"].max()) if len(table) else 0
+    buffer = memoryview(bytearray(largest))      # one for all rows: fresh memory for each costs more than reading it
     out = []
-    for row in table:
-        out.append(blake3(read_at(chunk.fd, int(row["bytes"]), PAGE + int(row["offset"]) - base)).digest())
+    for size, offset in zip(table["bytes"].tolist(), table["offset"].tolist(), strict=True):
+        got = read_into(chunk.fd, buffer[:size], PAGE + offset - base)
+        out.append(blake3(buffer[:got]).digest())
     return b"".join(out)
 
 

@@ -39,7 +39,7 @@ from storage.volume import Volume
 from storage.zarrmeta import create_track
 
 QUARANTINE_S = 60.0
-KEEP_S = 0.1
+KEEP_S = 0.5            # nothing of the keeper's is more urgent; whoever waits for a chunk wakes it
 DRAIN_TRIES = 20        # passes without an AU taken, before what waits at the end is given up
 ATTACH_S = 2.0
 

@@ -28,9 +28,9 @@ NO_QUEUE_BYTES = 4096
 class Rebuilder:
     """Makes TapeWorks for one slot."""
 
-    def __init__(self, volume: Volume, live: LiveWriter, phases: int, on_event: Callable[[SlotEvent], None],
+    def __init__(self, volume: Volume, live: LiveWriter, on_event: Callable[[SlotEvent], None],
                  now: Callable[[], tuple[int, int]]) -> None:
-        self._volume, self._live, self._phases, self._on_event, self._now = volume, live, phases, on_event, now
+        self._volume, self._live, self._on_event, self._now = volume, live, on_event, now
 
     def make(self, found: Found) -> TapeWork:
         """The tape, ready for its queue."""
@@ -39,8 +39,8 @@ class Rebuilder:
         log_fd = self._log(found)
         state = found.state
         log_before = state.log_bytes - sum(len(encode(item)) for item in found.fresh_items if isinstance(item, LOGGED))
-        block, lease, number = self._live.block()
-        core = TapeCore(AuQueue(NO_QUEUE_BYTES, 1), block, lease, ident.clock_rate, number % self._phases)
+        block, lease, _ = self._live.block()
+        core = TapeCore(AuQueue(NO_QUEUE_BYTES, 1), block, lease, ident.clock_rate)
         core.set_size(found.chunk_class.tape_bytes)
         core.set_rings(ring.fd, ring.capacity, frames.fd, frames.capacity)
         resume = self._resume(found)

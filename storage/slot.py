@@ -76,7 +76,6 @@ class Slot:
         self._sealed: list[tuple[TapeWork, int]] = []
         self._built = 0                 # number of the newest record that was built
         self._cores_changed = True
-        self._phase = 0
         self._stop = threading.Event()
         self._wake_keeper = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -106,9 +105,8 @@ class Slot:
         found = recover(self.volume, self.number, self._journal, self._live_dir)
         self._built = found.epoch
         self._live = LiveWriter(self._live_dir, self.volume.uuid, self.number)
-        phases = max(1, self._config.gather_ms // self._config.drain_ms)
-        self._phases = phases
-        self._rebuilder = Rebuilder(self.volume, self._live, phases, self._on_event, lambda: (self._clock.wall_ns(), self._clock.mono_ns()))
+        self._gather = max(1, self._config.gather_ms // self._config.drain_ms)
+        self._rebuilder = Rebuilder(self.volume, self._live, self._on_event, lambda: (self._clock.wall_ns(), self._clock.mono_ns()))
         for tape in found.tapes.values():
             self._works[tape.ident.camera, tape.ident.name] = self._rebuilder.make(tape)
         returned = self._scan()
@@ -299,9 +297,8 @@ class Slot:
         if self._cores_changed and not self._committer.busy:
             self._cores_changed = False
             self._writer.set_cores([work.core for work in list(self._works.values())])
-        self._phase = (self._phase + 1) % self._phases
         starved = False
-        for core, code in self._writer.run(self._clock.mono_ns(), self._phase, all_tracks):
+        for core, code in self._writer.run(self._clock.mono_ns(), self._gather, all_tracks):
             work = core.owner
             assert isinstance(work, TapeWork)
             starved |= work.attend(code)

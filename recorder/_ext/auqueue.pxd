@@ -52,6 +52,7 @@ cdef struct queue_t:
     uint64_t free_pos       # consumer publishes: bytes below may be overwritten
     uint64_t dropped_aus    # producer counts what found no room
     uint64_t dropped_bytes
+    uint64_t watched            # consumer publishes: not 0 while somebody watches, so AUs are wanted at every tick
     int64_t dropping_since_ns   # producer: not 0 while AUs are dropped up to the next access point (recv_ns of the first)
 
 cdef inline int queue_room(queue_t* q, uint64_t nbytes) noexcept nogil:

@@ -107,6 +107,15 @@ cdef class AuQueue:
         return self.q.write_pos - wr_load(&self.q.free_pos)
 
     @property
+    def watched(self):
+        """Somebody watches: the producer is asked for AUs at every tick. The consumer says so."""
+        return wr_load(&self.q.watched) != 0
+
+    @watched.setter
+    def watched(self, bint value):
+        wr_store(&self.q.watched, value)
+
+    @property
     def dropped_aus(self):
         return self.q.dropped_aus
 

@@ -6,3 +6,4 @@ cdef struct slot_t:
     int fd
     int dead                    # nothing more is received
     int events                  # of this run
+    int rest                    # to be passed over once, unless somebody watches

@@ -4,9 +4,10 @@ class Drain:
     """Receives from a set of non-blocking sockets in one go, without the GIL, into one shared buffer; all calls on one thread.
 
     `buffer_bytes`: the shared buffer. `budget_bytes`: what one connection may take in one run, so that a flood starves nobody.
+    `rest_bytes`: a connection that gave fewer is passed over by the next run, unless one of its tracks is watched; 0: none ever rests.
     """
 
-    def __init__(self, buffer_bytes: int = 262144, budget_bytes: int = 1048576) -> None: ...
+    def __init__(self, buffer_bytes: int = 262144, budget_bytes: int = 1048576, rest_bytes: int = 0) -> None: ...
     def add(self, connection: Connection, fd: int) -> None:
         """Receive for `connection` from socket `fd` (the caller keeps it open until remove). ValueError if it is in the set already."""
     def remove(self, connection: Connection) -> None:

@@ -1,13 +1,15 @@
 """The drain: one call receives from every camera's socket and leaves whole access units in the tracks' queues.
 
 A wake-up costs more than all the work on a frame, so nothing waits for sockets: a timer calls `run` each 40 ms (measured: a third to a half of what an
-event per read costs). The kernel's socket buffers hold what arrives in between.
+event per read costs). The kernel's socket buffers hold what arrives in between. Half of what a read of one picture costs does not depend on its
+size (the call, the acknowledgement that it sends, cold state), so a connection that nobody watches and that gave little is read at every other tick.
 """
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
+from recorder._ext.auqueue cimport wr_load
 from recorder._ext.aubuild cimport EVENT_DAMAGED_STREAM, EVENT_EOF, EVENT_ERROR
-from recorder._ext.framing cimport BROKEN, Connection, conn_feed
+from recorder._ext.framing cimport BROKEN, TRACKS_MAX, Connection, conn_feed, conn_t
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
@@ -45,6 +47,14 @@ cdef void drain_one(slot_t* s, unsigned char* buf, size_t size, size_t budget, i
         s.dead = 1
 
 
+cdef int is_watched(conn_t* c) noexcept nogil:
+    cdef int i
+    for i in range(TRACKS_MAX):
+        if c.tracks[i] is not NULL and wr_load(&c.tracks[i].au.q.watched):
+            return 1
+    return 0
+
+
 cdef class Drain:
     """Receives from a set of sockets in one go (see drain.pyi). All calls on one thread."""
 
@@ -54,16 +64,18 @@ cdef class Drain:
     cdef unsigned char* buf
     cdef size_t size
     cdef size_t budget
+    cdef size_t rest
     cdef uint64_t received
     cdef bint running
     cdef list connections
 
-    def __cinit__(self, size_t buffer_bytes=262144, size_t budget_bytes=1048576):
+    def __cinit__(self, size_t buffer_bytes=262144, size_t budget_bytes=1048576, size_t rest_bytes=0):
         if not 4096 <= buffer_bytes <= 1 << 26 or budget_bytes < buffer_bytes:
             raise ValueError("buffer_bytes must lie between 4096 and 64 MiB, budget_bytes at least as high")
         self.connections = []
         self.size = buffer_bytes
         self.budget = budget_bytes
+        self.rest = rest_bytes
         self.buf = <unsigned char*>malloc(buffer_bytes)
         if self.buf is NULL:
             raise MemoryError(f"no memory for a buffer of {buffer_bytes} bytes")
@@ -90,6 +102,7 @@ cdef class Drain:
         self.slots[self.count].conn = &connection.c
         self.slots[self.count].fd = fd
         self.slots[self.count].dead = self.slots[self.count].events = 0
+        self.slots[self.count].rest = 1 if self.rest and self.count & 1 else 0      # half of them at one tick, half at the next
         self.connections.append(connection)
         self.count += 1
 
@@ -107,14 +120,23 @@ cdef class Drain:
     def run(self, int64_t mono_ns, int64_t wall_offset_ns):
         cdef size_t i
         cdef int any_events = 0
+        cdef uint64_t before
+        cdef slot_t* s
         self._idle()
         self.running = True
         with nogil:
             for i in range(self.count):
-                self.slots[i].events = 0
-                if not self.slots[i].dead:
-                    drain_one(&self.slots[i], self.buf, self.size, self.budget, mono_ns, wall_offset_ns, &self.received)
-                    any_events |= self.slots[i].events
+                s = &self.slots[i]
+                s.events = 0
+                if s.dead:
+                    continue
+                if s.rest and not is_watched(s.conn):
+                    s.rest = 0
+                    continue
+                before = self.received
+                drain_one(s, self.buf, self.size, self.budget, mono_ns, wall_offset_ns, &self.received)
+                s.rest = self.received - before < self.rest
+                any_events |= s.events
         self.running = False
         if not any_events:
             return []

@@ -48,7 +48,7 @@ cdef struct track_t:
     queue_t* q
     live_t* live
     uint64_t* lease
-    uint32_t phase              # which pass of a gather period takes it while nobody watches
+    uint32_t age                # passes since it was taken from
     uint32_t rate               # ticks per second
     # the open chunk
     int fd                      # -1: none

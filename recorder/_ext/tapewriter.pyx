@@ -431,8 +431,7 @@ cdef class TapeCore:
     as long as this object lives. Descriptors belong to the caller. All methods: the writer's thread, unless they say otherwise.
     """
 
-    def __cinit__(self, AuQueue queue not None, uint8_t[::1] live not None, const uint8_t[::1] lease not None, uint32_t clock_rate,
-                  uint32_t phase):
+    def __cinit__(self, AuQueue queue not None, uint8_t[::1] live not None, const uint8_t[::1] lease not None, uint32_t clock_rate):
         memset(&self.t, 0, sizeof(track_t))
         if live.shape[0] < LIVE_ENTRIES_AT + LIVE_ENTRIES or lease.shape[0] < 8 or clock_rate == 0:
             raise ValueError("a live block, 8 bytes of lease and a clock are needed")
@@ -443,7 +442,6 @@ cdef class TapeCore:
         self.t.live = <live_t*>&live[0]
         self.t.lease = <uint64_t*>&lease[0]
         self.t.rate = clock_rate
-        self.t.phase = phase
         self.t.fd = self.t.ring_fd = self.t.frames_fd = -1
         self.t.limit = NONE
         self.t.provisional_row = NONE
@@ -823,20 +821,26 @@ cdef class WriterPass:
         self.count = n
         self.cores = list(cores)
 
-    def run(self, uint64_t now_mono_ns, uint32_t phase, bint all):
-        """Take from every queue whose turn it is (`phase`, or somebody watches, or `all`).
+    def run(self, uint64_t now_mono_ns, uint32_t gather, bint all):
+        """Take from every queue whose turn it is: not taken from in the last `gather` - 1 passes, or somebody watches, or `all`.
 
         Returns a list of (core, code) for the tracks that need something: a code of this module, or -errno of a failed write.
         """
         cdef uint32_t i, k = 0
         cdef int code
         cdef track_t* t
+        cdef uint64_t watched
         cdef list out = []
         with nogil:
             for i in range(self.count):
                 t = self.tracks[i]
-                if not all and t.phase != phase and wr_load(t.lease) <= now_mono_ns:
+                watched = wr_load(t.lease) > now_mono_ns
+                if watched != t.q.watched:
+                    wr_store(&t.q.watched, watched)
+                t.age += 1
+                if t.age < gather and not all and not watched:
                     continue
+                t.age = 0
                 if t.taken == wr_load(&t.q.au_head) and t.taken < wr_load(&t.limit):
                     continue
                 code = pass_track(t)

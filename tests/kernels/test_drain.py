@@ -131,6 +131,44 @@ def test_a_flood_is_bounded_per_run_and_starves_nobody():
     quiet.close()
 
 
+def test_a_camera_that_gave_little_rests_for_one_tick_and_loses_nothing():
+    drain = Drain(rest_bytes=1000)
+    camera = Camera(drain)
+    received = []
+    for tick in range(6):
+        camera.theirs.sendall(camera.sound())
+        drain.run(tick, 0)
+        received.append(camera.track.queue.waiting_aus)
+    assert received == [1, 1, 3, 3, 5, 5]
+    camera.close()
+
+
+def test_a_camera_that_gives_much_or_is_watched_never_rests():
+    drain = Drain(rest_bytes=1000)
+    much, watched = Camera(drain), Camera(drain)
+    watched.track.queue.watched = True
+    for tick in range(4):
+        much.theirs.sendall(much.sound(2000))
+        watched.theirs.sendall(watched.sound())
+        drain.run(tick, 0)
+        assert (much.track.queue.waiting_aus, watched.track.queue.waiting_aus) == (tick + 1, tick + 1)
+    much.close()
+    watched.close()
+
+
+def test_resting_cameras_take_turns():
+    drain = Drain(rest_bytes=1000)
+    cameras = [Camera(drain) for _ in range(4)]
+    for tick in range(2):
+        for camera in cameras:
+            camera.theirs.sendall(camera.sound())
+        before = drain.received_bytes
+        drain.run(tick, 0)
+        assert drain.received_bytes - before == 2 * (tick + 1) * 176
+    for camera in cameras:
+        camera.close()
+
+
 def test_removed_connections_are_left_alone_and_the_others_go_on(drain):
     cameras = [Camera(drain) for _ in range(5)]
     drain.remove(cameras[1].connection)

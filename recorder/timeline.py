@@ -269,8 +269,10 @@ class SessionTimeline:
 
     def _apart(self, each: TrackTimeline) -> int | None:
         """How much later than now `each` must be stamped to stand beside the lead as the camera says; None if it does not say."""
+        if each is self._lead:           # first: a report is made for us as a dict
+            return None
         mine, other = each.track.sender_report, self._lead.track.sender_report
-        if each is self._lead or mine is None or other is None or abs(mine["mono_ns"] - other["mono_ns"]) > REPORTS_APART_NS:
+        if mine is None or other is None or abs(mine["mono_ns"] - other["mono_ns"]) > REPORTS_APART_NS:
             return None
         skew, lead_skew = each.skew(), self._lead.skew()
         return None if skew is None or lead_skew is None else skew - lead_skew

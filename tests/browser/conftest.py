@@ -20,10 +20,11 @@ SIM = ("--count", str(CAMERAS), "--codec", "h264,h265", "--audio", "aac,pcma", "
 
 @dataclass
 class Watched:
-    """A page, and everything it complained about."""
+    """A page, everything it complained about, and the WebSockets it opened."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)
+    sockets: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +78,7 @@ def watched(browser: Browser, site: Site) -> Iterator[Watched]:
     page.on("console", lambda message: seen.complaints.append(message.text) if message.type in {"error", "warning"} else None)
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.on("requestfailed", lambda request: seen.complaints.append(f"failed: {request.url}"))
+    page.on("websocket", lambda socket: seen.sockets.append(socket.url))
     page.goto(f"http://127.0.0.1:{site.port}/")
     yield seen
     page.close()

@@ -27,11 +27,8 @@ def all_move(page: Page) -> None:
 
 
 def test_all_tiles_move_at_once_over_one_socket(watched: Watched) -> None:
-    sockets: list[str] = []
-    watched.page.on("websocket", lambda socket: sockets.append(socket.url))
-    watched.page.reload()
     all_move(watched.page)
-    assert len(sockets) == 1
+    assert len(watched.sockets) == 1
     assert watched.page.inner_text("#summary") == f"{CAMERAS} of {CAMERAS} cameras recording"
     assert watched.complaints == []
 

@@ -47,7 +47,10 @@ def watch(demo: Demo, seconds: float, stop: list[int]) -> None:
     began = time.monotonic()
     while not stop and not (seconds and time.monotonic() - began >= seconds):
         demo.check()
-        board.show(demo.cameras(), demo.timelines(), demo.free_bytes(), time.monotonic() - began)
+        try:
+            board.show(demo.cameras(), demo.timelines(), demo.free_bytes(), time.monotonic() - began)
+        except OSError:
+            pass        # the API does not answer right now; it is started again if it must be, and the verdict asks anew
         pause = 1.0 if board.in_place else LINE_S
         until = time.monotonic() + (min(pause, began + seconds - time.monotonic()) if seconds else pause)
         while not stop and time.monotonic() < until:

@@ -144,6 +144,7 @@ class Demo:
                 time.sleep(0.1)
             else:
                 return
+        raise KeyboardInterrupt
 
     def _start(self, *arguments: str, pipe: bool = False) -> "subprocess.Popen[bytes]":
         with self.log.open("ab") as log:
@@ -166,8 +167,9 @@ class Demo:
         """Raises WatchroomError if a process has ended, with the last line it wrote."""
         for name, process in self._processes:
             if process.poll() is not None:
-                lines = self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-                raise WatchroomError(f"ended with exit code {process.returncode}: {lines[-1]}", where=name, remedy=f"see {self.log}")
+                lines = self.log.read_text(errors="replace").strip().splitlines()
+                last = next((line for line in reversed(lines) if line.startswith("watchroom:") or " error " in line), "it did not say why")
+                raise WatchroomError(f"ended with exit code {process.returncode}: {last}", where=name, remedy=f"see {self.log}")
 
     # --- asking the server
 

@@ -27,6 +27,7 @@ from storage.tapebook import TapeBook, row_end_ns
 
 REPORT_NS = 60_000_000_000      # sender reports are kept at most so often, and the first of each session
 NO_ROW = (1 << 64) - 1
+HOLE_NS = 10_000_000            # less is no gap: rounding of rows' ends (storage/timeline.py says the same)
 ENTRY_CONFIG_MAX = 16 << 10     # of a sample entry: a footer holds dozens, so that no camera can fill chunks with parameter sets
 ENTRIES_MAX = 1024              # of a tape: a checkpoint of many cameras that all lie stays in one record
 REFUSED_FORMAT = "its parameter sets change more often, or are larger, than any camera needs"
@@ -171,7 +172,7 @@ class TapeWork(TapeBook):
         au = self.core.peek()
         self._check(self.core.close_row())
         start_ns = self.core.end_ns
-        if au is None or au[0] <= start_ns:
+        if au is None or au[0] - start_ns <= HOLE_NS:
             return
         cause = GapCause(au[2]) if au[2] <= max(GapCause) else GapCause.LOSS
         gap: list[GapOpen | GapClose] = [GapOpen(start_ns, cause), GapClose(start_ns, au[0])]

@@ -23,6 +23,7 @@ cdef enum:
     AU_MAX_BYTES = 8388608
     AU_MAX_NALS = 2048
     MARKERS_TO_TRUST = 4        # pictures whose marker was the end before markers are believed
+    GAP_TIMESTAMP_JUMP = 10
     GAP_OVERLOAD = 12           # recorder.base.media.GapCause.OVERLOAD
 
 cdef struct aubuild_t:

@@ -129,6 +129,8 @@ cdef void publish(aubuild_t* b, uint64_t end, int64_t pts, int flags, uint32_t d
         au.gap = GAP_OVERLOAD if b.started else 0
         b.overloading = 0
         b.q.dropping_since_ns = 0
+    elif b.carried & AU_DISCONTINUITY and b.started:
+        au.gap = GAP_TIMESTAMP_JUMP
     b.q.write_pos = end
     queue_commit(b.q, &au)
     b.q.write_pos = written

@@ -52,6 +52,7 @@ def test_three_in_a_row_start_a_new_timeline_that_goes_on_by_arrival(jump):
         stream.inter()
     aus = [au for au, _ in stream.end()]
     assert [bool(au["flags"] & DISCONTINUITY) for au in aus] == [i == 3 for i in range(11)]
+    assert [au["gap"] for au in aus] == [10 if i == 3 else 0 for i in range(11)]     # else a hole there was told as a crash of ours
     assert [b["pts"] - a["pts"] for a, b in itertools.pairwise(aus)] == [3600] * 10
     assert stream.track.stats()["discontinuities"] == 1
 

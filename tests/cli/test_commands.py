@@ -66,7 +66,8 @@ def test_docs_list_every_exit_code() -> None:
 
 @pytest.mark.parametrize(("error", "code"), [
     (errors.ConfigError, Exit.CONFIG), (errors.NotFound, Exit.NOT_FOUND), (errors.Gone, Exit.NOT_FOUND), (errors.Conflict, Exit.CONFLICT),
-    (errors.Refused, Exit.REFUSED), (errors.VolumeError, Exit.STORAGE), (errors.FormatError, Exit.STORAGE), (errors.WatchroomError, Exit.SYSTEM),
+    (errors.Refused, Exit.REFUSED), (errors.VolumeError, Exit.STORAGE), (errors.FormatError, Exit.STORAGE),
+    (errors.WatchroomError, Exit.SYSTEM),
 ])
 def test_each_error_has_its_exit_code(error: type[errors.WatchroomError], code: Exit) -> None:
     assert exit_of(error("x")) is code

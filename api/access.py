@@ -26,11 +26,12 @@ def target(request: web.Request) -> str:
 
 
 class NotOurFault(logging.Filter):
-    """Keeps aiohttp's tracebacks of malformed requests out of the log: the client has been told, and they quote it, secrets and all."""
+    """Keeps aiohttp's tracebacks out of the log for malformed requests (the client has been told, and they quote it, secrets and all) and
+    for clients that went away in the middle of an answer."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """False for what a client did wrong."""
-        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionError))
 
 
 def protocol_logger() -> logging.Logger:

@@ -1,7 +1,9 @@
 """Sending virtual files: conditions, ranges, HEAD, and the end of a response whose footage is retired under it (RFC 9110 13, 14)."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 
 from aiohttp import web
 
@@ -53,14 +55,12 @@ def _range(request: web.Request, size: int, etag: str) -> ByteRange:
 
 
 async def _write_all(request: web.Request, response: web.StreamResponse, first: memoryview, rest: AsyncIterator[memoryview]) -> None:
-    counts, alive = request.app[MEDIA].counts, Alive(request)
-    await _write(response, first, counts)
+    counts = request.app[MEDIA].counts
     try:
-        async for piece in rest:
-            if not alive():
-                end_now(request)
-                return
-            await _write(response, piece, counts)
+        with cut_with_grant(request):
+            await _write(response, first, counts)
+            async for piece in rest:
+                await _write(response, piece, counts)
     except Gone:
         counts.retired_while_sending += 1
         end_now(request)
@@ -86,6 +86,38 @@ class Alive:
             return True
         self._asked_s = now_s
         return self._grant.alive()
+
+
+class _Watch:
+    """Looks at a request's grant every ALIVE_S, by a timer, until `stop`."""
+
+    def __init__(self, request: web.Request, grace_s: float) -> None:
+        self._request, self._grace_s = request, grace_s
+        self._grant: Grant | None = request.get(keys.GRANT)
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(ALIVE_S, self._look)
+
+    def _look(self) -> None:
+        alive = self._grant is None or self._grant.alive()
+        wait_s, then = (ALIVE_S, self._look) if alive else (self._grace_s, lambda: end_now(self._request))
+        self._timer = self._loop.call_later(wait_s, then)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+
+@contextmanager
+def cut_with_grant(request: web.Request, *, grace_s: float = 0.0) -> Iterator[None]:
+    """Cuts the connection within ALIVE_S of the end of the request's token, also while the client takes nothing and a write waits for it.
+
+    `grace_s` is left to an answer that ends by itself.
+    """
+    watch = _Watch(request, grace_s)
+    try:
+        yield
+    finally:
+        watch.stop()
 
 
 def end_now(request: web.Request) -> None:

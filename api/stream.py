@@ -1,6 +1,6 @@
 """`stream.mp4`: a camera as one endless fragmented MP4, live or from a time at a speed, for players that take a plain address."""
 
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 from aiohttp import web
 
@@ -9,7 +9,7 @@ from api.cursor import Cursor, CursorQuery, Init, Part
 from api.media import MEDIA
 from api.parameters import TIME_SCHEMA, TRACK, Parameter, number, one_of
 from api.routes import ROOT, VIEW, Answer, Route
-from api.sending import Alive
+from api.sending import ALIVE_S, Alive, cut_with_grant
 from api.times import parse_time, rfc3339
 from recorder.base.errors import Gone
 
@@ -35,7 +35,9 @@ async def stream_mp4(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "video/mp4", "Cache-Control": "no-store"})
     media.counts.streams_open += 1
     try:
-        async with aclosing(cursor.events()) as events:
+        async with AsyncExitStack() as held:
+            held.enter_context(cut_with_grant(request, grace_s=ALIVE_S))
+            events = await held.enter_async_context(aclosing(cursor.events()))
             async for event in events:
                 if isinstance(event, Init):
                     response.headers["Watchroom-Start"] = rfc3339(event.wall_ns)

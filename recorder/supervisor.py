@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -47,6 +48,8 @@ class Supervisor:
         self._desk = ThreadPoolExecutor(1, "catalogue")     # SQLite waits for the disk: never on the loop
         self._volumes: list[Volume] = []
         self._workers: dict[int, Child] = {}
+        # One giver of orders to a slot at a time: a camera removed while a worker starts must not be started after its stop.
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._api: Child | None = None
         self._roster: Roster | None = None
 
@@ -143,8 +146,9 @@ class Supervisor:
             await self._until_up(slot)
             assert self._roster is not None
             roster = self._roster
-            for order in await self._at_desk(lambda: roster.start_orders(slot)):
-                await self._give(order)
+            async with self._turns[slot]:
+                for order in await self._at_desk(lambda: roster.start_orders(slot)):
+                    await self._give(order)
         return start
 
     async def _until_up(self, slot: int) -> None:
@@ -179,7 +183,8 @@ class Supervisor:
         roster = self._roster
         outcome = await self._at_desk(lambda: roster.call(call, args))
         for order in outcome.orders:
-            await self._give(order)
+            async with self._turns[order.slot]:
+                await self._give(order)
         return outcome.result
 
     async def _status(self) -> dict[str, Any]:

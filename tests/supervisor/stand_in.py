@@ -12,6 +12,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from recorder.base.control import ControlServer
+from recorder.base.errors import Conflict, NotFound
 from recorder.orphan import end_with_parent
 
 
@@ -24,7 +25,17 @@ async def main(folder: Path, role: str, arguments: list[str]) -> None:
         with (folder / "log").open("a") as log:
             log.write(json.dumps([name, os.getpid(), *words]) + "\n")
 
+    started: set[int] = set()
+
     async def answer(call: str, args: dict[str, Any]) -> Any:
+        if call == "camera.start":
+            if args["number"] in started:
+                raise Conflict("it is recorded already")
+            started.add(args["number"])
+        if call == "camera.stop":
+            if args["number"] not in started:
+                raise NotFound("it is not recorded")
+            started.remove(args["number"])
         if call != "status":
             note(call, args)
         return {}

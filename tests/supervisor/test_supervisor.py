@@ -13,6 +13,7 @@ import pytest
 from recorder.base.clock import SystemClock
 from recorder.base.control import ControlClient
 from recorder.base.errors import ConfigError, Conflict, NotFound, Refused
+from recorder.roster import Order
 from recorder.supervisor import Supervisor
 from storage.volume import Volume
 from tests.supervisor.conftest import Place
@@ -187,3 +188,30 @@ async def test_a_reachable_server_without_a_token_is_refused(place: Place) -> No
     place.file.write_text(text)
     with pytest.raises(ConfigError, match="there is no token"):
         await Supervisor(place.site(), SystemClock(), command=place.command).run()
+
+
+async def test_a_camera_removed_while_its_worker_starts_is_not_started_after_all(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's first orders are under way when the camera goes: its stop must come after its start."""
+    giving, go = asyncio.Event(), asyncio.Event()
+    give = Supervisor._give
+
+    async def slow(self: Supervisor, order: Order) -> None:
+        giving.set()
+        if order.call == "camera.start" and order.args["camera"]["name"] == "first orders":
+            await go.wait()
+        await give(self, order)
+
+    monkeypatch.setattr(Supervisor, "_give", slow)
+    async with serving(place) as server:
+        go.set()
+        await server.call("camera.add", id="gate", name="first orders", main={"url": "rtsp://10.0.0.9/1"})
+        go.clear()
+        giving.clear()
+        os.kill(next(note[1] for note in server.notes("up") if note[0] == "worker-0"), signal.SIGKILL)
+        await giving.wait()
+        removing = asyncio.create_task(server.call("camera.remove", id="gate"))
+        while await server.call("camera.list"):
+            await asyncio.sleep(0.02)
+        go.set()
+        await removing
+        assert [note[2] for note in server.notes("camera.start", "camera.stop")] == ["camera.start", "camera.start", "camera.stop"]

@@ -1,19 +1,24 @@
-/* CRC-32C (Castagnoli, RFC 3720 B.4): SSE4.2 three-way where the CPU has it, a table otherwise; and the algebra
+/* CRC-32C (Castagnoli, RFC 3720 B.4): folding with AVX-512 VPCLMULQDQ or SSE4.2 three-way where the CPU has it, a table otherwise; and the algebra
  * that turns running values into the CRC of any range: crc(B) = crc(AB) ^ shift(crc(A), len(B)). */
 #ifndef WATCHROOM_CRC32C_H
 #define WATCHROOM_CRC32C_H
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #define WR_POLY 0x82f63b78u
 #define WR_LONG 4096u
 #define WR_SHORT 256u
+#define WR_FOLD 256u /* bytes that are folded onto the next as many */
 
 static uint32_t wr_table[8][256];
 static uint32_t wr_long_shift[4][256], wr_short_shift[4][256];
 static uint32_t wr_x2n[64]; /* x^(2^n) mod P, n = 0 is x^1 */
-static int wr_ready = 0, wr_hw = 0;
+static int wr_ready = 0, wr_hw = 0, wr_fold = 0;
+static uint64_t wr_fold_by[2];
 
 /* a * b mod P, bit-reflected: bit 31 is x^0. */
 static uint32_t wr_multmodp(uint32_t a, uint32_t b) {
@@ -29,10 +34,9 @@ static uint32_t wr_multmodp(uint32_t a, uint32_t b) {
     }
 }
 
-/* x^(8 * n) mod P */
-static uint32_t wr_xpow8(uint64_t n) {
+/* x^(2^k * n) mod P */
+static uint32_t wr_xpow(uint64_t n, unsigned k) {
     uint32_t p = 0x80000000u;
-    unsigned k = 3;
     while (n) {
         if (n & 1) p = wr_multmodp(wr_x2n[k & 63], p);
         n >>= 1;
@@ -40,6 +44,9 @@ static uint32_t wr_xpow8(uint64_t n) {
     }
     return p;
 }
+
+/* x^(8 * n) mod P */
+static uint32_t wr_xpow8(uint64_t n) { return wr_xpow(n, 3); }
 
 static void wr_shift_table(uint32_t t[4][256], uint32_t op) {
     for (unsigned n = 0; n < 256; n++)
@@ -65,6 +72,10 @@ static void wr_crc_setup(void) {
     wr_shift_table(wr_short_shift, wr_xpow8(WR_SHORT));
 #if defined(__x86_64__)
     wr_hw = __builtin_cpu_supports("sse4.2");
+    wr_fold = wr_hw && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vpclmulqdq");
+    /* A product of two bit-reflected halves is one bit short, hence the - 1. The half at the lower address is the higher one. */
+    wr_fold_by[0] = (uint64_t)wr_xpow(8 * WR_FOLD + 64 - 1, 0) << 32;
+    wr_fold_by[1] = (uint64_t)wr_xpow(8 * WR_FOLD - 1, 0) << 32;
 #endif
     wr_ready = 1;
 }
@@ -124,13 +135,39 @@ __attribute__((target("sse4.2"))) static uint32_t wr_crc_hw(uint32_t c, const un
     while (n--) r = __builtin_ia32_crc32qi(r, *p++);
     return r;
 }
+
+#define WR_FOLD_ONE(S, AT)                                                                                             \
+    S = _mm512_ternarylogic_epi64(_mm512_clmulepi64_epi128(S, by, 0x00), _mm512_clmulepi64_epi128(S, by, 0x11),        \
+                                  _mm512_loadu_si512(p + (AT)), 0x96)
+
+/* n >= 2 * WR_FOLD. Bytes are folded onto those WR_FOLD further on, times x^(8 * WR_FOLD) mod P, until only so many are left, whose CRC is that
+ * of all. */
+__attribute__((target("sse4.2,avx512f,vpclmulqdq"))) static uint32_t wr_crc_folded(uint32_t c, const unsigned char *p, size_t n) {
+    unsigned char rest[WR_FOLD];
+    const __m512i by = _mm512_broadcast_i32x4(_mm_set_epi64x((long long)wr_fold_by[1], (long long)wr_fold_by[0]));
+    __m512i a = _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)c)));
+    __m512i b = _mm512_loadu_si512(p + 64), d = _mm512_loadu_si512(p + 128), e = _mm512_loadu_si512(p + 192);
+    for (p += WR_FOLD, n -= WR_FOLD; n >= WR_FOLD; p += WR_FOLD, n -= WR_FOLD) {
+        WR_FOLD_ONE(a, 0);
+        WR_FOLD_ONE(b, 64);
+        WR_FOLD_ONE(d, 128);
+        WR_FOLD_ONE(e, 192);
+    }
+    _mm512_storeu_si512(rest, a);
+    _mm512_storeu_si512(rest + 64, b);
+    _mm512_storeu_si512(rest + 128, d);
+    _mm512_storeu_si512(rest + 192, e);
+    return wr_crc_hw(wr_crc_hw(0, rest, WR_FOLD), p, n);
+}
 #else
 #define wr_crc_hw wr_crc_sw
+#define wr_crc_folded wr_crc_sw
 #endif
 
 /* The finished CRC of `n` more bytes after bytes whose finished CRC is `crc` (0 for none). */
 static inline uint32_t wr_crc32c(uint32_t crc, const void *buf, size_t n) {
     const unsigned char *p = (const unsigned char *)buf;
+    if (wr_fold && n >= 4 * WR_FOLD) return ~wr_crc_folded(~crc, p, n);
     return ~(wr_hw ? wr_crc_hw(~crc, p, n) : wr_crc_sw(~crc, p, n));
 }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -117,12 +117,14 @@ class _Stretch:
 class Cursor:
     """`async for event in cursor.events()`, closed with `aclosing`; the consumer's pace is the cursor's. Loop thread only.
 
-    `alive` is asked while the cursor waits; once it says False the events end. Raises Gone when retention has overtaken the viewer,
+    `alive` is asked while the cursor waits; once it says False the events end. `room` is waited for with the size of each fragment before
+    its bytes are read: who shows many cameras bounds there what lies in memory. Raises Gone when retention has overtaken the viewer,
     NotFound if there is no such track.
     """
 
-    def __init__(self, media: Media, query: CursorQuery, alive: Callable[[], bool] = lambda: True) -> None:
-        self._media, self._query, self._alive = media, query, alive
+    def __init__(self, media: Media, query: CursorQuery, alive: Callable[[], bool] = lambda: True,
+                 room: Callable[[int], Awaitable[None]] | None = None) -> None:
+        self._media, self._query, self._alive, self._room = media, query, alive, room
         self._reader: TrackReader = media.store.track(query.camera, query.track)
         self._keys = query.keys or query.speed >= KEYS_FROM
         self._init_entries: tuple[SampleEntry | None, SampleEntry | None] | None = None
@@ -249,7 +251,10 @@ class Cursor:
             return None
         stretch.sequence += 1
         made = fragment(parts, stretch.sequence)
-        data = await VirtualBytes(made.head, made.extents, stretch.tapes).read()
+        source = VirtualBytes(made.head, made.extents, stretch.tapes)
+        if self._room is not None:
+            await self._room(source.size)
+        data = await source.read()
         stretch.sound_ns = max(stretch.sound_ns, heard.newest_ns)
         if seen.samples is not None:
             stretch.gap_told = False

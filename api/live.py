@@ -27,15 +27,39 @@ HEAD = struct.Struct(">IB3x")
 TILES_MAX = 1000
 ALIVE_S = 2.0
 CLOSE_S = 2.0
+ROOM_BYTES = 16 << 20
 WS_REVOKED, WS_NONSENSE = 4001, 4002
+
+
+class Room:
+    """Bytes of all tiles of one connection that have been read and wait to be sent: a thousand tiles do not hold a thousand fragments."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._changed = asyncio.Event()
+
+    async def take(self, nbytes: int) -> None:
+        """Wait for room; a piece larger than all of it has it alone."""
+        while self._held and self._held + nbytes > self._limit:
+            self._changed.clear()
+            await self._changed.wait()
+        self._held += nbytes
+
+    def give_back(self, nbytes: int) -> None:
+        """They have been sent."""
+        self._held -= nbytes
+        self._changed.set()
 
 
 class Tile:
     """One tile's task and credit: at most `credit` bytes are sent and not acknowledged, and always at least one piece."""
 
-    def __init__(self, number: int, wish: Wish) -> None:
+    def __init__(self, number: int, wish: Wish, room: Room) -> None:
         self.number = number
         self.wish = wish
+        self._room_of_all = room
+        self._held = 0
         self.task: asyncio.Task[None] | None = None
         self._open = 0
         self._room = asyncio.Event()
@@ -47,12 +71,26 @@ class Tile:
         if self._open < self.wish.credit:
             self._room.set()
 
-    async def spend(self, nbytes: int) -> None:
-        """Wait until there is credit, then use it."""
-        await self._room.wait()
+    def spend(self, nbytes: int) -> None:
+        """Use credit."""
         self._open += nbytes
         if self._open >= self.wish.credit:
             self._room.clear()
+
+    async def credit(self) -> None:
+        """Wait until there is credit. The tile holds no bytes meanwhile."""
+        await self._room.wait()
+
+    async def take(self, nbytes: int) -> None:
+        """Wait until the connection has room for a fragment."""
+        self.give_back()
+        await self._room_of_all.take(nbytes)
+        self._held = nbytes
+
+    def give_back(self) -> None:
+        """The fragment has been sent, or never will be."""
+        self._room_of_all.give_back(self._held)
+        self._held = 0
 
 
 class LiveSocket:
@@ -63,6 +101,7 @@ class LiveSocket:
         self._socket = socket
         self._grant: Grant = request[keys.GRANT]
         self._tiles: dict[int, Tile] = {}
+        self._room = Room(ROOM_BYTES)
 
     async def run(self) -> None:
         """Serve until the client leaves, talks nonsense, or its token ends."""
@@ -101,7 +140,7 @@ class LiveSocket:
         if len(self._tiles) >= TILES_MAX:
             await self._tell(number, EVENT, {"error": f"a connection carries at most {TILES_MAX} tiles"})
             return
-        tile = self._tiles[number] = Tile(number, wish)
+        tile = self._tiles[number] = Tile(number, wish, self._room)
         tile.task = asyncio.create_task(self._feed(tile), name=f"tile {number}")
 
     async def _drop(self, number: int) -> None:
@@ -118,7 +157,7 @@ class LiveSocket:
         """The tile's task: everything its feed yields, until it ends."""
         try:
             camera = within_reach(self._grant, self._request.app[keys.REGISTRY], tile.wish.camera)
-            async with aclosing(open_feed(self._request.app, camera, tile.wish)) as pieces:
+            async with aclosing(open_feed(self._request.app, camera, tile.wish, tile.take)) as pieces:
                 async for piece in pieces:
                     await self._pass_on(tile, piece)
         except WatchroomError as error:
@@ -133,8 +172,10 @@ class LiveSocket:
         if isinstance(piece.payload, Mapping):
             await self._tell(tile.number, piece.kind, piece.payload)
             return
-        await tile.spend(len(piece.payload))
+        tile.spend(len(piece.payload))
         await self._socket.send_bytes(HEAD.pack(tile.number, piece.kind) + piece.payload)
+        tile.give_back()
+        await tile.credit()
 
     async def _tell(self, tile: int, kind: int, body: Mapping[str, Any]) -> None:
         with suppress(ConnectionError):

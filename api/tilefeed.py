@@ -1,7 +1,7 @@
 """What one tile is sent: the track that its client can show, then the cursor's events as pieces of the live WebSocket."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from storage.camera_record import CameraRecord
 
 INIT, FRAGMENT, STATE, EVENT = 1, 2, 3, 4
 LOOK_S = 0.5
+Room = Callable[[int], Awaitable[None]]
 G711 = frozenset({"alaw", "ulaw"})
 
 
@@ -39,8 +40,8 @@ class _Choice:
     entry: SampleEntry
 
 
-async def open_feed(app: web.Application, camera: CameraRecord, wish: Wish) -> AsyncGenerator[Piece, None]:
-    """Everything the tile is sent, until its task is cancelled. The consumer's pace is the feed's."""
+async def open_feed(app: web.Application, camera: CameraRecord, wish: Wish, room: Room | None = None) -> AsyncGenerator[Piece, None]:
+    """Everything the tile is sent, until its task is cancelled. The consumer's pace is the feed's; `room` as of Cursor."""
     choice, told = None, None
     while choice is None:
         choice, words = _choose(app, camera, wish)
@@ -50,7 +51,7 @@ async def open_feed(app: web.Application, camera: CameraRecord, wish: Wish) -> A
         if choice is None:
             await asyncio.sleep(LOOK_S)
     query = CursorQuery(camera.number, choice.track, audio=wish.play - {"avc1", "hvc1"}, start_ns=wish.start_ns, speed=wish.speed)
-    cursor = Cursor(app[MEDIA], query)
+    cursor = Cursor(app[MEDIA], query, room=room)
     async with aclosing(cursor.events()) as events:
         async for event in events:
             for piece in _pieces(app, camera, choice.track, wish, event):

@@ -2,6 +2,7 @@
 ring has lost is told by the footers of sealed chunks.
 """
 
+import errno
 import os
 
 import numpy as np
@@ -13,6 +14,8 @@ from storage.footage import Rows, row_ends
 from storage.layout import PAGE, ROW, ROW_MAX_ENTRIES
 from storage.live import LiveState
 from storage.ringfile import RingFile
+
+ABSENT = frozenset({errno.ENOENT, errno.ELOOP})     # no file, or a symlink, which is none of ours
 
 
 def chunk_numbers(chunks_fd: int) -> list[int]:
@@ -68,7 +71,9 @@ def _proven(chunks_fd: int, first: int, ring: RingFile, heads: list[ChunkHead]) 
 def _tape_bytes(chunks_fd: int, head: ChunkHead, offset: int, size: int) -> bytes:
     try:
         fd = os.open(str(head.chunk), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=chunks_fd)
-    except FileNotFoundError:
+    except OSError as failed:
+        if failed.errno not in ABSENT:
+            raise
         return b""
     try:
         return os.pread(fd, size, PAGE + offset - head.start_offset)
@@ -80,7 +85,9 @@ def _head(chunks_fd: int, number: int, camera: int, track: str) -> ChunkHead | N
     """The chunk's head; None if the file is gone, damaged, or its head says that it is not this chunk (the head decides)."""
     try:
         fd = os.open(str(number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=chunks_fd)
-    except FileNotFoundError:
+    except OSError as failed:
+        if failed.errno not in ABSENT:
+            raise
         return None
     try:
         head = read_head(fd, f"cam-{camera}/{track} chunk {number}")
@@ -115,7 +122,9 @@ def footer_of_row(chunks_fd: int, row: int, where: str) -> tuple[ChunkHead, Foot
 def _footer(chunks_fd: int, head: ChunkHead, where: str) -> tuple[ChunkHead, Footer] | None:
     try:
         fd = os.open(str(head.chunk), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=chunks_fd)
-    except FileNotFoundError:
+    except OSError as failed:
+        if failed.errno not in ABSENT:
+            raise
         return None
     try:
         return head, read_footer(fd, head, where)

@@ -170,3 +170,16 @@ def test_every_finding_has_a_remedy(volume: RefVolume, track: RefTrack):
     report = look(volume, 3)
     assert len(report.findings) >= 4
     assert all(finding.remedy and finding.where for finding in report.findings)
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("place", ["main/c/0", "main/c/2", "main/c", "main", ""])
+def test_a_symlink_in_the_volume_is_a_finding_and_no_end_of_the_check(
+        volume: RefVolume, track: RefTrack, tmp_path: Path, place: str, live: bool):
+    if not live:
+        for file in volume.live_dir.iterdir():
+            file.unlink()
+    victim = (volume.path / track_path(7, "main")).parent / place
+    victim.rename(tmp_path / "elsewhere")
+    victim.symlink_to(tmp_path / "elsewhere")
+    assert look(volume, 2).findings

@@ -69,12 +69,13 @@ def moment(dice: random.Random, clock: Shown, low_ns: int, high_ns: int) -> int:
     return clock.time_ns(index) + FRAME_NS // 2 + dice.randrange(-FRAME_NS // 4, FRAME_NS // 4)
 
 
-@pytest.mark.parametrize(("cameras", "seconds", "clips"), [
+@pytest.mark.parametrize(("cameras", "seconds", "looks"), [
     pytest.param(4, 8, 8, marks=pytest.mark.live),
     pytest.param(16, 60, 20, marks=pytest.mark.soak),
 ])
-def test_tapes_clips_and_pictures_are_what_was_sent(cameras: int, seconds: int, clips: int, simulate: Callable[..., SimProcess],
-                                                    make_site: Callable[..., Site], tmp_path: Path) -> None:
+def test_tapes_clips_and_pictures_are_what_was_sent(cameras: int, seconds: int, looks: int, simulate: Callable[..., SimProcess],
+                                                    make_site: Callable[..., Site], tmp_path: Path,
+                                                    record_property: Callable[[str, object], None]) -> None:
     sim = simulate("--count", str(cameras), "--codec", "h264,h265,h264", "--audio", "aac,pcma,pcmu,none", "--gop", "25", *SMALL)
     site = make_site({f"cam-{i}": [f'main = {{ url = "{sim.url(i)}", kbps = 400 }}'] for i in range(cameras)})
     dice = random.Random(cameras)
@@ -83,7 +84,7 @@ def test_tapes_clips_and_pictures_are_what_was_sent(cameras: int, seconds: int, 
         time.sleep(seconds)
         clocks = [clock_of(site, sim.truth(i), number) for i, number in enumerate(site.numbers().values())]
         now_ns = time.time_ns()
-        for n in range(clips):
+        for n in range(looks):
             camera = n % cameras
             clock = clocks[camera]
             low_ns = clock.time_ns(clock.first) + NS // 2
@@ -98,9 +99,12 @@ def test_tapes_clips_and_pictures_are_what_was_sent(cameras: int, seconds: int, 
             assert number_in(reply.body) == clock.truth.number_of(clock.index(at_ns))
         site.check_alive()
     assert site.stop() == 0, site.tail()
+    equal = 0
     for name, found, sessions in compared(site, sim, end_s=0.5):
         assert found.whole, f"{name}: {found}"
         assert sessions == 1
+        equal += found.recorded
+    record_property("AUs equal", equal)
     check_clean(site)
 
 

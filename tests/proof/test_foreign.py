@@ -75,7 +75,8 @@ def map_of(site: Site, number: int, truth: Truth) -> Map:
 
 @pytest.mark.parametrize(("seconds", "ring_mb"), [pytest.param(8, 112, marks=pytest.mark.live), pytest.param(60, 128, marks=pytest.mark.soak)])
 def test_foreign_readers_see_what_is_committed_and_nothing_else(seconds: int, ring_mb: int, simulate: Callable[..., SimProcess],
-                                                                make_site: Callable[..., Site]) -> None:
+                                                                make_site: Callable[..., Site],
+                                                                record_property: Callable[[str, object], None]) -> None:
     sim = simulate("--count", "2", *BIG)
     cameras = {f"cam-{i}": [f'main = {{ url = "{sim.url(i)}", kbps = 60000 }}'] for i in range(2)}
     site = make_site(cameras, bytes_max=ring_mb << 20, module="tests.proof.hasty")
@@ -92,7 +93,9 @@ def test_foreign_readers_see_what_is_committed_and_nothing_else(seconds: int, ri
     figures = {"empty": 0, "right": 0}
     for one in samples:
         figures[judge(one, maps[one.tape])] += 1
-    print(f"{len(samples)} inner chunks: {figures}, {sum(reader.again for reader in readers)} read again for an index being written")
+    for name, count in figures.items():
+        record_property(f"inner chunks {name}", count)
+    record_property("read again", sum(reader.again for reader in readers))
     assert figures["right"] > 20
     assert figures["empty"] > 0
     assert any(tape.track.edges().tail_offset >= VIDEO.tape_bytes for tape in maps), "the ring has not come round"

@@ -73,7 +73,8 @@ async def until_played(players: Players, nbytes: int) -> None:
 
 
 @pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.live), pytest.param(20, marks=pytest.mark.soak)])
-async def test_killed_api_costs_no_frame(kills: int, simulate: Callable[..., SimProcess], make_site: Callable[..., Site]) -> None:
+async def test_killed_api_costs_no_frame(kills: int, simulate: Callable[..., SimProcess], make_site: Callable[..., Site],
+                                         record_property: Callable[[str, object], None]) -> None:
     sim = simulate("--count", str(CAMERAS), "--audio", "aac,none", *SMALL)
     site = make_site({f"cam-{i}": [f'main = {{ url = "{sim.url(i)}", kbps = 400 }}'] for i in range(CAMERAS)})
     with site:
@@ -92,7 +93,9 @@ async def test_killed_api_costs_no_frame(kills: int, simulate: Callable[..., Sim
             await playing
         assert site.worker_pids() == workers
     assert site.stop() == 0, site.tail()
+    record_property("MB played", round(players.got.total() / 1e6, 1))
     for name, found, sessions in compared(site, sim, end_s=0.5):
+        record_property(f"{name} AUs", found.recorded)
         assert found.whole, f"{name}: {found}"
         assert sessions == 1
     check_clean(site)

@@ -58,7 +58,8 @@ def wait_for_pictures(store: TapeStore, cameras: Sequence[int], after_ns: int, t
     pytest.param(20, 500, 22.0, marks=pytest.mark.soak, id="20-long-gops"),
 ])
 def test_killed_worker_loses_less_than_a_second(kills: int, gop: int, alive_s: float, simulate: Callable[..., SimProcess],
-                                                make_site: Callable[..., Site], tmp_path: Path) -> None:
+                                                make_site: Callable[..., Site], tmp_path: Path,
+                                                record_property: Callable[[str, object], None]) -> None:
     sim = simulate("--count", "2", "--codec", "h264,h265", "--audio", "aac,pcma", "--gop", str(gop), *SMALL)
     site = make_site({f"cam-{i}": [f'main = {{ url = "{sim.url(i)}", kbps = 400 }}'] for i in range(2)})
     dice, deaths = random.Random(kills + gop), []
@@ -81,7 +82,9 @@ def test_killed_worker_loses_less_than_a_second(kills: int, gop: int, alive_s: f
                     assert len(pictures) == expected
         store.close()
     assert site.stop() == 0, site.tail()
+    record_property("longest s until all record again", round(max(death.back_ns - death.at_ns for death in deaths) / NS, 1))
     for name, found, sessions in compared(site, sim, end_s=1.0):
+        record_property(f"{name} AUs", found.recorded)
         assert found.whole, f"{name}: {found}"
         assert sessions == kills + 1
     causes_are_right(site, kills)

@@ -106,7 +106,7 @@ def judge(path: Path, truth: Truth) -> Got:
 
 @pytest.mark.parametrize(("laps", "ring_mb"), [pytest.param(1, 80, marks=pytest.mark.live), pytest.param(5, 128, marks=pytest.mark.soak)])
 def test_slow_clients_get_no_foreign_byte(laps: int, ring_mb: int, simulate: Callable[..., SimProcess], make_site: Callable[..., Site],
-                                          tmp_path: Path) -> None:
+                                          tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     sim = simulate("--count", "2", *BIG)
     cameras = {f"cam-{i}": [f'main = {{ url = "{sim.url(i)}", kbps = 60000 }}'] for i in range(2)}
     site = make_site(cameras, bytes_max=ring_mb << 20, module="tests.proof.hasty")
@@ -135,6 +135,9 @@ def test_slow_clients_get_no_foreign_byte(laps: int, ring_mb: int, simulate: Cal
     found = [judge(path, sim.truth(client.camera)) for client in clients for path in client.files]
     assert sum(got.media_bytes for got in found) > 4 << 20
     assert sum(client.ended for client in clients), "no download was ended by the ring"
-    print(f"{len(found)} downloads, {sum(got.media_bytes for got in found) / 1e6:.0f} MB compared, {sum(got.status == 410 for got in found)} "
-          f"answered 410, {sum(client.ended for client in clients)} ended by the server")
+    record_property("laps", laps)
+    record_property("downloads", len(found))
+    record_property("MB compared", round(sum(got.media_bytes for got in found) / 1e6))
+    record_property("ended by the server", sum(client.ended for client in clients))
+    record_property("foreign bytes", 0)
     check_clean(site)

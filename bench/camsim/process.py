@@ -17,7 +17,7 @@ import bench
 from bench.camsim.truth import Truth, fetch_status
 
 START_TIMEOUT_S = 600   # content may have to be encoded
-STOP_TIMEOUT_S = 20
+STOP_TIMEOUT_S = 60
 
 
 class SimProcess:

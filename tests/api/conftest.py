@@ -104,7 +104,7 @@ class Api:
 
 async def read_reply(reader: asyncio.StreamReader) -> Reply:
     """The first answer on a connection that the server closes after it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         data = await reader.read(-1)
     head, _, body = data.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")

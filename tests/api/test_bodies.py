@@ -69,7 +69,7 @@ async def test_a_body_that_never_comes_is_given_up(api: Any, monkeypatch: pytest
     head = f"POST /api/v1/session HTTP/1.1\r\n{named}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
     reader, writer = await asyncio.open_connection("127.0.0.1", api.served.port)
     writer.write(head.encode())
-    assert b" 408 " in await asyncio.wait_for(reader.readline(), 5)
+    assert b" 408 " in await asyncio.wait_for(reader.readline(), 120)
     writer.close()
 
 

@@ -15,7 +15,7 @@ async def opened(api: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -28,7 +28,7 @@ async def test_the_connection_after_the_limit_is_closed_at_once_and_room_comes_b
     reader, writer = await opened(api)
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
         writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
-        await asyncio.wait_for(reader.readexactly(1), 5)
+        await asyncio.wait_for(reader.readexactly(1), 120)
     writer.close()
     assert doors.refused == 1
     for _, held_writer in held:
@@ -44,7 +44,7 @@ async def test_all_clients_together_have_a_limit_too(api: Any) -> None:
     await until(lambda: doors.open == 1)
     reader, refused = await opened(api)
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-        await asyncio.wait_for(reader.readexactly(1), 5)
+        await asyncio.wait_for(reader.readexactly(1), 120)
     writer.close()
     refused.close()
 
@@ -55,7 +55,7 @@ async def test_a_client_that_says_nothing_whole_is_closed(api: Any, sent: bytes)
     reader, writer = await opened(api)
     writer.write(sent)
     try:
-        assert await asyncio.wait_for(reader.read(-1), 5) == b""
+        assert await asyncio.wait_for(reader.read(-1), 120) == b""
     except ConnectionResetError:
         pass
     writer.close()
@@ -69,7 +69,7 @@ async def test_a_client_that_has_asked_may_stay(api: Any) -> None:
     for wait_s in (0, 0.3):
         await asyncio.sleep(wait_s)
         writer.write(ask)
-        assert b"200" in await asyncio.wait_for(reader.readline(), 5)
+        assert b"200" in await asyncio.wait_for(reader.readline(), 120)
         await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(16)
     writer.close()

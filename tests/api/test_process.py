@@ -22,7 +22,7 @@ from recorder.base.errors import ConfigError, NotFound, StorageError
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -145,11 +145,11 @@ async def test_sigterm_ends_streams_and_the_process_returns(site: Any, catalogue
     mine = replace(site, server=replace(site.server, port=free_port))
     serve = asyncio.create_task(run_api(mine))
     async with aiohttp.ClientSession() as client:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             stream = await eventually(client, f"http://127.0.0.1:{free_port}/api/v1/events", True)
         await stream.content.readany()
         os.kill(os.getpid(), signal.SIGTERM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             assert b"stopping" in await stream.content.read()
             await serve
     assert signal.getsignal(signal.SIGTERM) in {signal.SIG_DFL, signal.default_int_handler}
@@ -172,7 +172,7 @@ async def test_it_serves_tls_and_stops_under_uvloop(site: Any, catalogue: Any, t
     child = await asyncio.create_subprocess_exec(*command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     trust = ssl.create_default_context(cafile=str(certificate.cert))
     try:
-        async with aiohttp.ClientSession() as client, asyncio.timeout(15):
+        async with aiohttp.ClientSession() as client, asyncio.timeout(120):
             stream = await eventually(client, f"https://127.0.0.1:{free_port}/api/v1/events", trust)
             await stream.content.readany()
             child.send_signal(signal.SIGTERM)

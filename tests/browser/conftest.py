@@ -14,6 +14,7 @@ CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"]
 CAMERAS = 8
+PATIENCE_MS = 120_000       # what takes longer hangs
 SIM = ("--count", str(CAMERAS), "--codec", "h264,h265", "--audio", "aac,pcma", "--sub", "h265", "--size", "640x360", "--bitrate", "600",
        "--sub-size", "320x180", "--sub-bitrate", "200")
 
@@ -45,7 +46,7 @@ def site(sim: SimProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         cameras[f"cam{number}"] = lines
     made = Site(tmp_path_factory.mktemp("browser-site"), cameras, bytes_max=2 << 30, whole=True)
     with made:
-        wait_until(lambda: _recording(made), 60, "eight cameras recording")
+        wait_until(lambda: _recording(made), 300, "eight cameras recording")
         yield made
     made.clean()
 

@@ -12,6 +12,7 @@ from bench.camsim.process import SimProcess
 from bench.site import Site, wait_until
 from recorder.base.clock import SystemClock
 from storage.catalogue import Catalogue
+from tests.browser.conftest import PATIENCE_MS
 
 pytestmark = [pytest.mark.browser, pytest.mark.live]
 
@@ -29,7 +30,7 @@ def proxy(sim: SimProcess, tmp_path: Path) -> Iterator[tuple[str, str]]:
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-keyout", key,
                     "-out", cert], check=True, capture_output=True)
     with site:
-        wait_until(lambda: _recorded(site), 60, "a camera recording")
+        wait_until(lambda: _recorded(site), 300, "a camera recording")
         script = Path(__file__).parent / "tls_proxy.py"
         ends = subprocess.Popen([sys.executable, script, cert, key, str(site.port)], stdout=subprocess.PIPE, text=True)
         try:
@@ -55,13 +56,13 @@ def test_a_token_opens_the_page_and_only_its_cameras(browser: Browser, proxy: tu
     context = browser.new_context(ignore_https_errors=True)
     page = context.new_page()
     page.goto(address)
-    page.wait_for_selector("#login[open]", timeout=10_000)
+    page.wait_for_selector("#login[open]", timeout=PATIENCE_MS)
     page.fill("#token", "wr_" + "A" * 43)
     page.click("#login button")
-    page.wait_for_function("() => document.querySelector('#login-error').textContent !== ''", timeout=10_000)
+    page.wait_for_function("() => document.querySelector('#login-error').textContent !== ''", timeout=PATIENCE_MS)
     page.fill("#token", token)
     page.click("#login button")
-    page.wait_for_function("() => document.querySelector('.tile video')?.getVideoPlaybackQuality().totalVideoFrames > 10", timeout=30_000)
+    page.wait_for_function("() => document.querySelector('.tile video')?.getVideoPlaybackQuality().totalVideoFrames > 10", timeout=PATIENCE_MS)
     assert page.locator(".tile").count() == 1
     cookie = next(cookie for cookie in context.cookies() if cookie["value"])
     assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")

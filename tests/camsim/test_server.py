@@ -43,13 +43,13 @@ class Raw:
         return await self.answer()
 
     async def packet(self) -> tuple[int, bytes]:
-        head = await asyncio.wait_for(self.reader.readexactly(4), 10)
+        head = await asyncio.wait_for(self.reader.readexactly(4), 120)
         assert head[0] == 0x24, head
         return head[1], await self.reader.readexactly(int.from_bytes(head[2:], "big"))
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
         while True:
-            first = await asyncio.wait_for(self.reader.readexactly(1), 10)
+            first = await asyncio.wait_for(self.reader.readexactly(1), 120)
             if first != b"$":
                 break
             channel, *size = await self.reader.readexactly(3)
@@ -248,7 +248,7 @@ async def test_session_without_requests_ends(cache: Path) -> None:
     async with simulate(cache, session_timeout_s=0.3, report_s=0.1) as sim:
         client = await Raw.open(sim)
         await client.play()
-        data = await asyncio.wait_for(client.reader.read(-1), 20)
+        data = await asyncio.wait_for(client.reader.read(-1), 120)
         assert data
         assert sim.status()["cameras"][0]["sessions"][0]["end_reason"] == "timeout"
         await client.close()
@@ -270,7 +270,7 @@ async def test_disconnect_ends_the_session_without_goodbye(cache: Path) -> None:
         client = await Raw.open(sim)
         await client.play()
         sim.disconnect(0)
-        await asyncio.wait_for(client.reader.read(-1), 10)
+        await asyncio.wait_for(client.reader.read(-1), 120)
         again = await Raw.open(sim)
         await again.play()
         await again.packet()

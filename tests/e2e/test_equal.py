@@ -28,7 +28,7 @@ def record(sim: SimProcess, site: Site, streams: int, seconds: float) -> dict[st
         return sum(s["end_ns"] is None for c in sim.status()["cameras"] for s in c["sessions"]) == streams
 
     with site:
-        wait_until(playing, 30, "all streams playing")
+        wait_until(playing, 300, "all streams playing")
         time.sleep(seconds)
         site.check_alive()
     assert site.stop() == 0, site.tail()

@@ -250,7 +250,7 @@ class Decoded:
 def decode(path: Path) -> Decoded:
     """Decode a file with ffmpeg's command line, as strict as it can be made to complain."""
     probe = subprocess.run(["ffmpeg", "-v", "warning", "-nostdin", "-copyts", "-i", path, "-map", "0", "-f", "null", "-"],
-                           capture_output=True, text=True, timeout=60, check=True)
+                           capture_output=True, text=True, timeout=300, check=True)
     numbers, times, sound, sound_start = [], [], [], 0.0
     with av.open(str(path)) as file:
         for frame in file.decode():

@@ -224,7 +224,7 @@ async def test_stream_over_http_ends_with_its_viewer(api, maker, save, unpaced):
             body += await answer.content.readany()
         assert api.media.counts.streams_open == 1
         answer.close()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(120):
         while api.media.counts.streams_open:
             await asyncio.sleep(0.02)
     assert maker.decode(save(body)).numbers[:25] == list(range(25, 50))

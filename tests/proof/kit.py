@@ -62,7 +62,7 @@ def clip(site: Site, camera: str, start_ns: int, end_ns: int, **query: object) -
 def answers(site: Site) -> bool:
     """True if the API answers."""
     try:
-        return ask(site, "cameras", timeout_s=5).status == 200
+        return ask(site, "cameras", timeout_s=60).status == 200
     except (OSError, http.client.HTTPException):
         return False
 
@@ -71,7 +71,7 @@ def recording(site: Site) -> bool:
     """True if every camera records, as the API says."""
     site.check_alive()
     try:
-        cameras = ask(site, "cameras", timeout_s=5).json()["items"]
+        cameras = ask(site, "cameras", timeout_s=60).json()["items"]
     except (OSError, http.client.HTTPException):
         return False
     return len(cameras) == len(site.cameras) and all(camera["state"] == "recording" for camera in cameras)
@@ -82,7 +82,7 @@ def shown(data: bytes, path: Path) -> tuple[list[int | None], str]:
     path.write_bytes(data)
     run = subprocess.run(["ffmpeg", "-nostdin", "-v", "warning", "-i", path, "-map", "0:v", "-fps_mode", "passthrough",
                           "-enc_time_base", "-1", "-f", "rawvideo", "-pix_fmt", "gray", "-", "-map", "0:a?", "-f", "null", "/dev/null"],
-                         capture_output=True, check=True, timeout=120)
+                         capture_output=True, check=True, timeout=300)
     pictures = np.frombuffer(run.stdout, np.uint8).reshape(-1, HEIGHT, WIDTH)
     return [pattern.read(picture) for picture in pictures], run.stderr.decode()
 

@@ -80,7 +80,7 @@ def test_tapes_clips_and_pictures_are_what_was_sent(cameras: int, seconds: int, 
     site = make_site({f"cam-{i}": [f'main = {{ url = "{sim.url(i)}", kbps = 400 }}'] for i in range(cameras)})
     dice = random.Random(cameras)
     with site:
-        wait_until(lambda: recording(site), 30, "all cameras recording")
+        wait_until(lambda: recording(site), 300, "all cameras recording")
         time.sleep(seconds)
         clocks = [clock_of(site, sim.truth(i), number) for i, number in enumerate(site.numbers().values())]
         now_ns = time.time_ns()

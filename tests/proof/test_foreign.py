@@ -81,9 +81,9 @@ def test_foreign_readers_see_what_is_committed_and_nothing_else(seconds: int, ri
     cameras = {f"cam-{i}": [f'main = {{ url = "{sim.url(i)}", kbps = 60000 }}'] for i in range(2)}
     site = make_site(cameras, bytes_max=ring_mb << 20, module="tests.proof.hasty")
     with site:
-        wait_until(lambda: recording(site), 30, "both cameras recording")
+        wait_until(lambda: recording(site), 300, "both cameras recording")
         numbers, store = list(site.numbers().values()), site.store()
-        wait_until(lambda: all(len(store.track(number, "main").rows(*ALL, durable=True)) for number in numbers), 20, "footage")
+        wait_until(lambda: all(len(store.track(number, "main").rows(*ALL, durable=True)) for number in numbers), 300, "footage")
         store.close()
         maps = [map_of(site, number, sim.truth(i)) for i, number in enumerate(numbers)]
         paths = [site.volume / track_path(number, "main") for number in numbers]

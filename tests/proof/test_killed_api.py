@@ -17,7 +17,7 @@ from recorder.base.media import NS
 from tests.proof.kit import SMALL, answers, check_clean, compared, recording
 
 CAMERAS = 3
-BACK_S = 30
+BACK_S = 300
 BROKEN = (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError)
 
 

@@ -18,7 +18,7 @@ from recorder.base.media import NS, GapCause
 from storage.store import TapeStore
 from tests.proof.kit import ALL, SMALL, check_clean, clip, compared, frames_in, recording, shown
 
-BACK_S = 40
+BACK_S = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def test_killed_worker_loses_less_than_a_second(kills: int, gop: int, alive_s: f
             time.sleep(alive_s * dice.uniform(0.3, 1.3))
             deaths.append(kill_worker(site, sim))
         numbers, store = list(site.numbers().values()), site.store()
-        wait_for_pictures(store, numbers, deaths[-1].back_ns + 2 * NS, 30)
+        wait_for_pictures(store, numbers, deaths[-1].back_ns + 2 * NS, BACK_S)
         for n, death in enumerate(deaths):
             for camera, number in enumerate(numbers):
                 pause_is_told(store, number, death)

@@ -112,12 +112,12 @@ def test_slow_clients_get_no_foreign_byte(laps: int, ring_mb: int, simulate: Cal
     site = make_site(cameras, bytes_max=ring_mb << 20, module="tests.proof.hasty")
     dice = random.Random(laps)
     with site:
-        wait_until(lambda: recording(site), 30, "all cameras recording")
+        wait_until(lambda: recording(site), 300, "all cameras recording")
         store, numbers = site.store(), list(site.numbers().values())
         clients = [Client(site, tmp_path, i, numbers[i], rate, stops) for i in range(2) for rate, stops in KINDS]
         began = [store.track(number, "main").edges().visible_offset for number in numbers]
         try:
-            wait_until(lambda: all(len(store.track(number, "main").rows(*ALL, durable=True)) for number in numbers), 20, "footage")
+            wait_until(lambda: all(len(store.track(number, "main").rows(*ALL, durable=True)) for number in numbers), 300, "footage")
 
             def laps_done() -> bool:
                 site.check_alive()

@@ -68,7 +68,7 @@ class Rig:
         """A tape; an empty one if the track has not been opened."""
         return self.tapes.by_name.get((number, name)) or MemoryTape(None, lambda _: None)  # type: ignore[arg-type]
 
-    async def until(self, condition: Callable[[], object], timeout_s: float = 8.0) -> None:
+    async def until(self, condition: Callable[[], object], timeout_s: float = 120.0) -> None:
         """Wait for something to become true; the test fails if it does not."""
         async with asyncio.timeout(timeout_s):
             while not condition():

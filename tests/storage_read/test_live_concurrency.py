@@ -72,13 +72,13 @@ def test_no_torn_row_entry_or_byte_beside_a_writer(tmp_path: Path):
     writer.start()
     looks = newest = 0
     try:
-        assert ready.wait(60)
+        assert ready.wait(300)
         store = TapeStore([tmp_path / "volume"], live_dir)
         track, buffer = store.track(7, "main"), bytearray(20_000)
         while newest < ROWS and (writer.is_alive() or looks == 0):
             newest = max(newest, check(track, buffer))
             looks += 1
-        writer.join(60)
+        writer.join(300)
         assert writer.exitcode == 0
         assert check(track, buffer) == ROWS
         assert looks > 50

@@ -41,7 +41,7 @@ class Server:
         return [line for line in lines if not what or line[2] in what]
 
     async def until(self, true: Callable[[], Any]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not true():
                 await asyncio.sleep(0.02)
 

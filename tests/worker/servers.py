@@ -16,7 +16,7 @@ async def gst_camera(*options: str) -> AsyncIterator[str]:
                                                    stdout=asyncio.subprocess.PIPE, stderr=sys.stderr)
     assert process.stdout is not None and process.stdin is not None
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             line = (await process.stdout.readline()).decode().split()
         assert line[:1] == ["port"], "gst-rtsp-server does not run here: make test installs it"
         yield f"rtsp://127.0.0.1:{line[1]}/cam"

@@ -98,7 +98,8 @@ def pause_is_told(store: TapeStore, number: int, death: Kill) -> None:
         track = store.track(number, name)
         gaps = [gap for gap in track.gaps(*ALL) if gap.start_ns <= death.at_ns + NS and (gap.end_ns is None or gap.end_ns > death.at_ns)]
         assert gaps, f"cam-{number}/{name}: the pause at {death} is in no gap: {track.gaps(*ALL)}"
-        if gaps[0].start_ns > death.at_ns - NS:
+        begins = all(gap.end_ns != gaps[0].start_ns for gap in track.gaps(*ALL))    # else there was no footage before it either
+        if begins and gaps[0].start_ns > death.at_ns - NS:
             assert gaps[0].cause is GapCause.CRASH, f"cam-{number}/{name}: {gaps[0]}"
 
 

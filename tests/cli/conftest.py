@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,8 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+
+from bench.site import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_S = 300.0
@@ -55,14 +57,7 @@ def watchroom(*words: object, extra_path: Path = ROOT) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def until(true: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def until(true: Callable[[], Any], what: str, seconds: float = 300.0) -> Any:
     """What `true` returns once it is true."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
@@ -110,10 +105,13 @@ class Site:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 try:
-                    process.wait(15)
+                    process.wait(60)
                 except subprocess.TimeoutExpired:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)      # its children with it
                     process.wait()
+        for file in self.folder.glob("*/volume.json"):
+            for left in Path("/dev/shm").glob(f"watchroom-{UUID(json.loads(file.read_text())['uuid']).hex}-*"):
+                left.unlink()
 
 
 @pytest.fixture
@@ -121,5 +119,7 @@ def site() -> Iterator[Site]:
     # Control sockets' paths must stay below 108 bytes: tmp_path can be too long.
     with tempfile.TemporaryDirectory(prefix="wr-") as name:
         made = Site(Path(name))
-        yield made
-        made.close()
+        try:
+            yield made
+        finally:
+            made.close()

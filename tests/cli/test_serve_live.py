@@ -31,7 +31,7 @@ def simulated(*options: object) -> Iterator[int]:
         yield json.loads(process.stdout.readline())["port"]
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         assert process.stdout is not None
         process.stdout.close()
 
@@ -89,7 +89,7 @@ def check_clip_from_both_sides(site: Site, server: "subprocess.Popen[bytes]") ->
         site.run("clip", "good", "--start", start, "--end", end, "-o", site.folder / path, "--json").json()
         if path == "api.mp4":
             server.send_signal(signal.SIGTERM)
-            assert server.wait(15) == 0
+            assert server.wait(60) == 0
             assert not (site.folder / "state" / "run" / "supervisor.sock").exists()
     assert (site.folder / "api.mp4").read_bytes() == (site.folder / "volume.mp4").read_bytes()
     assert probed(site.folder / "api.mp4")["video"] == 10

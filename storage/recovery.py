@@ -379,8 +379,7 @@ def _end_of_story(found: Found) -> None:
     if gap is not None:
         end_ns = max(end_ns, gap.start_ns)
     if gap is not None:
-        after = [RowView(row) for row in found.rows.values()]    # a row of one AU has no length: it may begin, and end, where the gap begins
-        starts = [row.t_ns for row in after if row.t_ns >= gap.start_ns and row.end_ns > gap.start_ns]
+        starts = [RowView(row).t_ns for row in found.rows.values() if RowView(row).t_ns >= gap.start_ns]
         if starts:
             _fact(found, GapClose(gap.start_ns, min(starts)))
     if found.session is not None:

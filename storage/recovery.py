@@ -247,10 +247,18 @@ def _whole(row: bytes, known: bytes | None, files: TapeBytes) -> bool:
 def _without(item: Item, bad: tuple[int, int] | None, found: Found, files: TapeBytes) -> Item | None:
     """The item as far as it may be believed when rows from `bad` on may not."""
     if isinstance(item, ChunkSealed):        # sealed again: its pages may not have reached the disk
+        _take_back(item, found)
         return None
     if isinstance(item, ChunkTaken) and files.head(item.chunk) is None:
         return None
     return item if bad is None else _cut(item, bad, found)
+
+
+def _take_back(item: ChunkSealed, found: Found) -> None:
+    """The record that ends recovery says that the chunk is not sealed: the next recovery will trust the one that said it is."""
+    chunk = found.chunks.get(item.chunk)
+    if chunk is not None:
+        found.fresh_items.append(chunk.taken)
 
 
 def _cut(item: Item, bad: tuple[int, int], found: Found) -> Item | None:
@@ -379,7 +387,8 @@ def _end_of_story(found: Found) -> None:
     if gap is not None:
         end_ns = max(end_ns, gap.start_ns)
     if gap is not None:
-        starts = [RowView(row).t_ns for row in found.rows.values() if RowView(row).t_ns >= gap.start_ns]
+        after = [RowView(row) for row in found.rows.values()]    # a row of one AU has no length: it may begin, and end, where the gap begins
+        starts = [row.t_ns for row in after if row.t_ns >= gap.start_ns and row.end_ns > gap.start_ns]
         if starts:
             _fact(found, GapClose(gap.start_ns, min(starts)))
     if found.session is not None:

@@ -109,6 +109,7 @@ class Found:
     entries: list[tuple[int, bytes]] = field(default_factory=list)
     open_row: tuple[int, bytes] | None = None
     chunks: dict[int, FoundChunk] = field(default_factory=dict)     # by number, rising
+    sealed: dict[int, tuple[FoundChunk, dict[int, bytes]]] = field(default_factory=dict)    # with their rows: a seal can be taken back
     sample_entries: dict[int, SampleEntry] = field(default_factory=dict)
     gap: GapOpen | None = None
     session: SessionStart | None = None
@@ -135,7 +136,7 @@ class Found:
         elif isinstance(item, TapeState):
             self._apply_state(item)
         elif isinstance(item, ChunkTaken):
-            self.chunks[item.chunk] = FoundChunk(item)
+            self._take(item)
             self._grow_to(item.chunk * self.chunk_class.tape_bytes)
         elif isinstance(item, ChunkSealed):
             self._seal(item)
@@ -174,11 +175,18 @@ class Found:
             self.session = None
         self.gap = None         # the checkpoint names it again if it is still open
 
+    def _take(self, item: ChunkTaken) -> None:
+        """A chunk begins; or one that had been sealed is not, because a recovery did not find its pages on the disk for certain."""
+        chunk, rows = self.sealed.pop(item.chunk, (FoundChunk(item), {}))
+        self.chunks[item.chunk] = FoundChunk(item, chunk.items)
+        self.rows |= rows
+
     def _seal(self, item: ChunkSealed) -> None:
-        self.chunks.pop(item.chunk, None)
+        chunk = self.chunks.pop(item.chunk, None)
         first = min((c.taken.first_row for c in self.chunks.values()), default=item.end_row)
-        for number in [n for n in self.rows if n < first]:
-            del self.rows[number]
+        rows = {number: self.rows.pop(number) for number in [n for n in self.rows if n < first]}
+        if chunk is not None:
+            self.sealed[item.chunk] = (chunk, rows)
 
     def _apply_fact(self, item: Item) -> None:
         if isinstance(item, SampleEntryItem):

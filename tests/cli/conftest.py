@@ -110,7 +110,11 @@ class Site:
                     os.killpg(process.pid, signal.SIGKILL)      # its children with it
                     process.wait()
         for file in self.folder.glob("*/volume.json"):
-            for left in Path("/dev/shm").glob(f"watchroom-{UUID(json.loads(file.read_text())['uuid']).hex}-*"):
+            try:
+                uuid = UUID(json.loads(file.read_text())["uuid"])
+            except ValueError:
+                continue                # a test has damaged it, and nothing ran on it
+            for left in Path("/dev/shm").glob(f"watchroom-{uuid.hex}-*"):
                 left.unlink()
 
 

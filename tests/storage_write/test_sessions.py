@@ -233,3 +233,21 @@ def test_an_au_larger_than_a_chunk_does_not_stop_the_track(make_rig: Make) -> No
     assert tape(rig.path, rig, 1, "audio") == audio.sent
     gap, = reader(rig, 1, "audio").gaps(0, END)
     assert gap.cause is GapCause.OVERLOAD
+
+
+def test_a_row_of_one_au_does_not_end_the_gap_that_its_crash_made(make_rig: Make) -> None:
+    """The row has no length: it begins where the gap after it begins."""
+    rig = make_rig()
+    _, camera = rig.track()
+    camera.put(1)
+    rig.turn()
+    rig.crash()
+    again = make_rig()
+    _, second = again.track()
+    second.start_ns = camera.start_ns + 2 * S
+    second.put(30, flags=AuFlag.PROVISIONAL)
+    again.turn()
+    again.crash()
+    third = make_rig()
+    first_gap = reader(third).gaps(0, END)[0]
+    assert (first_gap.start_ns, first_gap.end_ns, first_gap.cause) == (camera.start_ns, camera.start_ns + 2 * S, GapCause.CRASH)

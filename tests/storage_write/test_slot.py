@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 
+import pytest
 from rig import Rig, tape
 
-from recorder.base.media import TrackKind
+from recorder.base.media import GapCause, TrackKind
+from storage.chunkfile import ChunkHead, read_head
+from storage.layout import track_path
 
 Make = Callable[..., Rig]
 
@@ -54,3 +57,33 @@ def test_a_lap_over_many_chunks_and_audio(make_rig: Make) -> None:
     assert tape(rig.path, rig) == video.sent
     assert tape(rig.path, rig, 1, "audio") == audio.sent
     assert len(list((rig.path / "tape.zarr/cam-1/main/c").iterdir())) >= 4
+
+
+@pytest.mark.parametrize("crashes", [1, 2, 5])
+def test_a_chunk_whose_seal_was_the_last_word_survives_crashes(make_rig: Make, crashes: int) -> None:
+    """The first recovery takes the seal back; a later one must not trust it."""
+    rig = make_rig(journal_bytes=64 << 10)
+    writer, camera = rig.track()
+    rig.run(camera, 30)
+    writer.open_gap(GapCause.STALL)
+    rig.clock.advance(1000.0)
+    while not read_head_of(rig, 0).sealed:
+        rig.turn()
+    rig.turn()
+    rig.crash()
+    for _ in range(crashes):
+        again = make_rig(journal_bytes=64 << 10)
+        assert tape(again.path, again) == camera.sent
+        again.crash()
+    last = make_rig()
+    last.clock.advance(1000.0)
+    for _ in range(3):
+        last.turn()
+    assert not last.slot._works[1, "main"].closed
+    assert read_head_of(last, 0).sealed
+
+
+def read_head_of(rig: Rig, chunk: int) -> ChunkHead:
+    path = rig.path / track_path(1, "main") / "c" / str(chunk)
+    with path.open("rb") as file:
+        return read_head(file.fileno(), str(path))

@@ -112,7 +112,7 @@ class TrackFeed:
         """How AUs of format `number` of the present session are coded. Called by the writer's thread; one dict look-up."""
         return self._entries.get(number)
 
-    async def begin(self, chosen: RtpFormat, *, ssrc: int, ceiling_bps: int, wall_ns: int) -> RtpTrack:
+    async def begin(self, chosen: RtpFormat, transport: str, *, ssrc: int, ceiling_bps: int, wall_ns: int) -> RtpTrack:
         """A new session's depacketiser. Waits until the writer has taken what the session before left, because formats are
         numbered anew (at most 5 s: behind a disk that stands still nothing would be lost by a wrong name either)."""
         for _ in range(EMPTY_LOOKS):     # the writer's thread does not signal us; this waits 200 ms at worst when all is well
@@ -125,7 +125,7 @@ class TrackFeed:
         self.facts = TrackFacts()
         self.session = self.tape.next_session
         self.floor_ns = self.tape.end_ns
-        self.tape.begin_session(self.session, wall_ns, "rtsp/tcp")
+        self.tape.begin_session(self.session, wall_ns, transport)
         self.track = make_track(self.queue, chosen, self.session, ssrc=ssrc, ceiling_bps=ceiling_bps, floor_wall_ns=self.floor_ns)
         if self.kind is TrackKind.AUDIO:
             self.learn_formats()

@@ -1,7 +1,7 @@
-"""One RTSP stream of a camera (main with audio, or sub): connect, record, watch, write down why it ended, wait, and again.
+"""One stream of a camera (main with audio, or sub): connect, record, watch, write down why it ended, wait, and again.
 
-States: connecting -> recording -> backoff -> connecting ...; stopped at the end. Whatever happens to a session ends here as a
-SourceError whose cause becomes the gap's.
+States: connecting -> recording -> backoff -> connecting ...; stopped at the end, `ended` when a source has given all it had. Whatever
+happens to a session ends here as a SourceError whose cause becomes the gap's.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ from recorder.liveness import Life, Liveness
 from recorder.rates import Rates
 from recorder.rtp.formats import VIDEO_CLOCK, RtpFormat
 from recorder.rtsp.address import AddressBook
-from recorder.rtsp.handshake import Credentials, Handshake, Played, Target
-from recorder.rtsp.session import KeepaliveMemory, RtspSession
-from recorder.rtsp.url import parse_url
+from recorder.source import Opened, RtspSource, Session, Source, SourceEnded
 from recorder.timeline import RESTART_STEP_NS, SessionTimeline, TrackTimeline, WallOffset
 
 if TYPE_CHECKING:
@@ -71,9 +69,9 @@ class Stream:
         self._rule = rule
         self._with = services
         self._where = f"{camera.id}/{which}"
-        self._memory = KeepaliveMemory()
+        self._source = self._make_source()
         self._backoff = Backoff(services.rng)
-        self._session: RtspSession | None = None
+        self._session: Session | None = None
         self._timeline: SessionTimeline | None = None
         self._liveness: Liveness | None = None
         self._first_au_ns = 0
@@ -84,6 +82,8 @@ class Stream:
             await asyncio.sleep(self._with.rng.uniform(0, spread_s))
             while True:
                 error, good_s = await self._run_once()
+                if isinstance(error, SourceEnded):
+                    await self._rest(error)
                 wait_s = self._backoff.next_s(error.retry_s, good_s)
                 self._note(error, wait_s)
                 await asyncio.sleep(wait_s)
@@ -91,11 +91,19 @@ class Stream:
         finally:
             self._enter("stopped")
 
+    async def _rest(self, ended: SourceEnded) -> None:
+        """Nothing more will come: let go of the tapes, and wait to be cancelled."""
+        self.error = ended
+        self._enter("ended")
+        self.detach()
+        await asyncio.get_running_loop().create_future()
+
     async def _run_once(self) -> tuple[SourceError, float]:
         """One session from connect to its end: why it ended, and for how many seconds its frames were good."""
         try:
             await self._feed("video", VIDEO_CLOCK)
-            played = await self._connect()
+            self._first_au_ns = 0
+            opened = await self._source.open(self._make_track)
         except SourceError as error:
             self._end_feeds(error)
             return error, 0.0
@@ -104,23 +112,18 @@ class Stream:
         except asyncio.CancelledError:
             self._end_feeds(None)
             raise
-        return await self._record(played), self._good_s()
+        return await self._record(opened), self._good_s()
 
-    async def _connect(self) -> Played:
-        camera, url = self._camera, self._memory.redirect or self._config.url
-        self._memory.redirect = ""
-        self._first_au_ns = 0
+    def _make_source(self) -> Source:
+        camera, lent = self._camera, self._with
         kinds = ("video", "audio") if self.which == "main" and camera.audio else ("video",)
-        target = Target(url, Credentials(camera.user, camera.password, camera.basic_without_tls), kinds)
-        handshake = Handshake(target, self._with.book, self._with.clock, lambda: self._with.wall.offset_ns, self._make_track)
-        async with self._with.gate.enter(parse_url(url)[0].host):
-            return await handshake.run()
+        return RtspSource(camera, self._config.url, kinds, lent.book, lent.gate, lent.drainer, lent.clock, lent.wall)
 
     async def _make_track(self, kind: str, chosen: RtpFormat, ssrc: int) -> RtpTrack:
         """The depacketiser of a medium whose SETUP was accepted."""
         feed = await self._feed(kind, chosen.clock_rate)
         ceiling = ceiling_bps(self._config) if kind == "video" else 0
-        return await feed.begin(chosen, ssrc=ssrc, ceiling_bps=ceiling, wall_ns=self._with.wall.wall_ns())
+        return await feed.begin(chosen, self._source.transport, ssrc=ssrc, ceiling_bps=ceiling, wall_ns=self._with.wall.wall_ns())
 
     async def _feed(self, kind: str, clock_rate: int) -> TrackFeed:
         """The feed of a kind; made on first use, made anew when the camera's clock rate changed."""
@@ -141,9 +144,9 @@ class Stream:
         queue: AuQueue = audio_queue() if kind == "audio" else video_queue(self._config, self._with.recording)
         return await TrackFeed.open(self._with.tapes, self._number, name, TrackKind(kind), clock_rate, self._rule, queue)
 
-    async def _record(self, played: Played) -> SourceError:
-        """From PLAY to the end of the session, whose reason is returned."""
-        self._begin(played)
+    async def _record(self, opened: Opened) -> SourceError:
+        """The session up to its end, whose reason is returned."""
+        self._begin(opened)
         assert self._session is not None and self._timeline is not None
         error: SourceError | None = None
         try:
@@ -158,17 +161,17 @@ class Stream:
         assert error is not None
         return error
 
-    def _begin(self, played: Played) -> None:
-        self.error = next(iter(played.lost.values()), None)
-        for kind, reason in played.lost.items():
+    def _begin(self, opened: Opened) -> None:
+        self.error = next(iter(opened.lost.values()), None)
+        for kind, reason in opened.lost.items():
             if kind in self.feeds:
                 self._gap(self.feeds[kind], GapCause(reason.cause), str(reason))
             self._with.log.warning("%s: %s is not recorded: %s", self._where, kind, reason)
-        feeds = [self.feeds[p.kind] for p in played.tracks]
-        lines = [TrackTimeline(p.track, f.tape, f.session, f.floor_ns) for p, f in zip(played.tracks, feeds, strict=True)]
-        self._timeline = SessionTimeline(lines)
+        feeds = [self.feeds[p.kind] for p in opened.tracks]
+        lines = [TrackTimeline(p.track, f.tape, f.session, f.floor_ns) for p, f in zip(opened.tracks, feeds, strict=True)]
+        self._timeline = self._source.timeline(lines)
         self._liveness = Liveness(self._with.clock.mono_ns(), round(self._camera.stall_s * NS))
-        self._session = RtspSession(played, self._with.drainer, self._with.clock, self._memory, self._take_events)
+        self._session = self._source.session(self._take_events)
 
     def _take_events(self, events: int) -> None:
         """Rare things about the session's tracks (recorder._ext.rtp.EVENT_*)."""
@@ -198,6 +201,8 @@ class Stream:
 
     def _watch(self, kind: str, feed: TrackFeed, stats: RtpStats, life: Life, *, leads: bool) -> None:
         """A dead leading track ends the session; dead audio beside a video is a gap of its own."""
+        if not self._source.live:
+            return
         if life is Life.STALLED and leads:
             assert self._session is not None
             what = "nothing" if not stats["packets"] else f"no {kind}"
@@ -234,7 +239,7 @@ class Stream:
 
     def _end_feeds(self, error: SourceError | None) -> None:
         """Every track's session ends; a gap opens with the reason, or with the stop's cause (none when the process ends: the slot does it)."""
-        cause = GapCause(error.cause) if error is not None else self.stop_cause
+        cause = self.stop_cause if error is None or isinstance(error, SourceEnded) else GapCause(error.cause)
         for kind, feed in self.feeds.items():
             self.rates[kind].clear()
             feed.end(self._with.wall.wall_ns(), self._with.clock.mono_ns(), str(error) if error is not None else "stopped")

@@ -1,0 +1,121 @@
+"""Where a stream's AUs come from, as recorder/stream.py sees it: open, play until it ends, close. An RTSP camera is one kind of source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from recorder._ext.rtp import RtpTrack
+from recorder.base.clock import Clock
+from recorder.base.config import CameraConfig
+from recorder.base.errors import SourceError
+from recorder.drainer import Drainer
+from recorder.gate import HandshakeGate
+from recorder.rtsp.address import AddressBook
+from recorder.rtsp.handshake import Credentials, Handshake, MakeTrack, Played, Target
+from recorder.rtsp.session import KeepaliveMemory, RtspSession
+from recorder.rtsp.url import parse_url
+from recorder.timeline import SessionTimeline, TrackTimeline, WallOffset
+
+OnEvents = Callable[[int], None]
+
+
+class SourceEnded(SourceError):
+    """All that there was has been recorded: no gap, no next try."""
+
+
+class Playing(Protocol):
+    """A medium that plays: its kind and its depacketiser."""
+
+    @property
+    def kind(self) -> str:
+        """video or audio."""
+
+    @property
+    def track(self) -> RtpTrack:
+        """What fills the queue."""
+
+
+class Opened(Protocol):
+    """An open source. `lost` says by kind which media could not be had, and why."""
+
+    @property
+    def tracks(self) -> Sequence[Playing]:
+        """The first leads."""
+
+    @property
+    def lost(self) -> dict[str, SourceError]:
+        """By kind."""
+
+
+class Session(Protocol):
+    """An open source that plays; all on the loop's thread."""
+
+    async def run(self) -> None:
+        """Plays until it ends, which raises SourceError (SourceEnded where nothing more is to come)."""
+
+    def end(self, error: SourceError) -> None:
+        """Ends it because of `error`; the first reason counts."""
+
+    def sweep(self, mono_ns: int) -> None:
+        """Once a second."""
+
+    async def close(self) -> object:
+        """Nothing of it is left on return."""
+
+
+class Source(Protocol):
+    """One stream of a camera, over all its sessions."""
+
+    @property
+    def transport(self) -> str:
+        """As a session's record names it: rtsp/tcp, srt, ..."""
+
+    @property
+    def live(self) -> bool:
+        """False: what comes is as old as the source says, and silence is no stall."""
+
+    async def open(self, make_track: MakeTrack) -> Opened:
+        """A new session, as far as tracks that are ready. Raises SourceError; nothing stays open then."""
+
+    def session(self, on_events: OnEvents) -> Session:
+        """The session just opened, ready to `run`. `on_events` is told EVENT_* bits of its tracks."""
+
+    def timeline(self, tracks: Sequence[TrackTimeline]) -> SessionTimeline:
+        """The rules for the session's times."""
+
+
+class RtspSource:
+    """A camera asked over RTSP."""
+
+    transport = "rtsp/tcp"
+    live = True
+
+    def __init__(self, camera: CameraConfig, url: str, kinds: tuple[str, ...], book: AddressBook, gate: HandshakeGate,
+                 drainer: Drainer, clock: Clock, wall: WallOffset) -> None:
+        self._target = Target(url, Credentials(camera.user, camera.password, camera.basic_without_tls), kinds)
+        self._book = book
+        self._gate = gate
+        self._drainer = drainer
+        self._clock = clock
+        self._wall = wall
+        self._memory = KeepaliveMemory()
+        self._played: Played | None = None
+
+    async def open(self, make_track: MakeTrack) -> Played:
+        """From OPTIONS to PLAY, when the gate lets us."""
+        url, self._memory.redirect = self._memory.redirect or self._target.url, ""
+        target = Target(url, self._target.credentials, self._target.kinds)
+        handshake = Handshake(target, self._book, self._clock, lambda: self._wall.offset_ns, make_track)
+        async with self._gate.enter(parse_url(url)[0].host):
+            self._played = await handshake.run()
+        return self._played
+
+    def session(self, on_events: OnEvents) -> RtspSession:
+        """The session that PLAY has begun."""
+        assert self._played is not None
+        return RtspSession(self._played, self._drainer, self._clock, self._memory, on_events)
+
+    def timeline(self, tracks: Sequence[TrackTimeline]) -> SessionTimeline:
+        """By arrival, bent towards our clock."""
+        return SessionTimeline(tracks)

@@ -26,7 +26,7 @@ from api.lag import LAG
 from api.problems import RETRY_S, Problem
 from api.registry import Registry
 from api.side import Side
-from api.status import ANSWER_S, POLL_S, StatusBoard, follow
+from api.status import ANSWER_S, StatusBoard, follow
 from recorder.base.clock import Clock, SystemClock
 from recorder.base.config import ServerConfig, SiteConfig
 from recorder.base.control import ControlClient
@@ -149,18 +149,10 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
     tasks.start("catalogue", follower.run)
     tasks.start("loop lag", app[LAG].run)
     tasks.start("gaps", GapWatch(app[EVENTS], registry, side, clock).run)
-    tasks.start("slots", functools.partial(follow_slots, site, registry, board, tasks))
+    for slot in range(site.recording.slots):
+        client = ControlClient(site.slot_socket(slot), timeout_s=ANSWER_S)
+        tasks.start(f"slot {slot}", functools.partial(follow, board, slot, functools.partial(client.call, "status")))
     return app
-
-
-async def follow_slots(site: SiteConfig, registry: Registry, board: StatusBoard, tasks: TaskSet) -> None:
-    """One task per slot: those configured, and every one that a camera belongs to."""
-    while True:
-        for slot in {*range(site.recording.slots), *(camera.slot for camera in registry.cameras())}:
-            if f"slot {slot}" not in tasks:
-                client = ControlClient(site.slot_socket(slot), timeout_s=ANSWER_S)
-                tasks.start(f"slot {slot}", functools.partial(follow, board, slot, functools.partial(client.call, "status")))
-        await asyncio.sleep(POLL_S)
 
 
 async def _listen(app: web.Application, runner: web.AppRunner, server: ServerConfig) -> asyncio.Server:

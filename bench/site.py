@@ -41,13 +41,13 @@ def free_port() -> int:
 class Site:
     """`with Site(folder, cameras) as site:` records until the block ends. `cameras`: TOML lines of each `[[camera]]` table, by id.
 
-    `core`: the CPU all its processes are pinned to. `server`: more lines of the table `[server]`. `whole`: `watchroom serve` (of
+    `core`: the CPU all its processes are pinned to. `server`, `recording`: more lines of these tables. `whole`: `watchroom serve` (of
     `module`) instead of a worker alone. The folder must be empty and stays.
     """
 
     def __init__(self, folder: Path, cameras: Mapping[str, Sequence[str]], *, core: int | None = None, bytes_max: int = 0,
                  whole: bool = False, module: str = "recorder",
-                 server: Sequence[str] = ()) -> None:
+                 server: Sequence[str] = (), recording: Sequence[str] = ()) -> None:
         self.folder = folder
         self.cameras = tuple(cameras)
         self._whole = whole
@@ -59,6 +59,7 @@ class Site:
         self._clean = weakref.finalize(self, shutil.rmtree, self.live_dir, ignore_errors=True)
         self._core = core
         self._server = server
+        self._recording = recording
         Volume.init(self.volume, bytes_max=bytes_max, on_root=True).close()
         self.config = folder / "watchroom.toml"
         self.config.touch(mode=0o600)
@@ -66,7 +67,8 @@ class Site:
 
     def _toml(self, cameras: Mapping[str, Sequence[str]]) -> str:
         lines = ['name = "bench"', f'state_dir = "{self.state_dir}"', f'live_dir = "{self.live_dir}"', "[server]", f"port = {self.port}",
-                 *self._server, "[recording]", 'camera_networks = ["127.0.0.0/8"]', "[[volume]]", f'path = "{self.volume}"', "on_root = true"]
+                 *self._server, "[recording]", 'camera_networks = ["127.0.0.0/8"]', *self._recording,
+                 "[[volume]]", f'path = "{self.volume}"', "on_root = true"]
         for name, options in cameras.items():
             lines += ["[[camera]]", f'id = "{name}"', *options]
         return "\n".join([*lines, ""])

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from recorder.base.config import CameraConfig, RetentionRule
@@ -10,6 +11,7 @@ from recorder.base.errors import Conflict, NotFound
 from recorder.base.media import NS, GapCause
 from recorder.base.tasks import TaskSet
 from recorder.camera import Camera
+from recorder.feed import Tapes
 from recorder.stream import Services
 
 CAMERAS_MAX = 4096
@@ -30,13 +32,13 @@ class Cameras:
         self._cameras: dict[int, Camera] = {}
         self._turn_ns = services.clock.mono_ns()
 
-    def start(self, number: int, config: CameraConfig) -> None:
-        """Begin to record. Raises Conflict if this number records already."""
+    def start(self, number: int, config: CameraConfig, tapes: Tapes | None = None) -> None:
+        """Begin to record, on `tapes` if they are not the worker's own. Raises Conflict if this number records already."""
         if number in self._cameras:
             raise Conflict("this camera is recorded already", where=config.id, remedy="stop it first")
         if len(self._cameras) >= CAMERAS_MAX:
             raise Conflict(f"a slot takes at most {CAMERAS_MAX} cameras", where=config.id, remedy="add a slot")
-        camera = Camera(number, config, config.rule or self._default_rule, self._with)
+        camera = Camera(number, config, config.rule or self._default_rule, replace(self._with, tapes=tapes or self._with.tapes))
         spread_s = SPREAD_S if len(self._cameras) >= FEW else 0.0
         self._tasks.start(_task(number), lambda: camera.run(spread_s))
         self._cameras[number] = camera

@@ -24,7 +24,7 @@ CALL = Path("call")     # what stands before an argument in messages
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One call to a slot's worker."""
+    """One call to the worker of a slot."""
 
     slot: int
     call: str
@@ -60,13 +60,10 @@ class Roster:
         """All cameras by number, those of the file with the credentials that only the file holds."""
         return [replace(record, config=self._secrets.get(record.id, record.config)) for record in self._catalogue.cameras()]
 
-    def slots(self) -> int:
-        """Slots that need a worker: as many as configured, and every one that ever got a camera."""
-        return max([self._site.recording.slots, *(record.slot + 1 for record in self._catalogue.cameras())])
-
-    def start_orders(self, slot: int) -> list[Order]:
-        """What a worker of this slot must be told when it starts."""
-        return [start_order(record) for record in self.cameras() if record.slot == slot and record.config.enabled]
+    def start_orders(self, worker: int) -> list[Order]:
+        """What this worker must be told when it starts: the cameras of its slot, and of slots that have no worker any more."""
+        records = [record for record in self.cameras() if record.config.enabled]
+        return [self._start(record) for record in records if self._site.worker_of(record.slot) == worker]
 
     def strangers(self) -> list[str]:
         """Ids of cameras whose address lies outside camera_networks: they will not be connected to."""
@@ -90,8 +87,8 @@ class Roster:
     def _add(self, args: Mapping[str, Any]) -> Outcome:
         config = camera_from_json(args, "camera")
         self._check_address(config)
-        record = self._catalogue.add_camera(config, "api", self._catalogue.emptiest_slot(self._site.recording.slots))
-        return Outcome(describe_camera(record), (start_order(record),) if config.enabled else ())
+        record = self._catalogue.add_camera(config, "api", self._catalogue.least_loaded(self._site.recording.slots))
+        return Outcome(describe_camera(record), (self._start(record),) if config.enabled else ())
 
     def _change(self, args: Mapping[str, Any]) -> Outcome:
         before = self._catalogue.camera(text(args, "id"))
@@ -101,12 +98,21 @@ class Roster:
         config = camera_from_json(camera_to_json(before.config, secrets=True) | changes, "camera")
         self._check_address(config)
         record = self._catalogue.change_camera(before.id, config)
-        orders = (stop_order(before),) if before.config.enabled else ()
-        return Outcome(describe_camera(record), (*orders, start_order(record)) if config.enabled else orders)
+        orders = (self._stop(before),) if before.config.enabled else ()
+        return Outcome(describe_camera(record), (*orders, self._start(record)) if config.enabled else orders)
 
     def _remove(self, args: Mapping[str, Any]) -> Outcome:
         record = self._catalogue.remove_camera(text(args, "id"))
-        return Outcome(describe_camera(record), (stop_order(record, removed=True),) if record.config.enabled else ())
+        return Outcome(describe_camera(record), (self._stop(record, removed=True),) if record.config.enabled else ())
+
+    def _start(self, record: CameraRecord) -> Order:
+        """Begin to record the camera, in its slot."""
+        camera = camera_to_json(record.config, secrets=True)
+        return Order(self._site.worker_of(record.slot), "camera.start", {"number": record.number, "slot": record.slot, "camera": camera})
+
+    def _stop(self, record: CameraRecord, *, removed: bool = False) -> Order:
+        """End the camera's recording; no gap follows if it is `removed`."""
+        return Order(self._site.worker_of(record.slot), "camera.stop", {"number": record.number, "removed": removed})
 
     def _check_address(self, config: CameraConfig) -> None:
         if address := outside(config, self._site):
@@ -129,16 +135,6 @@ class Roster:
 
     def _revoke_token(self, args: Mapping[str, Any]) -> Outcome:
         return Outcome(describe_token(self._catalogue.revoke_token(whole(args, "number"))))
-
-
-def start_order(record: CameraRecord) -> Order:
-    """Begin to record the camera."""
-    return Order(record.slot, "camera.start", {"number": record.number, "camera": camera_to_json(record.config, secrets=True)})
-
-
-def stop_order(record: CameraRecord, *, removed: bool = False) -> Order:
-    """End the camera's recording; no gap follows if it is `removed`."""
-    return Order(record.slot, "camera.stop", {"number": record.number, "removed": removed})
 
 
 def outside(config: CameraConfig, site: SiteConfig) -> str:

@@ -105,7 +105,7 @@ class Supervisor:
     async def _serve(self) -> None:
         assert self._roster is not None
         told = dump_site(self._site)
-        for slot in range(await self._at_desk(self._roster.slots)):
+        for slot in range(self._site.recording.slots):
             command = self._command("_worker", "--slot", str(slot))
             self._workers[slot] = Child(f"worker-{slot}", command, self._clock, told=told, on_start=self._starter(slot))
         self._api = Child("api", self._command("_api"), self._clock, told=told)

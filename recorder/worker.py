@@ -1,4 +1,4 @@
-"""A recording worker: one slot, its cameras, one drain, one control socket. It serves nobody's footage.
+"""A recording worker: its slots, their cameras, one drain, one control socket. It serves nobody's footage.
 
 The supervisor starts it, tells it its cameras over `slot-<k>.sock` and ends it with SIGTERM; when the supervisor dies the kernel sends that
 signal (whoever calls `run_worker` has asked for it, see recorder/orphan.py).
@@ -15,16 +15,15 @@ from recorder.base.camera_json import camera_from_json
 from recorder.base.clock import Clock, SystemClock
 from recorder.base.config import CameraConfig, SiteConfig
 from recorder.base.control import ControlServer
-from recorder.base.errors import ConfigError, NotFound, Refused, VolumeError
+from recorder.base.errors import NotFound, Refused, VolumeError
 from recorder.cameras import Cameras
 from recorder.drainer import Drainer
 from recorder.gate import HandshakeGate
+from recorder.rack import Rack, open_others
 from recorder.rtsp.address import AddressBook, parse_networks
 from recorder.stream import Services
 from recorder.timeline import WallOffset
 from storage.events import SlotBroken, SlotEvent, VolumeFailed
-from storage.slot import Slot
-from storage.volume import Volume
 
 SWEEP_S = 1.0
 log = logging.getLogger(__name__)
@@ -52,29 +51,31 @@ class Worker:
         self._broken = False
         self._loop = asyncio.get_running_loop()
         self._cameras: Cameras
+        self._rack: Rack
 
     async def run(self, cameras: Mapping[int, CameraConfig]) -> None:
         """Open, record, close."""
         networks = parse_networks(self._site.recording.camera_networks)
         with ExitStack() as held:
             self._catch_signals(held)
-            slot = await asyncio.to_thread(self._open_slot, held)
+            self._rack = Rack(self._site, self._number, self._clock, self._storage_event, log)
             try:
-                await self._record(slot, AddressBook(networks), cameras)
+                await asyncio.to_thread(self._rack.own)
+                await self._record(AddressBook(networks), cameras)
             finally:
-                await asyncio.to_thread(slot.close)
+                await asyncio.to_thread(self._rack.close)
         if self._broken:
             raise RuntimeError("a thread of the slot has ended")
 
-    async def _record(self, slot: Slot, book: AddressBook, cameras: Mapping[int, CameraConfig]) -> None:
+    async def _record(self, book: AddressBook, cameras: Mapping[int, CameraConfig]) -> None:
         recording, wall = self._site.recording, WallOffset(self._clock)
         drainer = Drainer(self._clock, wall, recording.drain_ms, log)
         gate = HandshakeGate(recording.handshakes_at_once)
-        services = Services(self._clock, wall, drainer, gate, book, slot, recording, log)
+        services = Services(self._clock, wall, drainer, gate, book, self._rack.tapes(self._number), recording, log)
         self._cameras = Cameras(services, self._site.retention, log)
         control = ControlServer(self._site.slot_socket(self._number), self._answer, log)
         drainer.start()
-        sweeps = asyncio.create_task(self._sweep(), name="sweep")
+        tasks = [asyncio.create_task(self._sweep(), name="sweep"), asyncio.create_task(open_others(self._rack), name="slots left")]
         try:
             await control.start()
             for number, config in cameras.items():
@@ -84,23 +85,10 @@ class Worker:
         finally:
             await control.close()
             await self._cameras.close()
-            sweeps.cancel()
-            await asyncio.gather(sweeps, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             drainer.stop()
-
-    def _open_slot(self, held: ExitStack) -> Slot:
-        """The slot on its volume, recovered and started. Blocks; runs off the loop."""
-        if not self._site.volumes:
-            raise ConfigError("no [[volume]] is configured", where="volume", remedy="make one with: watchroom volume init PATH")
-        chosen = self._site.volumes[self._number % len(self._site.volumes)]
-        volume = Volume.open(chosen.path, uuid=chosen.uuid, on_root=chosen.on_root, lock=False, write=True)
-        held.callback(volume.close)
-        slot = Slot(volume, self._number, config=self._site.recording, live_dir=self._site.live_dir, clock=self._clock,
-                    on_event=self._storage_event)
-        report = slot.open()
-        log.info("slot %d on %s: %s", self._number, chosen.path, report)
-        slot.start()
-        return slot
 
     def _storage_event(self, event: SlotEvent) -> None:
         """From storage's threads."""
@@ -134,7 +122,10 @@ class Worker:
             case "status":
                 return {"slot": self._number, "volume_failed": self._volume_failed, **self._cameras.status()}
             case "camera.start":
-                self._cameras.start(_number(args), camera_from_json(_camera(args), "camera"))
+                slot = _slot(args, self._number)
+                if self._site.worker_of(slot) != self._number:
+                    raise Refused(f"slot {slot} is not of worker {self._number}")
+                self._cameras.start(_number(args), camera_from_json(_camera(args), "camera"), self._rack.tapes(slot))
             case "camera.stop":
                 await self._cameras.stop(_number(args), removed=bool(args.get("removed")))
             case _:
@@ -152,6 +143,13 @@ def _number(args: Mapping[str, Any]) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise Refused("`number` must be a camera's number")
     return number
+
+
+def _slot(args: Mapping[str, Any], default: int) -> int:
+    slot = args.get("slot", default)
+    if not isinstance(slot, int) or isinstance(slot, bool) or slot < 0:
+        raise Refused("`slot` must be a slot's number")
+    return slot
 
 
 def _camera(args: Mapping[str, Any]) -> Mapping[str, Any]:

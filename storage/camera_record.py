@@ -56,6 +56,11 @@ class TokenRecord:
         return (not self.cameras or camera in self.cameras) and (not self.partner or self.partner == partner)
 
 
+def declared_kbps(config: CameraConfig) -> int:
+    """What the camera's streams are declared to send together, at least 1: a disabled camera may come back, so it counts as well."""
+    return max(1, config.main.kbps + (config.sub.kbps if config.sub is not None else 0))
+
+
 def valid_scope(scope: str) -> bool:
     """True for a known scope or `publish:<camera>`."""
     return scope in SCOPES or (scope.startswith("publish:") and valid_id(scope.removeprefix("publish:")))

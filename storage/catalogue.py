@@ -21,7 +21,7 @@ from recorder.base.clock import Clock
 from recorder.base.config import CameraConfig
 from recorder.base.errors import ConfigError, Conflict, FormatError, NotFound, StorageError
 from recorder.base.media import valid_id
-from storage.camera_record import OWNERS, CameraRecord, TokenRecord, dump_config, load_config, valid_scope
+from storage.camera_record import OWNERS, CameraRecord, TokenRecord, declared_kbps, dump_config, load_config, valid_scope
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x57_52_43_31      # "WRC1"
@@ -149,7 +149,7 @@ class Catalogue:
     def adopt_file(self, configs: Iterable[CameraConfig], slots: int) -> list[CameraRecord]:
         """Make the cameras owned by the file those of `configs`; returns them in that order, each with its credentials from `configs`.
 
-        New ids get a number and the emptiest slot, ids no longer named are removed. Conflict if the API owns an id. All or nothing.
+        New ids get a number and the least loaded slot, ids no longer named are removed. Conflict if the API owns an id. All or nothing.
         """
         wanted = list(configs)
         with self._change():
@@ -157,20 +157,27 @@ class Catalogue:
             for record in have.values():
                 if record.owner == "file" and record.id not in {config.id for config in wanted}:
                     self.remove_camera(record.id, by="file")
+            loads = self.loads(slots)
             for config in wanted:
                 if config.id not in have:
-                    self.add_camera(config, "file", self.emptiest_slot(slots))
+                    slot = loads.index(min(loads))
+                    loads[slot] += declared_kbps(config)
+                    self.add_camera(config, "file", slot)
                 elif dump_config(have[config.id].config, "file") != dump_config(config, "file") or have[config.id].owner != "file":
                     self.change_camera(config.id, config, by="file")
             return [replace(self.camera(config.id), config=config) for config in wanted]
 
-    def emptiest_slot(self, slots: int) -> int:
-        """The slot, 0 to slots - 1, with the fewest cameras."""
-        counts = [0] * max(slots, 1)
+    def least_loaded(self, slots: int) -> int:
+        """The slot, 0 to slots - 1, whose worker's cameras have the lowest declared bit rates together."""
+        loads = self.loads(slots)
+        return loads.index(min(loads))
+
+    def loads(self, slots: int) -> list[int]:
+        """Declared kbit/s of each of `slots` workers. A camera of a slot beyond them is recorded by the worker that has its slot."""
+        loads = [0] * max(slots, 1)
         for record in self.cameras():
-            if record.slot < len(counts):
-                counts[record.slot] += 1
-        return counts.index(min(counts))
+            loads[record.slot % len(loads)] += declared_kbps(record.config)
+        return loads
 
     # -- tokens --
 

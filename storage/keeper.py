@@ -80,7 +80,9 @@ class Keeper:
         self._desk.pool.clear_due(mono_ns)
         if mono_ns - self._retention_ns >= RETENTION_NS or self._retention_ns == 0:
             self._retention_ns = mono_ns
+            self._desk.pool.hope()
             self._retain(works)
+        self._shrink(works)
         for work in works:
             self._serve(work, works, mono_ns)
         for kind in CLASSES:
@@ -151,6 +153,16 @@ class Keeper:
                 pool.make(kind, mono_ns, filled=True)
         else:
             self._retire_oldest(kind, works)
+
+    def _shrink(self, works: list[TapeWork]) -> None:
+        """One file less while the slot has more than its share; what a tape waits for is not taken."""
+        pool = self._desk.pool
+        for kind in CLASSES if pool.surplus else ():
+            waiting = sum(w.chunk_class is kind and w.attached and w.next_chunk is None for w in works)
+            if pool.free(kind) > waiting and pool.unlink_one(kind):
+                return
+            if self._coming(kind) == 0 and self._retire_oldest(kind, works):
+                return
 
     # Behind
 

@@ -54,6 +54,7 @@ class Pool:
         self._volume = volume
         self._pool, self._quarantine = f"slot-{slot}/pool", f"slot-{slot}/quarantine"
         self.limit_bytes, self.total_bytes = limit_bytes, 0
+        self._share_bytes = limit_bytes
         self.quarantine_ns = round(quarantine_s * 1e9)
         self._free: dict[int, deque[Free]] = {c.number: deque() for c in CLASSES}
         self.quarantined: list[Quarantined] = []
@@ -70,6 +71,15 @@ class Pool:
     def room(self, chunk_class: ChunkClass) -> bool:
         """True if another file of the class may be made."""
         return self.total_bytes + chunk_class.file_bytes <= self.limit_bytes
+
+    def hope(self) -> None:
+        """The limit is what it was meant to be: a file system that was full may have room again, where other slots have shrunk."""
+        self.limit_bytes = self._share_bytes
+
+    @property
+    def surplus(self) -> bool:
+        """True if the slot has more than its share (others came to the volume)."""
+        return self.total_bytes > self._share_bytes
 
     def make(self, chunk_class: ChunkClass, mono_ns: int, *, filled: bool) -> bool:
         """Make one more free file; `filled`: with written extents. False (and the limit lowered) if the disk is full."""

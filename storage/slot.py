@@ -60,16 +60,18 @@ class RecoveryReport:
 class Slot:
     """One slot: `open`, `start`, `open_track`s in any order after that; `close` at the end.
 
+    `sharers` slots lie on the volume, this one among them: each may take an equal part of its bytes.
     Without `start` nothing runs by itself: `pass_once`, `commit_once` and `keep_once` do what the threads would (tests, tools).
     """
 
     def __init__(self, volume: Volume, number: int, *, config: RecordingConfig, live_dir: Path, clock: Clock,
-                 on_event: Callable[[SlotEvent], None], quarantine_s: float = QUARANTINE_S, journal_bytes: int = SEGMENT_BYTES) -> None:
+                 on_event: Callable[[SlotEvent], None], quarantine_s: float = QUARANTINE_S, journal_bytes: int = SEGMENT_BYTES,
+                 sharers: int = 1) -> None:
         self.volume, self.number = volume, number
         self._config, self._live_dir, self._clock, self._on_event = config, live_dir, clock, on_event
         self._dir = f"slot-{number}"
         self._journal = Journal(volume, number, journal_bytes)
-        self._pool = Pool(volume, number, volume.bytes_max // max(1, config.slots), quarantine_s)
+        self._pool = Pool(volume, number, volume.bytes_max // sharers, quarantine_s)
         self._works: dict[tuple[int, str], TapeWork] = {}
         self._writer = WriterPass()
         self._calls: deque[Callable[[], None]] = deque()

@@ -113,4 +113,8 @@ class SiteConfig:
 
     def slot_socket(self, slot: int) -> Path:
         """The control socket of a slot's worker."""
-        return self.state_dir / "run" / f"slot-{slot}.sock"
+        return self.state_dir / "run" / f"slot-{self.worker_of(slot)}.sock"
+
+    def worker_of(self, slot: int) -> int:
+        """The worker that has the slot: its own, or, where slots were lowered, the one that it is handed to."""
+        return slot % self.recording.slots

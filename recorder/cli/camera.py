@@ -72,10 +72,11 @@ def new_camera(args: argparse.Namespace) -> dict[str, Any]:
 def with_status(site: SiteConfig, cameras: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The cameras, each with what its slot says of it; `stopped` if no server runs."""
     runs = server_runs(site)
-    slots = {slot: slot_status(site, slot).get("cameras", {}) if runs else {} for slot in {camera["slot"] for camera in cameras}}
+    workers = {worker: slot_status(site, worker).get("cameras", {}) if runs else {}
+               for worker in {site.worker_of(camera["slot"]) for camera in cameras}}
     quiet: dict[str, Any] = {"state": "unknown" if runs else "stopped", "cause": None, "tracks": {}}
-    return [camera | {"status": quiet | ({} if camera["enabled"] else {"state": "disabled"}) | slots[camera["slot"]].get(camera["id"], {})}
-            for camera in cameras]
+    return [camera | {"status": quiet | ({} if camera["enabled"] else {"state": "disabled"})
+                      | workers[site.worker_of(camera["slot"])].get(camera["id"], {})} for camera in cameras]
 
 
 HEAD = ("id", "number", "owner", "slot", "state", "cause", "codecs", "kbit/s", "lost", "message")

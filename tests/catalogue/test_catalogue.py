@@ -4,6 +4,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,19 @@ def test_what_the_file_owns_the_api_cannot_touch(writer: Catalogue):
     with pytest.raises(Conflict, match="API"):
         writer.adopt_file([config("gate", name="new"), config("yard")], 1)
     assert writer.camera("gate").config.name == ""          # all or nothing
+
+
+def test_cameras_are_shared_out_by_their_declared_bit_rates(writer: Catalogue):
+    heavy, light = StreamConfig("rtsp://10.0.0.1/", 8000), StreamConfig("rtsp://10.0.0.2/", 1000)
+    few = [config("a"), *(config(f"b{n}") for n in range(6)), config("c", sub=light)]
+    writer.adopt_file([replace(camera, main=heavy if camera.id == "a" else light) for camera in few], 2)
+    slots = {record.id: record.slot for record in writer.cameras()}
+    assert slots == {"a": 0, **{f"b{n}": 1 for n in range(6)}, "c": 1}
+    assert writer.loads(2) == [8000, 8000]
+    writer.add_camera(replace(config("later"), main=heavy), "api", writer.least_loaded(3))
+    assert writer.camera("later").slot == 2
+    assert writer.loads(2) == [16000, 8000]                 # slot 2 has no worker of its own: worker 0 has it
+    assert writer.least_loaded(2) == 1
 
 
 def test_the_file_is_followed(writer: Catalogue):

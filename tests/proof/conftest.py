@@ -1,6 +1,6 @@
 """Simulated cameras and whole sites, each in processes of its own, as in life."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,10 +34,10 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     """A `watchroom serve` for `cameras` (TOML lines by id), not yet started; it ends with the test."""
     made: list[Site] = []
 
-    def make(cameras: dict[str, list[str]], *, bytes_max: int = 2 << 30, module: str = "recorder") -> Site:
+    def make(cameras: dict[str, list[str]], *, bytes_max: int = 2 << 30, module: str = "recorder", recording: Sequence[str] = ()) -> Site:
         folder = tmp_path / f"site-{len(made)}"
         folder.mkdir()
-        made.append(Site(folder, cameras, bytes_max=bytes_max, whole=True, module=module))
+        made.append(Site(folder, cameras, bytes_max=bytes_max, whole=True, module=module, recording=recording))
         return made[-1]
 
     yield make

@@ -70,7 +70,7 @@ class Rig:
     """A slot driven by hand on a volume in `path`."""
 
     def __init__(self, path: Path, live: Path, *, bytes_max: int = 1 << 28, quarantine_s: float = 60.0, journal_bytes: int = 1 << 20,
-                 clock: SimulatedClock | None = None, chunk_close_s: float = 900.0) -> None:
+                 clock: SimulatedClock | None = None, chunk_close_s: float = 900.0, sharers: int = 1) -> None:
         self.path, self.live = path, live
         live.mkdir(exist_ok=True)
         if not (path / "volume.json").exists():
@@ -79,7 +79,7 @@ class Rig:
         self.events: list[SlotEvent] = []
         self.volume = Volume.open(path, on_root=True)
         self.slot = Slot(self.volume, 0, config=RecordingConfig(chunk_close_s=chunk_close_s), live_dir=live, clock=self.clock,
-                         on_event=self.events.append, quarantine_s=quarantine_s, journal_bytes=journal_bytes)
+                         on_event=self.events.append, quarantine_s=quarantine_s, journal_bytes=journal_bytes, sharers=sharers)
         try:
             self.report: RecoveryReport = self.slot.open()
         except BaseException:

@@ -1,10 +1,12 @@
 """What must go goes, in time and not before; what is recycled shows no byte of its past."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import zarr
 from rig import Rig, tape
 
@@ -50,6 +52,52 @@ def test_the_oldest_chunks_are_recycled_when_the_volume_is_full(make_rig: Make) 
         (rig.path / "slot-0/quarantine").iterdir())
     assert sum(f.stat().st_size for f in files) <= 5 * (16 << 20)
     assert chunks(rig)[0] == rig.slot._works[1, "main"].first_chunk
+
+
+def chunk_bytes(rig: Rig) -> int:
+    """What all chunk files of the slot take."""
+    folders = ("tape.zarr/cam-1/main/c", "slot-0/pool", "slot-0/quarantine")
+    return sum(file.stat().st_size for folder in folders for file in (rig.path / folder).iterdir())
+
+
+def test_a_slot_shrinks_to_its_share_when_another_comes_to_the_volume(make_rig: Make) -> None:
+    rig = make_rig(bytes_max=10 * (16 << 20), quarantine_s=0.0)
+    _, camera = rig.track(size=120_000)
+    for _ in range(130):
+        camera.put(10)
+        rig.turn()
+    assert chunk_bytes(rig) > 8 * (16 << 20)
+    rig.close()
+    again = make_rig(bytes_max=10 * (16 << 20), quarantine_s=0.0, sharers=2)
+    _, second = again.track(size=120_000)
+    for _ in range(60):
+        second.put(10)
+        again.turn()
+        again.clock.advance(0.4)
+    kept = tape(again.path, again)
+    assert kept == (camera.sent + second.sent)[-len(kept):] and len(second.sent) == 600
+    assert chunk_bytes(again) <= 5 * (16 << 20)
+
+
+def test_a_full_disk_is_tried_again(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ENOSPC lowers what the slot dares to take; when another slot has shrunk, the room is there again."""
+    rig = make_rig()
+
+    def full(fd: int, start: int, count: int) -> None:
+        if count == LARGE.file_bytes:
+            raise OSError(errno.ENOSPC, "full")
+        fallocate(fd, start, count)
+
+    fallocate = os.posix_fallocate
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        _, camera = rig.track()
+        rig.turn()
+        assert rig.slot._pool.limit_bytes == 0
+    rig.clock.advance(30)
+    rig.turn()
+    rig.run(camera, 20)
+    assert tape(rig.path, rig) == camera.sent
 
 
 def test_a_track_keeps_to_its_bytes(make_rig: Make) -> None:

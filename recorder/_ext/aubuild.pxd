@@ -77,6 +77,8 @@ cdef struct aubuild_t:
     int started                 # an access unit has been kept
     int loss_before             # packets were lost before the next slice
     int damage                  # ... and pictures refer to them, up to the next access point
+    uint8_t blame               # cause of a hole before the next access units, if there is one (GapCause)
+    int blame_left              # ... how many of them
     int32_t damage_left         # pictures until a gradual refresh has healed it, -1 = no such refresh goes on
     int idr_seen
     int key_idr                 # the newest access point: nothing refers to what is before it

@@ -131,6 +131,10 @@ cdef void publish(aubuild_t* b, uint64_t end, int64_t pts, int flags, uint32_t d
         b.q.dropping_since_ns = 0
     elif b.carried & AU_DISCONTINUITY and b.started:
         au.gap = GAP_TIMESTAMP_JUMP
+    elif b.blame_left and b.started:
+        au.gap = b.blame
+    if b.blame_left:
+        b.blame_left -= 1
     b.q.write_pos = end
     queue_commit(b.q, &au)
     b.q.write_pos = written

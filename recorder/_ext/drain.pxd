@@ -1,5 +1,9 @@
 from libc.stdint cimport int64_t, uint64_t
 from recorder._ext.framing cimport conn_t
+from recorder._ext.udp cimport udp_t
+
+cdef enum:
+    MEDIA_MAX = 8               # framing's TRACKS_MAX
 
 cdef struct slot_t:
     conn_t* conn
@@ -7,3 +11,5 @@ cdef struct slot_t:
     int dead                    # nothing more is received
     int events                  # of this run
     int rest                    # to be passed over once, unless somebody watches
+    int media_count             # tracks that come over UDP
+    udp_t* media[8]             # MEDIA_MAX

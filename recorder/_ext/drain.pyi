@@ -1,4 +1,7 @@
+from collections.abc import Sequence
+
 from recorder._ext.framing import Connection
+from recorder._ext.udp import UdpMedia
 
 class Drain:
     """Receives from a set of non-blocking sockets in one go, without the GIL, into one shared buffer; all calls on one thread.
@@ -8,8 +11,9 @@ class Drain:
     """
 
     def __init__(self, buffer_bytes: int = 262144, budget_bytes: int = 1048576, rest_bytes: int = 0) -> None: ...
-    def add(self, connection: Connection, fd: int) -> None:
-        """Receive for `connection` from socket `fd` (the caller keeps it open until remove). ValueError if it is in the set already."""
+    def add(self, connection: Connection, fd: int, media: Sequence[UdpMedia] = ()) -> None:
+        """Receive for `connection` from socket `fd`, and from the sockets of `media`, its tracks over UDP (the caller keeps all of them open
+        until remove). ValueError if it is in the set already."""
     def remove(self, connection: Connection) -> None:
         """Receive no more; nothing happens if it is not in the set. The socket stays open."""
     def run(self, mono_ns: int, wall_offset_ns: int) -> list[tuple[Connection, int]]:

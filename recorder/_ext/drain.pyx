@@ -3,6 +3,7 @@
 A wake-up costs more than all the work on a frame, so nothing waits for sockets: a timer calls `run` each 40 ms (measured: a third to a half of what an
 event per read costs). The kernel's socket buffers hold what arrives in between. Half of what a read of one picture costs does not depend on its
 size (the call, the acknowledgement that it sends, cold state), so a connection that nobody watches and that gave little is read at every other tick.
+The RTSP connection of a session whose media come over UDP says little: it is read at two ticks of eight.
 """
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint64_t
@@ -10,11 +11,16 @@ from libc.stdlib cimport free, malloc, realloc
 from recorder._ext.auqueue cimport wr_load
 from recorder._ext.aubuild cimport EVENT_DAMAGED_STREAM, EVENT_EOF, EVENT_ERROR
 from recorder._ext.framing cimport BROKEN, TRACKS_MAX, Connection, conn_feed, conn_t
+from recorder._ext.udp cimport UdpMedia, udp_drain, wr_batch, wr_batch_new
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
         MSG_DONTWAIT
     ssize_t recv(int fd, void* buf, size_t n, int flags)
+
+
+cdef enum:
+    QUIET_TICKS = 8             # a session over UDP has its RTSP connection read at two ticks running of so many: it may rest at one of them
 
 
 cdef void drain_one(slot_t* s, unsigned char* buf, size_t size, size_t budget, int64_t mono_ns, int64_t wall_offset_ns,
@@ -47,12 +53,26 @@ cdef void drain_one(slot_t* s, unsigned char* buf, size_t size, size_t budget, i
         s.dead = 1
 
 
-cdef int is_watched(conn_t* c) noexcept nogil:
+cdef int is_watched(slot_t* s) noexcept nogil:
     cdef int i
     for i in range(TRACKS_MAX):
-        if c.tracks[i] is not NULL and wr_load(&c.tracks[i].au.q.watched):
+        if s.conn.tracks[i] is not NULL and wr_load(&s.conn.tracks[i].au.q.watched):
+            return 1
+    for i in range(s.media_count):
+        if wr_load(&s.media[i].track.au.q.watched):
             return 1
     return 0
+
+
+cdef void drain_media(slot_t* s, wr_batch* batch, size_t budget, int64_t mono_ns, int64_t wall_offset_ns, uint64_t* received) noexcept nogil:
+    """Receive what comes over UDP; each track has the budget to itself."""
+    cdef int i
+    for i in range(s.media_count):
+        s.events |= udp_drain(s.media[i], batch, budget, mono_ns, wall_offset_ns, received)
+    if s.events & EVENT_DAMAGED_STREAM and s.conn.state != BROKEN:
+        s.conn.state = BROKEN
+        s.conn.error = "a track had more than 255 formats in one session"
+        s.dead = 1
 
 
 cdef class Drain:
@@ -68,11 +88,15 @@ cdef class Drain:
     cdef uint64_t received
     cdef bint running
     cdef list connections
+    cdef list media             # tuples of UdpMedia, kept alive
+    cdef wr_batch* batch        # made when the first of them comes
+    cdef size_t tick
 
     def __cinit__(self, size_t buffer_bytes=262144, size_t budget_bytes=1048576, size_t rest_bytes=0):
         if not 4096 <= buffer_bytes <= 1 << 26 or budget_bytes < buffer_bytes:
             raise ValueError("buffer_bytes must lie between 4096 and 64 MiB, budget_bytes at least as high")
         self.connections = []
+        self.media = []
         self.size = buffer_bytes
         self.budget = budget_bytes
         self.rest = rest_bytes
@@ -82,17 +106,30 @@ cdef class Drain:
 
     def __dealloc__(self):
         free(self.buf)
+        free(self.batch)
         free(self.slots)
 
     cdef _idle(self):
         if self.running:
             raise RuntimeError("the drain runs on another thread")
 
-    def add(self, Connection connection not None, int fd):
+    cdef _make_batch(self):
+        if self.batch is NULL:
+            self.batch = wr_batch_new()
+            if self.batch is NULL:
+                raise MemoryError("no memory to receive over UDP")
+
+    def add(self, Connection connection not None, int fd, media=()):
         cdef slot_t* more
+        cdef UdpMedia one
         self._idle()
+        media = tuple(media)
         if connection in self.connections:
             raise ValueError("the connection is in the drain already")
+        if len(media) > MEDIA_MAX:
+            raise ValueError(f"a session carries at most {MEDIA_MAX} tracks")
+        if media:
+            self._make_batch()
         if self.count == self.room:
             more = <slot_t*>realloc(self.slots, (self.room + 64) * sizeof(slot_t))
             if more is NULL:
@@ -103,7 +140,12 @@ cdef class Drain:
         self.slots[self.count].fd = fd
         self.slots[self.count].dead = self.slots[self.count].events = 0
         self.slots[self.count].rest = 1 if self.rest and self.count & 1 else 0      # half of them at one tick, half at the next
+        self.slots[self.count].media_count = 0
+        for one in media:
+            self.slots[self.count].media[self.slots[self.count].media_count] = &one.u
+            self.slots[self.count].media_count += 1
         self.connections.append(connection)
+        self.media.append(media)
         self.count += 1
 
     def remove(self, Connection connection not None):
@@ -115,6 +157,8 @@ cdef class Drain:
                 self.slots[i] = self.slots[self.count]
                 self.connections[i] = self.connections[self.count]
                 self.connections.pop()
+                self.media[i] = self.media[self.count]
+                self.media.pop()
                 return
 
     def run(self, int64_t mono_ns, int64_t wall_offset_ns):
@@ -124,17 +168,20 @@ cdef class Drain:
         cdef slot_t* s
         self._idle()
         self.running = True
+        self.tick += 1
         with nogil:
             for i in range(self.count):
                 s = &self.slots[i]
                 s.events = 0
                 if s.dead:
                     continue
-                if s.rest and not is_watched(s.conn):
+                if s.rest and not is_watched(s):
                     s.rest = 0
                     continue
                 before = self.received
-                drain_one(s, self.buf, self.size, self.budget, mono_ns, wall_offset_ns, &self.received)
+                drain_media(s, self.batch, self.budget, mono_ns, wall_offset_ns, &self.received)
+                if not s.dead and (s.media_count == 0 or (self.tick + i) % QUIET_TICKS < 2):
+                    drain_one(s, self.buf, self.size, self.budget, mono_ns, wall_offset_ns, &self.received)
                 s.rest = self.received - before < self.rest
                 any_events |= s.events
         self.running = False

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from recorder._ext.aac cimport aac_t
 from recorder._ext.aubuild cimport aubuild_t
 from recorder._ext.auqueue cimport AuQueue
+from recorder._ext.window cimport window_t
 
 cdef enum:
     CODEC_H264 = 0
@@ -45,9 +46,17 @@ cdef struct rtptrack_t:
     int64_t report_ns
     int64_t report_wall_ns
     int unread_events           # for take_events
+    int windowed                # packets may come out of order (UDP)
+    int opening                 # ... and none has been used: highest_seq lies before the first that came
+    window_t window
+    uint64_t reordered          # packets that waited in the window
+    uint64_t overrun            # of those lost, what our own socket had no room for
+    uint64_t overrun_due        # dropped by our socket and not yet found missing
+    int64_t overrun_ns          # when the newest of them was dropped
 
 cdef void rtptrack_data(rtptrack_t* t, const unsigned char* p, size_t n, int64_t mono_ns, int64_t wall_offset_ns) noexcept nogil
 cdef void rtptrack_damage(rtptrack_t* t) noexcept nogil
+cdef void rtptrack_overdue(rtptrack_t* t, int64_t mono_ns) noexcept nogil
 cdef int rtptrack_events(rtptrack_t* t) noexcept nogil
 cdef int rtptrack_looks_right(const rtptrack_t* t, const unsigned char* p, size_t n) noexcept nogil
 

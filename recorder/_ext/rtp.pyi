@@ -46,6 +46,8 @@ class RtpStats(TypedDict):
     highest_seq: int
     received: int  # since the last restart
     jitter: int  # in ticks, RFC 3550 A.8
+    reordered: int  # packets that waited for those before them (UDP)
+    overrun: int  # of those lost, what our own socket had no room for (UDP)
 
 @type_check_only
 class SenderReportSeen(TypedDict):

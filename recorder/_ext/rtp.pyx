@@ -14,7 +14,7 @@ from recorder._ext.aubuild cimport EVENT_FIRST_AU as FIRST_AU
 from recorder._ext.aubuild cimport EVENT_FORMAT_CHANGE as FORMAT_CHANGE
 from recorder._ext.aubuild cimport EVENT_MESSAGE as MESSAGE
 from recorder._ext.aubuild cimport EVENT_RTCP as RTCP
-from recorder._ext.aubuild cimport au_flush, au_init, au_lost, au_marker, au_packet, aubuild_t
+from recorder._ext.aubuild cimport GAP_OVERLOAD, au_flush, au_init, au_lost, au_marker, au_packet, aubuild_t
 from recorder._ext.auqueue cimport AuQueue
 from recorder._ext.g711 cimport g711_payload
 from recorder._ext.h264 cimport h264_payload
@@ -22,6 +22,8 @@ from recorder._ext.h265 cimport h265_payload
 from recorder._ext.paramsets cimport sets_free, sets_put
 from recorder._ext.reorder cimport REORDER_MAX, reorder_init
 from recorder._ext.timeline cimport timeline_init, timeline_line
+from recorder._ext.window cimport (WINDOW_FULL, WINDOW_HELD, WINDOW_PACKETS, WINDOW_SEEN, held_t, window_ahead, window_at, window_drop,
+                                   window_free, window_hold, window_overdue)
 
 cdef extern from * nogil:
     """
@@ -44,6 +46,8 @@ cdef enum:
     LATE_MAX = 100                  # RFC 3550 A.1 MAX_MISORDER
     DROPOUT_MAX = 3000              # RFC 3550 A.1 MAX_DROPOUT
     BACKWARDS_MAX = 64
+    OPENING = 64                    # packets that may come after the first one and belong before it (UDP)
+    OVERRUN_NS = 1000000000         # what our socket dropped is found missing within that time
     RTCP_SR = 200
     RTCP_BYE = 203
     REORDER_GUESS = 4               # pictures that may be overtaken before it is called a jump, unless the SPS says more
@@ -64,6 +68,18 @@ cdef void begin_sequence(rtptrack_t* t, uint16_t seq) noexcept nogil:
     t.backwards = 0
 
 
+cdef void miss(rtptrack_t* t, uint32_t count) noexcept nogil:
+    """`count` packets never came: our own socket's fault, as far as it said so, else the camera's or the network's."""
+    cdef uint64_t ours = t.overrun_due if t.overrun_due < count else count
+    t.lost += count
+    lose(t)
+    if ours:
+        t.overrun += ours
+        t.overrun_due -= ours
+        t.au.blame = GAP_OVERLOAD
+        t.au.blame_left = 2         # the access unit that was hit, and the one after what is missing
+
+
 cdef int in_sequence(rtptrack_t* t, uint16_t seq) noexcept nogil:
     """1 if the packet is to be used; counts what is missing before it, begins anew where the sender did."""
     cdef int step
@@ -73,8 +89,7 @@ cdef int in_sequence(rtptrack_t* t, uint16_t seq) noexcept nogil:
     step = <int16_t>(seq - <uint16_t>t.highest_seq)
     if 0 < step <= DROPOUT_MAX:
         if step > 1:
-            t.lost += step - 1
-            lose(t)
+            miss(t, step - 1)
         t.highest_seq += step
         t.received += 1
         t.backwards = 0
@@ -98,6 +113,7 @@ cdef int is_our_ssrc(rtptrack_t* t, uint32_t ssrc, int64_t mono_ns) noexcept nog
     if t.ssrc >= 0 and not t.goodbye and ssrc != t.ssrc_hint and mono_ns - t.last_packet_ns < FOREIGN_QUIET_NS:
         t.foreign_ssrc += 1
         return 0
+    release_all(t, mono_ns)
     if t.ssrc >= 0:
         t.restarts += 1
         t.au.time.force_new = t.au.time.have
@@ -150,8 +166,6 @@ cdef int is_type(const rtptrack_t* t, int kind) noexcept nogil:
 cdef void rtp_packet(rtptrack_t* t, const unsigned char* p, size_t n, int64_t mono_ns) noexcept nogil:
     cdef size_t start = payload_start(p, n)
     cdef size_t end = payload_end(p, start, n) if start else 0
-    cdef uint32_t ts
-    cdef int marker
     if end == 0:
         t.malformed += 1
         return
@@ -163,10 +177,19 @@ cdef void rtp_packet(rtptrack_t* t, const unsigned char* p, size_t n, int64_t mo
     t.packets += 1
     t.nbytes += n
     t.last_packet_ns = mono_ns
-    if not in_sequence(t, p[2] << 8 | p[3]):
+    if t.windowed and early(t, p, n, mono_ns):
         return
-    ts = wr_get32(p + 4)
-    count_jitter(t, ts, mono_ns)
+    if in_sequence(t, p[2] << 8 | p[3]):
+        count_jitter(t, wr_get32(p + 4), mono_ns)
+        use(t, p, start, end, mono_ns)
+        if t.window.held:
+            release(t, mono_ns)
+
+
+cdef void use(rtptrack_t* t, const unsigned char* p, size_t start, size_t end, int64_t mono_ns) noexcept nogil:
+    """The next packet in sequence goes to its depacketiser."""
+    cdef uint32_t ts = wr_get32(p + 4)
+    cdef int marker
     if end == start:    # a keep-alive without payload
         return
     marker = p[1] >> 7
@@ -184,6 +207,96 @@ cdef void rtp_packet(rtptrack_t* t, const unsigned char* p, size_t n, int64_t mo
     if marker:
         au_marker(&t.au)
 
+
+# ---- packets out of order (UDP)
+
+cdef int early(rtptrack_t* t, const unsigned char* p, size_t n, int64_t mono_ns) noexcept nogil:
+    """1 if the packet is not to be used now: it waits for those before it, or is there already, or comes too late."""
+    cdef uint16_t seq = p[2] << 8 | p[3]
+    cdef int step, kept
+    if not t.have_seq:
+        t.have_seq = t.opening = 1
+        t.received = t.backwards = 0
+        t.base_seq = t.highest_seq = <uint16_t>(seq - OPENING)
+    step = <int16_t>(seq - <uint16_t>t.highest_seq)
+    while step > 1:
+        kept = window_hold(&t.window, seq, p, n, mono_ns) if step <= WINDOW_PACKETS else WINDOW_FULL
+        if kept == WINDOW_SEEN:
+            t.duplicates += 1
+            return 1
+        if kept == WINDOW_HELD:
+            t.reordered += 1
+            count_jitter(t, wr_get32(p + 4), mono_ns)
+            return 1
+        if not t.window.held:
+            begin(t)
+            return 0
+        give_up(t, mono_ns)
+        step = <int16_t>(seq - <uint16_t>t.highest_seq)
+    if step == 1:
+        begin(t)
+        return 0
+    if t.opening:
+        release_all(t, mono_ns)
+        step = <int16_t>(seq - <uint16_t>t.highest_seq)
+    if -DROPOUT_MAX <= step < -LATE_MAX and t.backwards + 1 < BACKWARDS_MAX:      # more than the sequence logic lets pass
+        t.backwards += 1
+        t.duplicates += 1
+        return 1
+    if step < -LATE_MAX or t.backwards + 1 >= BACKWARDS_MAX:         # the sequence begins anew
+        release_all(t, mono_ns)
+    return 0
+
+
+cdef void begin(rtptrack_t* t) noexcept nogil:
+    """A packet is about to be used; the stream's first one begins the sequence."""
+    if t.opening:
+        t.have_seq = t.opening = 0
+
+
+cdef void use_held(rtptrack_t* t, held_t* h, int64_t mono_ns) noexcept nogil:
+    """What it completes is complete now, so it counts as come now."""
+    cdef size_t start = payload_start(h.data, h.nbytes)
+    begin(t)
+    if in_sequence(t, h.seq):
+        use(t, h.data, start, payload_end(h.data, start, h.nbytes), mono_ns)
+    window_drop(&t.window, h)
+
+
+cdef void release(rtptrack_t* t, int64_t mono_ns) noexcept nogil:
+    """Use what is held and next in turn."""
+    cdef held_t* h
+    while t.window.held:
+        h = window_at(&t.window, <uint16_t>(t.highest_seq + 1))
+        if h is NULL:
+            return
+        use_held(t, h, mono_ns)
+
+
+cdef void give_up(rtptrack_t* t, int64_t mono_ns) noexcept nogil:
+    """What is missing before the first packet held is lost. Something must be held."""
+    cdef int ahead = window_ahead(&t.window, <uint16_t>t.highest_seq)
+    if ahead == 0:                       # the sequence began anew under what was held
+        window_free(&t.window)
+        return
+    use_held(t, window_at(&t.window, <uint16_t>(t.highest_seq + ahead)), mono_ns)
+    release(t, mono_ns)
+
+
+cdef void release_all(rtptrack_t* t, int64_t mono_ns) noexcept nogil:
+    while t.window.held:
+        give_up(t, mono_ns)
+
+
+cdef void rtptrack_overdue(rtptrack_t* t, int64_t mono_ns) noexcept nogil:
+    """After all that has come by mono_ns has been given in: what has been missing for too long is lost."""
+    while window_overdue(&t.window, mono_ns):
+        give_up(t, mono_ns)
+    if t.overrun_due and mono_ns - t.overrun_ns > OVERRUN_NS:
+        t.overrun_due = 0
+
+
+# ---- RTCP
 
 cdef void sender_report(rtptrack_t* t, const unsigned char* p, int64_t mono_ns) noexcept nogil:
     """RFC 3550 6.4.1. Its SSRC may be wrong (Tapo C320WS): kept as evidence all the same."""
@@ -320,6 +433,7 @@ cdef class RtpTrack:
             sets_put(&self.t.au.sets, part, len(part), 1)
 
     def __dealloc__(self):
+        window_free(&self.t.window)
         sets_free(&self.t.au.sets)
         aac_free(&self.t.aac)
 
@@ -394,6 +508,7 @@ cdef class RtpTrack:
             rtptrack_events(&self.t)
 
     def flush(self):
+        release_all(&self.t, self.t.last_packet_ns)
         au_flush(&self.t.au)
         rtptrack_events(&self.t)
 
@@ -424,6 +539,7 @@ cdef class RtpTrack:
             "reorder_depth": au.order.depth, "last_packet_ns": t.last_packet_ns, "last_au_ns": au.last_au_ns,
             "last_key_ns": au.last_key_ns, "last_pts": au.last_pts, "ssrc": t.ssrc, "base_seq": t.base_seq,
             "highest_seq": t.highest_seq, "received": t.received, "jitter": t.jitter >> 4,
+            "reordered": t.reordered, "overrun": t.overrun,
         }
 
     @property

@@ -12,15 +12,21 @@ from bench.machine import Sample, memory_kb, sample
 TICK_S = 0.02
 
 
-def play(port: int, camera: int) -> socket.socket:
-    """A connection that plays the camera's first track, non-blocking."""
+def set_up(port: int, camera: int) -> tuple[socket.socket, str, str]:
+    """A connection on which the camera's first track is set up, its session and URL."""
     url = f"rtsp://127.0.0.1:{port}/cam{camera}"
     sock = socket.create_connection(("127.0.0.1", port), timeout=30)
     answer = _ask(sock, f"SETUP {url}/trackID=0", "Transport: RTP/AVP/TCP;unicast;interleaved=0-1")
     session = re.search(r"Session: (\w+)", answer)
     if session is None:
         raise RuntimeError(f"camera {camera} answered: {answer.splitlines()[0]}")
-    sock.sendall(f"PLAY {url} RTSP/1.0\r\nCSeq: 2\r\nSession: {session[1]}\r\n\r\n".encode())
+    return sock, session[1], url
+
+
+def play(port: int, camera: int) -> socket.socket:
+    """A connection that plays the camera's first track, non-blocking."""
+    sock, session, url = set_up(port, camera)
+    sock.sendall(f"PLAY {url} RTSP/1.0\r\nCSeq: 2\r\nSession: {session}\r\n\r\n".encode())
     sock.setblocking(False)
     return sock
 

@@ -10,7 +10,7 @@ CC ?= gcc
 SOURCES := $(wildcard recorder/_ext/*.pyx recorder/_ext/*.pxd recorder/_ext/*.h bench/camsim/*.pyx bench/camsim/*.pxd bench/camsim/*.h)
 PACKAGES := setup.py pyproject.toml MANIFEST.in
 
-.PHONY: help setup kernels debug setup-test demo test lint soak clean
+.PHONY: help setup kernels debug setup-test demo test lint soak bench-ingest clean
 help:
 	@echo 'make demo [SECONDS=n]   8 simulated cameras, a server and its page'
 	@echo 'make setup              .venv with the `watchroom` command'
@@ -18,6 +18,7 @@ help:
 	@echo 'make lint               ruff, mypy --strict and the stubs against the compiled kernels'
 	@echo 'make debug              the kernels with bounds checks and assertions, in build/debug'
 	@echo 'make soak               the long figures; writes docs/soak.md'
+	@echo 'make bench-ingest       what recording costs beside other recorders, and a partnership; writes build/bench'
 	@echo 'make clean              removes .venv, build/ and the compiled kernels'
 
 setup: $(VENV)/.watchroom build/.kernels
@@ -69,6 +70,17 @@ lint: setup $(VENV)/.test
 
 soak: setup-test
 	@exec $(PY) scripts/soak.py
+
+# About an hour on a calm machine with 2 cores and 60 GB of disk; FOLDER=/somewhere puts the footage on another disk.
+BENCH := $(VENV)/bin/watchroom bench ingest $(if $(FOLDER),--folder $(FOLDER))
+bench-ingest: setup
+	@scripts/apt_install.sh requirements/apt-test.txt
+	@mkdir -p build/bench
+	@$(BENCH) --cameras 128,256 --rounds 3 --json build/bench/ingest.json --markdown build/bench/ingest.md --svg build/bench/ingest.svg
+	@$(BENCH) --cameras 128,512 --bitrate 2000 --beside native --rounds 3 --json build/bench/many.json --markdown build/bench/many.md
+	@$(BENCH) --partnership --json build/bench/partnership.json --markdown build/bench/partnership.md
+	@$(BENCH) --partnership --playbacks 20 --exports 2 --markdown build/bench/partnership-readers.md
+	@$(BENCH) --partnership --playbacks 20 --exports 2 --cold --markdown build/bench/partnership-cold.md
 
 clean:
 	rm -rf $(VENV) build *.egg-info

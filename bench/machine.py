@@ -38,16 +38,32 @@ def cpu_ns(pid: int) -> int:
     return max(total, ticks_ns - 2_000_000_000 // TICKS)
 
 
-def memory_kb(pids: Iterable[int]) -> int:
-    """Proportional set size of processes (shared pages are shared out)."""
-    total = 0
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory of some processes. `pss_kb`: shared pages are shared out; `private_kb`: what nobody else maps (a page that a process has mapped
+    twice counts as shared: the queues' memory is not in it)."""
+
+    pss_kb: int
+    private_kb: int
+
+
+def memory(pids: Iterable[int]) -> Memory:
+    """Now."""
+    pss = private = 0
     for pid in pids:
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total
+        sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith(" kB")}
+        pss += sizes["Pss"]
+        private += sizes["Private_Clean"] + sizes["Private_Dirty"]
+    return Memory(pss, private)
+
+
+def memory_kb(pids: Iterable[int]) -> int:
+    """Proportional set size of processes (shared pages are shared out)."""
+    return memory(pids).pss_kb
 
 
 def steal_s() -> float:

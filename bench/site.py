@@ -61,6 +61,7 @@ class Site:
         self._server = server
         self._recording = recording
         Volume.init(self.volume, bytes_max=bytes_max, on_root=True).close()
+        self.notes = folder / "notes.json"      # of a worker alone, after its end (bench/probe.py)
         self.config = folder / "watchroom.toml"
         self.config.touch(mode=0o600)
         self.config.write_text(self._toml(cameras))
@@ -75,7 +76,7 @@ class Site:
 
     def __enter__(self) -> Self:
         program = [self._module, "serve", "--config"] if self._whole else ["bench.worker"]
-        command = [sys.executable, "-m", *program, str(self.config)]
+        command = [sys.executable, "-m", *program, str(self.config), *([] if self._whole else [str(self.notes)])]
         if self._core is not None:
             command = ["taskset", "-c", str(self._core), *command]
         self.log = self.folder / "serve.log"
@@ -126,6 +127,10 @@ class Site:
             return {name: number for number, name in enumerate(self.cameras, 1)}
         with Catalogue.open(self.state_dir / "catalogue.sqlite", SystemClock()) as catalogue:
             return {camera.id: camera.number for camera in catalogue.cameras()}
+
+    def slot_socket(self, slot: int) -> Path:
+        """The control socket of a slot's worker."""
+        return self.state_dir / "run" / f"slot-{slot}.sock"
 
     def store(self) -> TapeStore:
         """The footage, for reading; the caller closes it."""

@@ -88,6 +88,19 @@ def compare(track: TrackReader, truth: Truth, sessions: list[dict[str, Any]], *,
     return _match(tape_aus(track), truth, expected, waiting, ended_ok)
 
 
+def first_index(track: TrackReader, truth: Truth) -> int | None:
+    """The number of the AU that a tape begins with, if its tail has moved; None if it still holds all (or nothing)."""
+    if not track.edges().first_row:
+        return None
+    first = next(tape_aus(track), None)
+    if first is None:
+        return None
+    loop = (first.wall_ns - truth.base_wall_ns) * truth.clip.clock_rate // 1_000_000_000 // truth.clip.loop_ticks - 1
+    near = max(0, loop * truth.clip.aus)
+    candidates = (i for i in range(near, near + 3 * truth.clip.aus) if truth.loop_of(i, first.wall_ns))
+    return next((i for i in candidates if truth.au_bytes(i) == first.data), None)
+
+
 def _match(aus: Iterator[TapeAu], truth: Truth, expected: list[list[int]], waiting: int, ended_ok: int) -> Comparison:
     """Walk tape and expectation together; after a miss go on where the tape's AU is found again: its bytes, in its loop of the content."""
     queue = [i for usable in expected for i in usable]

@@ -34,8 +34,8 @@ def steps() -> list[Step]:
     """What is run, one after the other: figures want a quiet machine."""
     demo = (str(BIN / "watchroom"), "demo", "--seconds", "30")
     soak = (str(BIN / "pytest"), "-m", "soak", "-q", "-n", "4", "--junitxml", str(LOGS / "soak.xml"))
-    ingest = (str(BIN / "watchroom"), "bench", "ingest", "--cameras", "64,128", "--ffmpeg", "64", "--warm-up", "40",
-              "--markdown", str(LOGS / "ingest.md"))
+    ingest = (str(BIN / "watchroom"), "bench", "ingest", "--cameras", "128,256", "--rounds", "2",
+              "--markdown", str(LOGS / "ingest.md"), "--svg", str(LOGS / "ingest.svg"))
     return [Step("demo", demo), Step("bench-ingest", ingest), Step("tests", soak)]
 
 

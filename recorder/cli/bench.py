@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-MEASUREMENTS = {"ingest": "what recording costs, beside one ffmpeg per camera"}
+MEASUREMENTS = {"ingest": "what recording costs, beside other recorders in the same run"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

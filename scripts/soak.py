@@ -1,15 +1,16 @@
-"""The long figures: a demo, every test marked `soak`, and `bench ingest`; writes docs/soak.md with date, commit and what was measured.
+"""The long figures: a demo, `bench ingest`, every fuzz target, every test marked `soak`; writes docs/soak.md with date, commit, figures.
 
 A test tells a figure with pytest's own `record_property("name", value)`. Exit 0 only if all steps passed; the page says what did not.
 """
 
+import argparse
 import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +19,7 @@ LOGS = ROOT / "build" / "soak"
 BIN = Path(sys.executable).parent
 PAGE = ROOT / "docs" / "soak.md"
 STEP_S = 3600
+FUZZ_TARGETS = len(list((ROOT / "tests" / "fuzz" / "corpus").iterdir()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +30,17 @@ class Step:
     command: tuple[str, ...]
     code: int = 0
     seconds: float = 0.0
+    limit_s: float = STEP_S
 
 
-def steps() -> list[Step]:
+def steps(fuzz_s: float) -> list[Step]:
     """What is run, one after the other: figures want a quiet machine."""
     demo = (str(BIN / "watchroom"), "demo", "--seconds", "30")
     soak = (str(BIN / "pytest"), "-m", "soak", "-q", "-n", "4", "--junitxml", str(LOGS / "soak.xml"))
     ingest = (str(BIN / "watchroom"), "bench", "ingest", "--cameras", "128,256", "--rounds", "2",
               "--markdown", str(LOGS / "ingest.md"), "--svg", str(LOGS / "ingest.svg"))
-    return [Step("demo", demo), Step("bench-ingest", ingest), Step("tests", soak)]
+    fuzz = (sys.executable, str(ROOT / "scripts" / "fuzz.py"), "--seconds", str(fuzz_s))
+    return [Step("demo", demo), Step("bench-ingest", ingest), Step("fuzz", fuzz, limit_s=STEP_S + FUZZ_TARGETS * fuzz_s), Step("tests", soak)]
 
 
 def run(step: Step) -> Step:
@@ -46,10 +50,10 @@ def run(step: Step) -> Step:
     with (LOGS / f"{step.name}.log").open("wb") as log:
         try:
             code = subprocess.run(step.command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                  timeout=STEP_S, check=False, env=os.environ | {"PYTHONUNBUFFERED": "1"}).returncode
+                                  timeout=step.limit_s, check=False, env=os.environ | {"PYTHONUNBUFFERED": "1"}).returncode
         except subprocess.TimeoutExpired:
             code = 124
-    done = Step(step.name, step.command, code, time.monotonic() - began)
+    done = replace(step, code=code, seconds=time.monotonic() - began)
     print(f"soak: {step.name}: {'passed' if code == 0 else f'FAILED ({code})'} in {done.seconds:.0f} s", flush=True)
     return done
 
@@ -87,6 +91,8 @@ def page(done: list[Step]) -> str:
              "## Demo", "```", *(LOGS / "demo.log").read_text(errors="replace").strip().splitlines()[-24:], "```", ""]
     if (LOGS / "ingest.md").exists():
         lines += ["## Ingest", (LOGS / "ingest.md").read_text().strip(), ""]
+    if (LOGS / "fuzz.log").exists():
+        lines += ["## Fuzz targets", "```", *(LOGS / "fuzz.log").read_text(errors="replace").strip().splitlines()[-60:], "```", ""]
     if (LOGS / "soak.xml").exists():
         lines += ["## Tests", *tests(LOGS / "soak.xml"), ""]
     return "\n".join(lines)
@@ -94,10 +100,13 @@ def page(done: list[Step]) -> str:
 
 def main() -> int:
     """Runs everything and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fuzz-seconds", type=float, default=600.0, help="of each fuzz target (default 600)")
+    args = parser.parse_args()
     LOGS.mkdir(parents=True, exist_ok=True)
-    for name in ("ingest.md", "soak.xml"):
+    for name in ("ingest.md", "soak.xml", "fuzz.log"):
         (LOGS / name).unlink(missing_ok=True)
-    done = [run(step) for step in steps()]
+    done = [run(step) for step in steps(args.fuzz_seconds)]
     PAGE.write_text(page(done))
     print(f"soak: wrote {PAGE.relative_to(ROOT)}")
     return 1 if any(step.code for step in done) else 0

@@ -75,7 +75,7 @@ def rtp_format(media: Media) -> RtpFormat:
         if isinstance(made, RtpFormat):
             return made
         reasons.append(made)
-    raise SourceError(f"the camera's {media.kind} is {', '.join(reasons)[:120]}, which is not recorded", cause=GapCause.UNSUPPORTED,
+    raise SourceError(f"the camera's {media.kind[:20]} is {', '.join(reasons)[:120]}, which is not recorded", cause=GapCause.UNSUPPORTED,
                       retry_s=60.0, remedy="set it to H.264 or H.265 (audio: AAC or G.711)")
 
 

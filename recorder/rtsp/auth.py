@@ -97,7 +97,7 @@ class Authenticator:
         offers = parse_challenges(values)
         best = max(offers, key=lambda c: c.rank, default=None)
         if best is None or not best.rank:
-            raise _refused(f"the camera offers no known way to log in ({', '.join(c.scheme for c in offers) or 'none'})",
+            raise _refused(f"the camera offers no known way to log in ({', '.join(c.scheme[:20] for c in offers[:4]) or 'none'})",
                            "allow digest authentication on the camera")
         if best.scheme == "basic" and not self._basic_allowed:
             raise _refused("the camera offers Basic only, which shows the password to the network",

@@ -9,50 +9,13 @@ from collections.abc import Iterator
 import pytest
 import rtpkit
 from rtpkit import MS, WALL, aggregate, fragments, interleaved, rtp
+from watched import CODECS, Watched
 
-from recorder._ext.auqueue import AuQueue
-from recorder._ext.crc32c import crc32c
 from recorder._ext.drain import Drain
 from recorder._ext.framing import Connection
-from recorder._ext.rtp import EVENT_DAMAGED_STREAM, RtpTrack
+from recorder._ext.rtp import EVENT_DAMAGED_STREAM
 
 SEEDS = [*range(40), 1009, 5040, 77777]
-CODECS = ["h264", "h265", "aac", "pcma"]
-CLOCK = {"h264": 90000, "h265": 90000, "aac": 48000, "pcma": 8000}
-
-
-class Watched:
-    """A track whose queue is checked and emptied after every call."""
-
-    def __init__(self, codec: str, rng: random.Random) -> None:
-        self.codec = codec
-        self.queue = AuQueue(rng.choice([4096, 1 << 14, 1 << 18]), rng.choice([2, 64]))
-        self.track = RtpTrack(self.queue, codec, CLOCK[codec], [96], 3, reorder_depth=rng.choice([-1, 0, 2]),
-                              ceiling_bps=rng.choice([0, 0, 300_000]), floor_wall_ns=WALL)
-        self.last_dts: int | None = None
-        self.crc = 0
-        self.pos = 0
-        self.taken = 0
-
-    def check(self) -> None:
-        assert 0 <= self.queue.waiting_bytes <= self.queue.capacity
-        for au, data in self.queue.take():
-            assert self.last_dts is None or au["dts"] > self.last_dts
-            self.last_dts = au["dts"]
-            self.crc = crc32c(data, self.crc)
-            assert (au["crc"], au["pos"], au["nbytes"]) == (self.crc, self.pos, len(data))
-            self.pos += len(data)
-            self.taken += 1
-            assert au["session"] == 3
-            assert au["wall_ns"] >= WALL
-            if self.codec.startswith("h26"):
-                assert all(nal for nal in rtpkit.split(data))
-                assert 1 <= au["format"] <= self.track.stats()["formats"]
-        stats = self.track.stats()
-        assert stats["aus"] == self.taken
-        assert stats["damaged_aus"] <= stats["aus"]
-        assert stats["overload_aus"] == self.queue.dropped_aus
-        assert stats["reorder_depth"] <= 16
 
 
 def nal(rng: random.Random, h265: bool) -> bytes:

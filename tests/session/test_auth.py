@@ -121,3 +121,9 @@ def test_missing_credentials_are_told() -> None:
 @given(st.lists(st.text(alphabet='Dd igest,="\\nonce relmqopa-x1', max_size=60), max_size=5))
 def test_any_challenge_is_read_or_left_out(values: list[str]) -> None:
     assert len(parse_challenges(values)) <= 16
+
+
+def test_a_camera_cannot_fill_our_log_with_names_of_schemes():
+    with pytest.raises(SourceError) as caught:
+        Authenticator("viewer", "secret", basic_allowed=False).accept([", ".join("A" * 2000 + str(n) for n in range(16))])
+    assert len(str(caught.value)) < 300

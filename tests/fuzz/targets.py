@@ -1,0 +1,267 @@
+"""The fuzz targets: each takes any bytes, checks what must hold, and answers how it behaved, so that inputs that do something new are kept."""
+
+import random
+import zlib
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mutation
+from mutation import Mutator, unpack
+from rtpkit import MS, WALL
+from watched import CODECS, Watched
+
+from recorder._ext import nal as nal_kernel
+from recorder._ext.framing import Connection
+from recorder._ext.rtp import EVENT_DAMAGED_STREAM
+from recorder.base.errors import SourceError
+from recorder.base.media import GapCause
+from recorder.rtp import aac, h264, h265
+from recorder.rtp.formats import rtp_format, sample_entry_for, split_start_codes, video_facts
+from recorder.rtsp.auth import CHALLENGES_MAX, Authenticator, parse_challenges
+from recorder.rtsp.message import BODY_MAX, HEADERS_MAX, NAME_MAX, VALUE_MAX, ServerRequest, build_answer, build_request, parse_message
+from recorder.rtsp.sdp import FORMATS_MAX, LINES_MAX, MEDIAS_MAX, parse_sdp
+from recorder.rtsp.transport import parse_transport
+from recorder.rtsp.url import URL_MAX, RtspUrl, base_url, join_control, parse_url, strip_userinfo
+
+CORPUS = Path(__file__).parent / "corpus"
+SECRET = "hunter2secret"
+MESSAGES_AT_ONCE = 64
+
+Run = Callable[[bytes], Hashable]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A parser under attack: `run` raises if something that must hold does not."""
+
+    name: str
+    run: Run
+    mutate: Mutator
+    tokens: Sequence[bytes] = ()
+
+    def seeds(self) -> list[bytes]:
+        """Its corpus, in the order of the names."""
+        return [path.read_bytes() for path in sorted((CORPUS / self.name).iterdir())]
+
+
+def dice(data: bytes) -> random.Random:
+    """The choices that belong to an input (queue sizes, splits): the same input always runs alike."""
+    return random.Random(zlib.crc32(data))
+
+
+def rtp_target(codec: str) -> Run:
+    """Packets of a pack into one track."""
+    def run(data: bytes) -> Hashable:
+        watched, now = Watched(codec, dice(data)), 10**9
+        for wait_ms, packet in unpack(data):
+            now += wait_ms * MS
+            watched.track.packet(packet, now, WALL)
+            watched.check()
+        watched.finish()
+        return watched.behaviour()
+
+    return run
+
+
+def framing(data: bytes) -> Hashable:
+    """A connection's bytes, in splits, into tracks of all codecs; messages come out whole and bounded."""
+    rng = dice(data)
+    connection, tracks = Connection(), [Watched(codec, rng) for codec in CODECS]
+    for i, watched in enumerate(tracks):
+        connection.bind(2 * i, 2 * i + 1, watched.track)
+    at, events, messages = 0, 0, 0
+    while at < len(data):
+        piece = data[at:at + rng.choice([1, 3, 17, 500, 5000, 70000])]
+        got = connection.feed(piece, len(piece), 10**9 + at * 1000, WALL)
+        at += len(piece)
+        events |= got
+        for watched in tracks:
+            watched.check()
+        taken = connection.take_messages()
+        assert len(taken) <= MESSAGES_AT_ONCE
+        for message in taken:
+            rtsp_message(message)
+        messages += len(taken)
+        if got & EVENT_DAMAGED_STREAM:
+            assert connection.error
+            assert connection.feed(b"$\0\0\x01x", 5, 10**9, WALL) & ~EVENT_DAMAGED_STREAM == 0
+            break
+    stats = connection.stats()
+    assert stats["skipped_bytes"] <= stats["bytes"]
+    assert all(value >= 0 for value in stats.values())
+    numbers = (messages, stats["resyncs"], stats["unbound_frames"], sum(watched.taken for watched in tracks))
+    return (events, *(number.bit_length() for number in numbers))
+
+
+def refused(error: SourceError, secret: str = SECRET) -> str:
+    """What an error must be: one line of bounded length with a cause, and no secret."""
+    text = str(error)
+    assert "\n" not in text
+    assert "\r" not in text
+    assert len(text) < 500
+    assert secret not in text
+    assert error.cause in set(GapCause)
+    assert error.retry_s > 0
+    return f"refused {GapCause(error.cause).word}"
+
+
+def rtsp_message(data: bytes) -> Hashable:
+    """One message: limits hold; whatever it says, our answer and our next request are well formed."""
+    try:
+        found = parse_message(data)
+    except SourceError as error:
+        return refused(error)
+    assert len(found.headers.fields) <= HEADERS_MAX
+    assert all(len(name) <= NAME_MAX and len(value) <= VALUE_MAX and name == name.strip().lower() for name, value in found.headers.fields)
+    assert len(found.body) <= BODY_MAX
+    if isinstance(found, ServerRequest):
+        well_formed(build_answer(found), 2)
+        return "request", found.method[:12], len(found.headers.fields).bit_length(), bool(found.body)
+    assert 0 <= found.status <= 9999
+    assert found.cseq is None or found.cseq >= 0
+    well_formed(build_request("PLAY", "rtsp://h/x", 1, [("Session", found.headers.get("session")), ("X", found.reason)]), 4)
+    return "response", found.status // 100, found.cseq is None, len(found.headers.fields).bit_length(), bool(found.body)
+
+
+def well_formed(raw: bytes, headers_max: int) -> None:
+    """One head, no line smuggled in, no control characters but line ends."""
+    head, end, body = raw.partition(b"\r\n\r\n")
+    assert end
+    assert not body
+    lines = head.split(b"\r\n")
+    assert len(lines) <= 1 + headers_max
+    assert not any(byte < 32 or byte == 127 for line in lines for byte in line)
+
+
+def sdp(data: bytes) -> Hashable:
+    """A description: limits hold, every medium either has a format or says why not, formats fit the depacketisers."""
+    try:
+        found = parse_sdp(data)
+    except SourceError as error:
+        return refused(error)
+    assert len(found.medias) <= MEDIAS_MAX
+    assert len(found.lost) <= LINES_MAX
+    kinds = []
+    for media in found.medias:
+        assert 1 <= len(media.formats) <= FORMATS_MAX
+        assert all(0 <= f.payload_type < 128 and f.clock_rate >= 0 and len(f.fmtp) <= 64 for f in media.formats)
+        join_control("rtsp://host/base", media.control)
+        if media.kind not in {"video", "audio"}:
+            continue
+        try:
+            made = rtp_format(media)
+        except SourceError as error:
+            kinds.append(refused(error))
+            continue
+        assert made.clock_rate > 0
+        assert all(0 <= p < 128 for p in made.payload_types)
+        sample_entry_for(made, made.sets)
+        kinds.append(f"{made.codec} {len(made.sets)} {made.channels}")
+    return tuple(kinds[:6]), len(found.lost).bit_length()
+
+
+def url(data: bytes) -> Hashable:
+    """An address: what was parsed is what is sent, and the password shows nowhere."""
+    text = data.decode("utf-8", "replace")
+    base = base_url(RtspUrl("10.0.0.7", 554, "10.0.0.7", "/a"), text)
+    assert base.startswith("rtsp://10.0.0.7")
+    assert len(text) > URL_MAX - 40 or any(c < " " or c == "\x7f" for c in base) or parse_url(base)[0].host == "10.0.0.7"
+    join_control(base, text)
+    strip_userinfo(text)
+    try:
+        found, user = parse_url(text)
+    except SourceError as error:
+        return refused(error, f"{SECRET}@")       # before the address it is a scheme, and may be named
+    assert 0 < found.port < 65536
+    assert found.host
+    assert not any(c <= " " or c == "\x7f" for c in found.text)
+    assert "@" not in found.authority
+    assert "hunter2" not in repr(user)
+    again, none = parse_url(found.text)
+    assert (again.host, again.port) == (found.host, found.port)
+    return found.port == 554, user is None, ":" in found.host, found.path[:1], none is None
+
+
+def auth(data: bytes) -> Hashable:
+    """Challenges, a header a line: the header that we answer is one line without our password."""
+    values = data.decode("utf-8", "replace").split("\n")[:8]
+    found = parse_challenges(values)
+    assert len(found) <= CHALLENGES_MAX
+    keeper = Authenticator("viewer", SECRET, basic_allowed=False, entropy=bytes)
+    try:
+        taken = keeper.accept(values)
+    except SourceError as error:
+        return refused(error), tuple(c.scheme for c in found[:4])
+    header = keeper.header("DESCRIBE", "rtsp://h/x")
+    assert header is not None
+    assert header.startswith("Digest ")
+    assert SECRET not in header
+    well_formed(build_request("DESCRIBE", "rtsp://h/x", 2, [("Authorization", header)]), 3)
+    return taken.algorithm, taken.qop, taken.opaque is None, taken.stale, len(found)
+
+
+def transport(data: bytes) -> Hashable:
+    """A Transport header: channels are two bytes, an ssrc 32 bits, or not there."""
+    found = parse_transport(data.decode("utf-8", "replace"))
+    channels, ssrc = found.channels, found.ssrc
+    assert channels is None or all(0 <= channel <= 255 for channel in channels)
+    assert ssrc is None or 0 <= ssrc < 1 << 32
+    return channels is None, ssrc is None, found.udp
+
+
+def parameter_sets(data: bytes) -> Hashable:
+    """NALs with start codes between them: kernels and readers agree that nothing happens beyond what they could read."""
+    nals = split_start_codes(data)
+    told: list[Hashable] = []
+    for nal in nals[:40]:
+        for is_h265 in (False, True):
+            told.append(len(nal_kernel.describe(nal, is_h265)))
+        sizes = [h264.parse_sps(nal), h265.parse_sps(nal)]
+        assert all(0 <= s.width <= 16384 and 0 <= s.height <= 16384 and -1 <= s.reorder_depth <= 16 and 0 <= s.fps < 1e6 for s in sizes)
+        told.append(tuple((s.width.bit_length(), s.reorder_depth, s.fps > 0) for s in sizes))
+        aac.parse_config(nal)
+    for codec, module in (("h264", h264), ("h265", h265)):
+        record = module.configuration(nals)
+        assert len(record) <= len(data) + 3 * len(nals) + 64
+        told.append((bool(record), video_facts(codec, nals).width.bit_length()))
+    nal_kernel.start_code(data)
+    return tuple(told[-12:])
+
+
+WORDS = [
+    b"\r\n", b"\r\n\r\n", b"RTSP/1.0 200 OK\r\n", b"Content-Length: 5\r\n", b"Content-Length: 99999999\r\n", b"CSeq: 1\r\n",
+    b"Session: 1;timeout=5\r\n", b"$\0\0\x04abcd", b"OPTIONS rtsp://h/ RTSP/1.0\r\n", b"\0", b"\x80", b": ", b"\n"
+]
+LINES = [
+    b"m=video 0 RTP/AVP 96\n", b"a=rtpmap:96 H264/90000\n", b"a=rtpmap:97 mpeg4-generic/16000/1\n", b"a=fmtp:96 ", b"a=control:*\n",
+    b"=", b";", b"/", b"a=fmtp:97 config=1408;sizelength=13\n", b"sprop-parameter-sets=Z0LAHtoCgPaEAAADAAQAAAMAyDxYuSA=,aM48gA==",
+    b"96", b"4294967296", b"m=audio 0 RTP/AVP 8\n"
+]
+ADDRESS = [
+    b"rtsp://", b"@", b":", b"/", b"?", b"#", b"[::1]", b"%40", b"hunter2secret", b"127.0.0.1", b":554",
+    b"rtsp://viewer:hunter2secret@", b"..", b"\\"
+]
+CHALLENGE = [
+    b"Digest ", b"Basic ", b'realm="', b'nonce="', b"qop=\"auth\"", b"algorithm=SHA-256", b"algorithm=MD5-sess", b",", b'"', b"\\",
+    b"stale=true", b'opaque="",'
+]
+TRANSPORT = [b"RTP/AVP/TCP", b";interleaved=0-1", b";ssrc=", b",", b"=", b"-", b";unicast", b"255", b"256", b"deadbeef", b";server_port=1-2"]
+NALS = [b"\0\0\1", b"\0\0\0\1", b"\0\0\3", b"\x67\x64\0\x1f", b"\x68", b"\x42\1", b"\x40\1", b"\x44\1", b"\xff\xff\xff", b"\0\0\0"]
+PAYLOADS = [
+    b"\x7c\x85", b"\x7c\x05", b"\x7c\x45", b"\x78\0\2", b"\x62\1\x93", b"\x62\1\x53", b"\x60\1\0\3", b"\0\x10", b"\0\0\1", b"\x67",
+    b"\x68", b"\x65"
+]
+RTCP = [b"\x80\xc8\0\6", b"\x81\xc9\0\7", b"\x81\xcb\0\1", b"\x81\xca\0\2", b"\x80\xcc\0\2"]
+
+TARGETS = {target.name: target for target in (
+    *(Target(f"rtp-{codec}", rtp_target(codec), mutation.packets, PAYLOADS) for codec in CODECS),
+    Target("rtcp", rtp_target("h264"), mutation.packets, RTCP),
+    Target("framing", framing, mutation.frames, WORDS),
+    Target("rtsp-message", rtsp_message, mutation.lines, WORDS),
+    Target("sdp", sdp, mutation.lines, LINES),
+    Target("url", url, mutation.bytes_of, ADDRESS),
+    Target("auth", auth, mutation.lines, CHALLENGE),
+    Target("transport", transport, mutation.bytes_of, TRANSPORT),
+    Target("parameter-sets", parameter_sets, mutation.bytes_of, NALS),
+)}

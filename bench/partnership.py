@@ -17,7 +17,7 @@ from bench.probe import Durability
 from bench.readers import Readers
 from bench.site import Site, wait_until
 from bench.subjects import SIM_CORE, WATCHED_TRACKS, Bench, fill, recorded, remove, site_of, status, tape_loss, tracks
-from bench.window import START_TIMEOUT_S, Plan, Subject, Window, windows
+from bench.window import START_TIMEOUT_S, Plan, Subject, Window, playing, windows
 from recorder.drainer import LAG_BUCKETS_MS
 
 PARTNERSHIP_KBPS = 2000
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--minutes", type=float, default=5.0, help="partnership: length of the window")
     add("--playbacks", type=int, default=0, help="partnership: streams that are played beside it")
     add("--exports", type=int, default=0, help="partnership: clips that are downloaded beside it, one after the other in each place")
+    add("--export-mbit", type=float, default=100.0, help="partnership: Mbit/s at which a client takes its export (default 100)")
     add("--cold", action="store_true", help="partnership: export the oldest footage instead of the last minute")
 
 
@@ -92,6 +93,7 @@ def _record(bench: Bench, site: Site, args: argparse.Namespace) -> Result:
     with ExitStack() as held:
         began = time.monotonic()
         held.enter_context(site)
+        wait_until(lambda: len(playing(bench.sim, 0)) >= load.cameras, START_TIMEOUT_S, "all cameras playing")
         wait_until(lambda: recorded(site, load) >= load.cameras, START_TIMEOUT_S, "all cameras recorded")
         cold_start_s = time.monotonic() - began
         say(f"all {load.cameras} cameras record {cold_start_s:.1f} s after the server's start")
@@ -100,7 +102,7 @@ def _record(bench: Bench, site: Site, args: argparse.Namespace) -> Result:
         readers = held.enter_context(_readers(site, args, load))
         before = status(site, load)[0]["loop_lag_counts"]
         subject = Subject("watchroom", bench.sim, load, 0, site.worker_pids, site.pids, site.check_alive)
-        window = windows(subject, Plan(bench.plan.warm_up_s, bench.plan.seconds, 1, say), ages.delays)[-1]
+        window = windows(subject, replace(bench.plan, tries=1), ages.delays)[-1]
         lag = lag_bounds(before, status(site, load)[0]["loop_lag_counts"])
         memory_mb = memory(site.pids()).pss_kb / 1024
         dropped = sum(track["dropped_aus"] for _, track in tracks(site, load))
@@ -116,7 +118,8 @@ def _readers(site: Site, args: argparse.Namespace, load: Load) -> Readers:
     def oldest_ns(camera: int) -> int:
         return store.track(numbers[f"cam-{camera}"], "main").edges().first_ns
 
-    return Readers(site.port, load.cameras, playbacks=args.playbacks, exports=args.exports, cold=args.cold, oldest_ns=oldest_ns)
+    return Readers(site.port, load.cameras, playbacks=args.playbacks, exports=args.exports,
+                   export_bytes_s=args.export_mbit * 125_000, cold=args.cold, oldest_ns=oldest_ns)
 
 
 def retired(site: Site) -> int:

@@ -20,12 +20,15 @@ CALM_S = 1.0
 class Readers:
     """`with Readers(port, cameras, ...) as readers:` keeps `playbacks` streams and `exports` downloads going until the block ends.
 
-    An export is a clip of 30 s that ended 10 s ago; with `cold`, one from the oldest footage on. Each reader goes from camera to camera.
+    An export is a clip of 30 s that ended 10 s ago; with `cold`, one from the oldest footage on. Its client takes `export_bytes_s`. Each
+    reader goes from camera to camera.
     """
 
-    def __init__(self, port: int, cameras: int, *, playbacks: int, exports: int, cold: bool, oldest_ns: Callable[[int], int]) -> None:
+    def __init__(self, port: int, cameras: int, *, playbacks: int, exports: int, export_bytes_s: float, cold: bool,
+                 oldest_ns: Callable[[int], int]) -> None:
         self._port = port
         self._cameras = cameras
+        self._export_bytes_s = export_bytes_s
         self._cold = cold
         self._oldest_ns = oldest_ns
         self._stop = threading.Event()
@@ -69,9 +72,13 @@ class Readers:
         try:
             connection.request("GET", address)
             answer = connection.getresponse()
+            began, taken = time.monotonic(), 0
             while not self._stop.is_set() and (piece := answer.read1(PIECE)):
                 if answer.status == 200:
                     self.bytes[kind] += len(piece)
+                taken += len(piece)
+                if kind == "exports":
+                    self._stop.wait(max(0.0, began + taken / self._export_bytes_s - time.monotonic()))
             return answer.status
         finally:
             connection.close()

@@ -53,12 +53,13 @@ Pids = Callable[[], Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How windows are taken: after `warm_up_s`, each of `seconds`, until `rounds` of them are clean, in at most twice as many tries."""
+    """How windows are taken: after `warm_up_s`, each of `seconds`, until `rounds` of them are clean, in at most `tries` (0: twice as many)."""
 
     warm_up_s: float
     seconds: float
     rounds: int
     say: Callable[[str], None]
+    tries: int = 0
 
     def window_s(self, load: Load) -> float:
         """Its length: as told, else as long as a camera takes for a chunk."""
@@ -101,7 +102,7 @@ def windows(subject: Subject, plan: Plan, delays: Callable[[float, float], dict[
     plan.say(f"{subject.name}: {count} cameras play after {time.monotonic() - began:.1f} s; warm-up of {plan.warm_up_s:.0f} s")
     time.sleep(plan.warm_up_s)
     found: list[Window] = []
-    while sum(not w.dirty for w in found) < plan.rounds and len(found) < 2 * plan.rounds:
+    while sum(not w.dirty for w in found) < plan.rounds and len(found) < (plan.tries or 2 * plan.rounds):
         found.append(_take(subject, plan.window_s(subject.load), delays))
         plan.say(brief(found[-1]))
     return found

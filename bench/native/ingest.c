@@ -101,7 +101,7 @@ static void aggregate(camera_t *c, const unsigned char *p, size_t n) {
 }
 
 static void payload(camera_t *c, const unsigned char *p, size_t n) {
-    if (n < 4) {
+    if (n < (h265 ? 2u : 1u)) {
         c->malformed++;
         return;
     }
@@ -109,13 +109,13 @@ static void payload(camera_t *c, const unsigned char *p, size_t n) {
     if (type == (h265 ? 48 : 24)) {
         aggregate(c, p + skip - 1, n - (size_t)(skip - 1));
     } else if (type == (h265 ? 49 : 28)) {
-        int mark = p[skip - 1];
-        if (mark & 0x80) {
+        int mark = n > (size_t)skip ? p[skip - 1] : -1;
+        if (mark >= 0 && mark & 0x80) {
             unsigned char head[2] = {(unsigned char)(h265 ? (p[0] & 0x81) | (mark & 63) << 1 : (p[0] & 0xe0) | (mark & 31)), p[1]};
             end_nal(c);
             begin_nal(c, head, h265 ? 2 : 1);
         }
-        if (!c->nal) {
+        if (!c->nal || mark < 0) {
             c->malformed++;
             return;
         }

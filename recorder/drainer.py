@@ -10,7 +10,8 @@ from recorder._ext.framing import Connection
 from recorder.base.clock import Clock
 from recorder.timeline import WallOffset
 
-REST_BYTES = 48 << 10    # below the 64 KiB that a socket's window begins with: a camera that fills it is read at every tick
+REST_BYTES = 96 << 10    # what may gather in a socket, which holds twice that and more (recorder/rtsp/connection.py)
+REST_RUNS = 3
 LAG_BUCKETS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 OnEvents = Callable[[int], None]
@@ -47,7 +48,7 @@ class Drainer:
         self._wall = wall
         self._period_s = period_ms / 1000
         self._log = log
-        self._drain = Drain(rest_bytes=REST_BYTES)
+        self._drain = Drain(rest_bytes=REST_BYTES, rest_runs=REST_RUNS)
         self._owners: dict[Connection, OnEvents] = {}
         self._timer: asyncio.TimerHandle | None = None
 

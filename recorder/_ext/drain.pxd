@@ -10,6 +10,7 @@ cdef struct slot_t:
     int fd
     int dead                    # nothing more is received
     int events                  # of this run
-    int rest                    # to be passed over once, unless somebody watches
+    int rest                    # runs that will pass it over, unless somebody watches
+    int passed                  # runs that have, since it was read
     int media_count             # tracks that come over UDP
     udp_t* media[8]             # MEDIA_MAX

@@ -7,10 +7,11 @@ class Drain:
     """Receives from a set of non-blocking sockets in one go, without the GIL, into one shared buffer; all calls on one thread.
 
     `buffer_bytes`: the shared buffer. `budget_bytes`: what one connection may take in one run, so that a flood starves nobody.
-    `rest_bytes`: a connection that gave fewer is passed over by the next run, unless one of its tracks is watched; 0: none ever rests.
+    `rest_bytes`, `rest_runs`: a connection is passed over for as many runs, `rest_runs` at most, as leave what will then have come below
+    `rest_bytes`, going by what it gave the last time; one of which a track is watched never is. 0 bytes: none ever rests.
     """
 
-    def __init__(self, buffer_bytes: int = 262144, budget_bytes: int = 1048576, rest_bytes: int = 0) -> None: ...
+    def __init__(self, buffer_bytes: int = 262144, budget_bytes: int = 1048576, rest_bytes: int = 0, rest_runs: int = 1) -> None: ...
     def add(self, connection: Connection, fd: int, media: Sequence[UdpMedia] = ()) -> None:
         """Receive for `connection` from socket `fd`, and from the sockets of `media`, its tracks over UDP (the caller keeps all of them open
         until remove). ValueError if it is in the set already."""

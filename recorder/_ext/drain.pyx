@@ -2,7 +2,8 @@
 
 A wake-up costs more than all the work on a frame, so nothing waits for sockets: a timer calls `run` each 40 ms (measured: a third to a half of what an
 event per read costs). The kernel's socket buffers hold what arrives in between. Half of what a read of one picture costs does not depend on its
-size (the call, the acknowledgement that it sends, cold state), so a connection that nobody watches and that gave little is read at every other tick.
+size (the call, the acknowledgement that it sends, cold state), so a connection that nobody watches rests for some ticks, as long as what gathers
+meanwhile is far less than its socket holds.
 The RTSP connection of a session whose media come over UDP says little: it is read at two ticks of eight.
 """
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -75,6 +76,15 @@ cdef void drain_media(slot_t* s, wr_batch* batch, size_t budget, int64_t mono_ns
         s.dead = 1
 
 
+cdef int runs_to_rest(uint64_t got, int runs, uint64_t rest_bytes, int rest_runs) noexcept nogil:
+    """Runs that may pass a connection over that gave `got` bytes in `runs` of them: so many that it is expected to stay below rest_bytes."""
+    cdef uint64_t more
+    if got >= rest_bytes:
+        return 0
+    more = rest_bytes * runs // (got + 1)
+    return 0 if more == 0 else rest_runs if more > <uint64_t>rest_runs else <int>(more - 1)
+
+
 cdef class Drain:
     """Receives from a set of sockets in one go (see drain.pyi). All calls on one thread."""
 
@@ -84,7 +94,8 @@ cdef class Drain:
     cdef unsigned char* buf
     cdef size_t size
     cdef size_t budget
-    cdef size_t rest
+    cdef size_t rest_bytes
+    cdef int rest_runs
     cdef uint64_t received
     cdef bint running
     cdef list connections
@@ -92,14 +103,15 @@ cdef class Drain:
     cdef wr_batch* batch        # made when the first of them comes
     cdef size_t tick
 
-    def __cinit__(self, size_t buffer_bytes=262144, size_t budget_bytes=1048576, size_t rest_bytes=0):
+    def __cinit__(self, size_t buffer_bytes=262144, size_t budget_bytes=1048576, size_t rest_bytes=0, int rest_runs=1):
         if not 4096 <= buffer_bytes <= 1 << 26 or budget_bytes < buffer_bytes:
             raise ValueError("buffer_bytes must lie between 4096 and 64 MiB, budget_bytes at least as high")
         self.connections = []
         self.media = []
         self.size = buffer_bytes
         self.budget = budget_bytes
-        self.rest = rest_bytes
+        self.rest_bytes = rest_bytes
+        self.rest_runs = rest_runs if rest_bytes else 0
         self.buf = <unsigned char*>malloc(buffer_bytes)
         if self.buf is NULL:
             raise MemoryError(f"no memory for a buffer of {buffer_bytes} bytes")
@@ -139,7 +151,8 @@ cdef class Drain:
         self.slots[self.count].conn = &connection.c
         self.slots[self.count].fd = fd
         self.slots[self.count].dead = self.slots[self.count].events = 0
-        self.slots[self.count].rest = 1 if self.rest and self.count & 1 else 0      # half of them at one tick, half at the next
+        self.slots[self.count].passed = 0
+        self.slots[self.count].rest = self.count % (self.rest_runs + 1)      # they take turns
         self.slots[self.count].media_count = 0
         for one in media:
             self.slots[self.count].media[self.slots[self.count].media_count] = &one.u
@@ -176,13 +189,15 @@ cdef class Drain:
                 if s.dead:
                     continue
                 if s.rest and not is_watched(s):
-                    s.rest = 0
+                    s.rest -= 1
+                    s.passed += 1
                     continue
                 before = self.received
                 drain_media(s, self.batch, self.budget, mono_ns, wall_offset_ns, &self.received)
                 if not s.dead and (s.media_count == 0 or (self.tick + i) % QUIET_TICKS < 2):
                     drain_one(s, self.buf, self.size, self.budget, mono_ns, wall_offset_ns, &self.received)
-                s.rest = self.received - before < self.rest
+                s.rest = runs_to_rest(self.received - before, s.passed + 1, self.rest_bytes, 1 if s.media_count else self.rest_runs)
+                s.passed = 0
                 any_events |= s.events
         self.running = False
         if not any_events:

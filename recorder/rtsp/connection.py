@@ -23,6 +23,7 @@ ANSWER_S = 10.0
 RECEIVE_BYTES = 64 << 10
 UNSENT_MAX = 64 << 10
 USER_TIMEOUT_MS = 15_000
+SOCKET_BYTES = 1 << 20   # as far as net.core.rmem_max allows: the drain leaves a quiet camera's socket unread for some ticks
 LOGINS_MAX = 3           # tries of one request: without login, with it, once more if the camera says `stale`
 ENDED = rtp.EVENT_EOF | rtp.EVENT_ERROR | rtp.EVENT_DAMAGED_STREAM
 
@@ -182,6 +183,7 @@ async def _connect(family: socket.AddressFamily, address: tuple[str, int]) -> so
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
         async with asyncio.timeout(CONNECT_S):
             await asyncio.get_running_loop().sock_connect(sock, address)
     except BaseException:

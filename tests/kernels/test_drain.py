@@ -132,15 +132,28 @@ def test_a_flood_is_bounded_per_run_and_starves_nobody():
     quiet.close()
 
 
-def test_a_camera_that_gave_little_rests_for_one_tick_and_loses_nothing():
-    drain = Drain(rest_bytes=1000)
+@pytest.mark.parametrize(("runs", "expected"), [(1, [1, 1, 3, 3, 5, 5]), (3, [1, 1, 1, 1, 5, 5])])
+def test_a_camera_that_gave_little_rests_and_loses_nothing(runs, expected):
+    drain = Drain(rest_bytes=1000, rest_runs=runs)
     camera = Camera(drain)
     received = []
     for tick in range(6):
         camera.theirs.sendall(camera.sound())
         drain.run(tick, 0)
         received.append(camera.track.queue.waiting_aus)
-    assert received == [1, 1, 3, 3, 5, 5]
+    assert received == expected
+    camera.close()
+
+
+def test_a_camera_rests_only_as_long_as_little_will_have_gathered():
+    drain = Drain(rest_bytes=1000, rest_runs=3)
+    camera = Camera(drain)
+    received = []
+    for tick in range(7):
+        camera.theirs.sendall(camera.sound(384))        # 400 bytes with its header: two runs' worth stays below 1000, three do not
+        drain.run(tick, 0)
+        received.append(camera.track.queue.waiting_aus)
+    assert received == [1, 1, 3, 3, 5, 5, 7]
     camera.close()
 
 

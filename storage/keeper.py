@@ -69,6 +69,7 @@ class Keeper:
         self._starved: set[int] = set()
         self._retention_ns = 0
         self._growing: set[int] = set()
+        self._cached: list[tuple[int, int]] = []    # sealed chunks' descriptors, and the record after which their pages may go
 
     def keep_once(self) -> None:
         """Everything that is due now."""
@@ -76,6 +77,7 @@ class Keeper:
         works = self._desk.works()
         self._by_time(works, mono_ns)
         self._seal(works)
+        self._let_go()
         self._finish_retired(mono_ns)
         self._desk.pool.clear_due(mono_ns)
         if mono_ns - self._retention_ns >= RETENTION_NS or self._retention_ns == 0:
@@ -192,8 +194,21 @@ class Keeper:
         work.pending.append(encode(ChunkSealed(chunk.number, chunk.end_row)))
         self._desk.sealed(work, chunk.end_row)
         work.closed.popleft()
-        os.close(chunk.fd)
+        self._cached.append((chunk.fd, self._desk.next_epoch()))
         self._sealing.discard(work.ident.tape)
+
+    def _let_go(self, *, at_once: bool = False) -> None:
+        """Sealed chunks that are durable leave the page cache: reclaiming their pages later costs more, and what is read is read again."""
+        for entry in list(self._cached):
+            fd, epoch = entry
+            if at_once or epoch <= self._desk.acknowledged():
+                seal.drop_cache(fd)
+                os.close(fd)
+                self._cached.remove(entry)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._let_go(at_once=True)
 
     # Retention
 

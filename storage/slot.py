@@ -83,6 +83,7 @@ class Slot:
         self._threads: list[threading.Thread] = []
         self._lock_fd = -1
         self._commit: Committer | None = None
+        self._keep: Keeper | None = None
         self._open_lock = threading.Lock()
         self.failed = False
 
@@ -114,7 +115,7 @@ class Slot:
         returned = self._scan()
         self._commit = Committer(self.volume, self.number, self._journal, self._writer, self._live, self._clock, found.epoch,
                                     self._on_event, self._fail)
-        self._keeper = Keeper(
+        self._keep = Keeper(
             Desk(self.volume, self._clock, self._journal, self._pool, lambda: list(self._works.values()), self._calls.append,
                  lambda: self._built + 1, lambda: self._committer.epoch, lambda work, row: self._sealed.append((work, row)),
                  self._on_event), close_s=self._config.chunk_close_s)
@@ -249,6 +250,11 @@ class Slot:
     def _committer(self) -> Committer:
         assert self._commit is not None, "open the slot first"
         return self._commit
+
+    @property
+    def _keeper(self) -> Keeper:
+        assert self._keep is not None, "open the slot first"
+        return self._keep
 
     @property
     def last_commit_ms(self) -> float:
@@ -405,6 +411,8 @@ class Slot:
         """Close every descriptor."""
         if self._commit is not None:
             self._commit.close()
+        if self._keep is not None:
+            self._keep.close()
         self._journal.close()
         for work in self._works.values():
             work.close_files()

@@ -5,6 +5,7 @@ signal (whoever calls `run_worker` has asked for it, see recorder/orphan.py).
 """
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from recorder.timeline import WallOffset
 from storage.events import SlotBroken, SlotEvent, VolumeFailed
 
 SWEEP_S = 1.0
+YOUNG_OBJECTS = 50_000  # between two collections: the worker's objects live for as long as its cameras, and hardly any are in cycles
 log = logging.getLogger(__name__)
 
 
@@ -35,6 +37,8 @@ async def run_worker(site: SiteConfig, slot: int, *, clock: Clock | None = None,
 
     `cameras` (by number) are begun at once; others come by `camera.start`. Raises ConfigError or VolumeError before anything is recorded.
     """
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
     worker = Worker(site, slot, clock or SystemClock(), stop or asyncio.Event())
     await worker.run(cameras or {})
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from api.parameters import wrong
+from recorder.base.config import G726_ORDERS
 from recorder.base.media import valid_id
 
 Read = Callable[[str, Any], Any]
@@ -35,6 +36,15 @@ def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise wrong(name, "must be true or false")
     return value
+
+
+def _one_of(words: tuple[str, ...]) -> Read:
+    def read(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise wrong(name, f"must be one of {', '.join(words)}")
+        return value
+
+    return read
 
 
 def _integer(least: int, most: int) -> Read:
@@ -105,6 +115,8 @@ READERS: Mapping[str, Read] = {
     "password": _secret,
     "basic_without_tls": _flag,
     "audio": _flag,
+    "metadata": _flag,
+    "g726_order": _one_of(G726_ORDERS),
     "enabled": _flag,
     "stall_s": _number(1, 600),
     "rule": _object({"days": _number(0.0001, 3660), "bytes_max": _integer(0, 1 << 60)}, ("days",), none=True),
@@ -153,6 +165,8 @@ _PROPERTIES: dict[str, Any] = {
     "password": {"type": "string", "format": "password", "maxLength": SECRET_MAX, "writeOnly": True},
     "basic_without_tls": {"type": "boolean", "default": False},
     "audio": {"type": "boolean", "default": True},
+    "metadata": {"type": "boolean", "default": False},
+    "g726_order": {"enum": list(G726_ORDERS), "default": "sdp"},
     "enabled": {"type": "boolean", "default": True},
     "stall_s": {"type": "number", "minimum": 1, "maximum": 600, "default": 10},
     "rule": {

@@ -183,6 +183,8 @@ def source(camera: CameraRecord) -> dict[str, Any]:
         "user": config.user,
         "password_set": None if camera.owner == "file" else bool(config.password),
         "audio": config.audio,
+        "metadata": config.metadata,
+        "g726_order": config.g726_order,
         "basic_without_tls": config.basic_without_tls,
         "stall_s": config.stall_s,
     }

@@ -19,7 +19,7 @@ from api.problems import Problem
 from api.routes import ROOT, VIEW, Answer, Route
 from api.times import MOST_NS, parse_time, rfc3339
 from recorder.base.errors import Gone, NotFound
-from recorder.base.media import NS, TrackKind
+from recorder.base.media import NS, SampleEntry, TrackKind
 from storage.reader import TrackReader
 
 SHOWN_NS = 5 * NS             # a picture older than this was not "shown" at a time without footage
@@ -82,7 +82,10 @@ def _none(reader: TrackReader, time_ns: int | None) -> Exception:
 
 
 async def picture(media: Media, wanted: Wanted, width: int) -> bytes:
-    """The JPEG, from the cache or a decoder."""
+    """The JPEG: as it was recorded where the camera sends JPEG, else from the cache or a decoder."""
+    entry = _entry(wanted)
+    if entry.codec == "jpeg" and (not width or 0 < entry.width <= width):
+        return await _recorded(media, wanted)
     held = media.pictures.get(wanted.key(width))
     if isinstance(held, bytes):
         return held
@@ -97,7 +100,14 @@ async def picture(media: Media, wanted: Wanted, width: int) -> bytes:
     return made
 
 
-async def _job(media: Media, wanted: Wanted, width: int) -> Job:
+def _entry(wanted: Wanted) -> SampleEntry:
+    """How the picture is coded."""
+    entries, of_row, _ = wanted.footage.rates()
+    return entries[int(of_row[wanted.footage.row[wanted.target]])]
+
+
+async def _recorded(media: Media, wanted: Wanted) -> bytes:
+    """The bytes of the AUs."""
     footage, chosen = wanted.footage, wanted.chosen
     sizes = footage.aus.size[chosen].astype(np.int64)
     if int(sizes.sum()) > BODY_MAX:
@@ -105,12 +115,15 @@ async def _job(media: Media, wanted: Wanted, width: int) -> Job:
     extents = Extents(np.zeros_like(sizes), footage.aus.offset[chosen].astype(np.int64), sizes, np.cumsum(sizes) - sizes)
     source = media.bytes_of(b"", extents, [footage.reader])
     try:
-        body = await source.read()
+        return await source.read()
     finally:
         source.close()
-    entries, of_row, _ = footage.rates()
-    entry = entries[int(of_row[footage.row[wanted.target]])]
-    pts = footage.aus.pts[chosen]
+
+
+async def _job(media: Media, wanted: Wanted, width: int) -> Job:
+    footage, chosen = wanted.footage, wanted.chosen
+    body = await _recorded(media, wanted)
+    sizes, pts, entry = footage.aus.size[chosen], footage.aus.pts[chosen], _entry(wanted)
     return Job(entry.codec, entry.config, tuple(sizes.tolist()), tuple(pts.tolist()), int(footage.aus.pts[wanted.target]), width, body)
 
 

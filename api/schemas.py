@@ -70,6 +70,8 @@ COMPONENTS: dict[str, Schema] = {
                     "user": TEXT,
                     "password_set": _or_null(FLAG),
                     "audio": FLAG,
+                    "metadata": FLAG,
+                    "g726_order": {"enum": ["sdp", "rfc3551", "aal2"]},
                     "basic_without_tls": FLAG,
                     "stall_s": NUMBER,
                 },

@@ -13,7 +13,7 @@ from api.sending import ALIVE_S, Alive, cut_with_grant
 from api.times import parse_time, rfc3339
 from recorder.base.errors import Gone
 
-AUDIO_TYPES = frozenset({"mp4a", "alaw", "ulaw", "Opus"})
+AUDIO_TYPES = frozenset({"mp4a", "alaw", "ulaw", "Opus", "twos", "g726"})
 STREAM_START: Parameter[int | None] = Parameter("start", parse_time, TIME_SCHEMA, "From when on; left out: live.", None)
 SPEED = Parameter("speed", number(0.1, 64.0), {"type": "number", "minimum": 0.1, "maximum": 64},
                   "How fast; from 4 on only access points, and no sound but at 1.", 1.0)

@@ -21,7 +21,7 @@ from storage.camera_record import CameraRecord
 INIT, FRAGMENT, STATE, EVENT = 1, 2, 3, 4
 LOOK_S = 0.5
 Room = Callable[[int], Awaitable[None]]
-G711 = frozenset({"alaw", "ulaw"})
+MUTED = {"alaw": "g711-muted", "ulaw": "g711-muted", "twos": "l16-muted", "g726": "g726-muted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,11 @@ def _playing(app: web.Application, camera: CameraRecord, track: str, wish: Wish,
 
 
 def _sound(app: web.Application, camera: CameraRecord, init: Init) -> str:
-    """`aac` and the like when sound is in the stream; `g711-muted` when it is recorded and players cannot take it; else `none`."""
+    """`aac` and the like when sound is in the stream; `g711-muted` and the like when it is recorded and players cannot take it; else `none`."""
     if init.audio is not None:
         return "aac" if init.audio.codec == "mp4a" else init.audio.codec.lower()
     recorded = _newest(app, camera.number, "audio")
-    return "g711-muted" if recorded is not None and recorded.entry.codec in G711 else "none"
+    return MUTED.get(recorded.entry.codec, "none") if recorded is not None else "none"
 
 
 def _gap(gap: GapHere, wish: Wish) -> Piece:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 QUEUE_MIN = 1 << 20
 QUEUE_MAX = 64 << 20
-AUDIO_QUEUE = 256 << 10
+SMALL_QUEUE = 512 << 10       # below a small chunk's tape (storage.layout.SMALL): an AU never straddles chunks
 QUEUE_AUS = 1024
 CEILING_MIN_BPS = 32_000_000
 EMPTY_WAIT_S = 5.0
@@ -127,7 +127,7 @@ class TrackFeed:
         self.floor_ns = self.tape.end_ns
         self.tape.begin_session(self.session, wall_ns, transport)
         self.track = make_track(self.queue, chosen, self.session, ssrc=ssrc, ceiling_bps=ceiling_bps, floor_wall_ns=self.floor_ns)
-        if self.kind is TrackKind.AUDIO:
+        if chosen.fixed:
             self.learn_formats()
         return self.track
 
@@ -135,7 +135,7 @@ class TrackFeed:
         """The session has a new format: make its sample entry before the writer asks a second time."""
         if self.track is None or self._format is None:
             return
-        known = self.track.stats()["formats"] if self.kind is TrackKind.VIDEO else 1
+        known = 1 if self._format.fixed else self.track.stats()["formats"]
         for number in range(1, known + 1):
             entry = self._entries.get(number) or self._entry(number)
             if entry is not None:
@@ -191,7 +191,8 @@ def make_track(queue: AuQueue, chosen: RtpFormat, session: int, *, ssrc: int = -
     return RtpTrack(queue, chosen.codec, chosen.clock_rate, chosen.payload_types, session, channels=chosen.channels,
                     aac_size_length=chosen.size_length, aac_index_length=chosen.index_length,
                     aac_index_delta_length=chosen.index_delta_length, aac_duration=chosen.aac_duration, parameter_sets=chosen.sets,
-                    reorder_depth=depth, ssrc=ssrc, ceiling_bps=ceiling_bps, provisional=True, floor_wall_ns=floor_wall_ns)
+                    reorder_depth=depth, ssrc=ssrc, ceiling_bps=ceiling_bps, provisional=True, floor_wall_ns=floor_wall_ns,
+                    latm_config=chosen.latm_config, width=chosen.width, height=chosen.height)
 
 
 def video_queue(stream: StreamConfig, recording: RecordingConfig) -> AuQueue:
@@ -200,9 +201,9 @@ def video_queue(stream: StreamConfig, recording: RecordingConfig) -> AuQueue:
     return AuQueue(min(QUEUE_MAX, max(QUEUE_MIN, 1 << (wanted - 1).bit_length())), QUEUE_AUS)
 
 
-def audio_queue() -> AuQueue:
-    """A queue for audio: 4 s at 512 kbit/s."""
-    return AuQueue(AUDIO_QUEUE, QUEUE_AUS)
+def small_queue() -> AuQueue:
+    """A queue for audio (8 s at 512 kbit/s) or metadata (documents of at most 508 KiB)."""
+    return AuQueue(SMALL_QUEUE, QUEUE_AUS)
 
 
 def ceiling_bps(stream: StreamConfig) -> int:

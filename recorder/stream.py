@@ -20,10 +20,11 @@ from recorder.base.config import CameraConfig, RecordingConfig, RetentionRule, S
 from recorder.base.errors import Conflict, SourceError, StorageError
 from recorder.base.media import NS, GapCause, TrackKind
 from recorder.drainer import Drainer
-from recorder.feed import Tapes, TrackFeed, audio_queue, ceiling_bps, video_queue
+from recorder.feed import Tapes, TrackFeed, ceiling_bps, small_queue, video_queue
 from recorder.gate import Backoff, HandshakeGate
 from recorder.liveness import Life, Liveness
 from recorder.rates import Rates
+from recorder.rtp.audio import in_g726_order
 from recorder.rtp.formats import VIDEO_CLOCK, RtpFormat
 from recorder.rtsp.address import AddressBook
 from recorder.source import Opened, RtspSource, Session, Source, SourceEnded
@@ -61,8 +62,8 @@ class Stream:
         self.since_ns = services.wall.wall_ns()
         self.error: SourceError | None = None
         self.stop_cause: GapCause | None = None          # set before `run` is cancelled; None: the process ends
-        self.feeds: dict[str, TrackFeed] = {}            # by kind: video, audio
-        self.rates = {"video": Rates(), "audio": Rates()}
+        self.feeds: dict[str, TrackFeed] = {}            # by kind: video, audio, metadata
+        self.rates = {kind.value: Rates() for kind in TrackKind}
         self._number = number
         self._camera = camera
         self._config = config
@@ -116,12 +117,14 @@ class Stream:
 
     def _make_source(self) -> Source:
         camera, lent = self._camera, self._with
-        kinds = ("video", "audio") if self.which == "main" and camera.audio else ("video",)
+        beside = {"audio": camera.audio, "metadata": camera.metadata} if self.which == "main" else {}
+        kinds = ("video", *(kind for kind, wanted in beside.items() if wanted))
         return RtspSource(camera, self._config.url, kinds, lent.book, lent.gate, lent.drainer, lent.clock, lent.wall)
 
     async def _make_track(self, kind: str, chosen: RtpFormat, ssrc: int) -> RtpTrack:
         """The depacketiser of a medium whose SETUP was accepted."""
         feed = await self._feed(kind, chosen.clock_rate)
+        chosen = in_g726_order(chosen, self._camera.g726_order)
         ceiling = ceiling_bps(self._config) if kind == "video" else 0
         return await feed.begin(chosen, self._source.transport, ssrc=ssrc, ceiling_bps=ceiling, wall_ns=self._with.wall.wall_ns())
 
@@ -134,14 +137,14 @@ class Stream:
             feed = None
         if feed is None:
             try:
-                feed = await self._open("audio" if kind == "audio" else self.which, kind, clock_rate)
+                feed = await self._open(self.which if kind == "video" else kind, kind, clock_rate)
             except Conflict:             # the track of that name has another clock: a tape has one for ever
                 feed = await self._open(f"{kind}-{clock_rate}", kind, clock_rate)
             self.feeds[kind] = feed
         return feed
 
     async def _open(self, name: str, kind: str, clock_rate: int) -> TrackFeed:
-        queue: AuQueue = audio_queue() if kind == "audio" else video_queue(self._config, self._with.recording)
+        queue: AuQueue = video_queue(self._config, self._with.recording) if kind == "video" else small_queue()
         return await TrackFeed.open(self._with.tapes, self._number, name, TrackKind(kind), clock_rate, self._rule, queue)
 
     async def _record(self, opened: Opened) -> SourceError:
@@ -200,10 +203,14 @@ class Stream:
                 self._watch_queue(feed, mono_ns)
 
     def _watch(self, kind: str, feed: TrackFeed, stats: RtpStats, life: Life, *, leads: bool) -> None:
-        """A dead leading track ends the session; dead audio beside a video is a gap of its own."""
+        """A dead leading track ends the session; dead audio beside a video is a gap of its own; silent metadata has nothing to say."""
         if not self._source.live:
             return
-        if life is Life.STALLED and leads:
+        if stats["off"]:
+            self._gap(feed, GapCause.UNSUPPORTED, f"the camera's {kind} is not what its description says ({feed.facts.codec})")
+        elif kind == "metadata":
+            return
+        elif life is Life.STALLED and leads:
             assert self._session is not None
             what = "nothing" if not stats["packets"] else f"no {kind}"
             self._session.end(SourceError(f"{what} came for {self._camera.stall_s:.0f} s", cause=GapCause.STALL, where=self._where))

@@ -9,6 +9,8 @@ from recorder.base.media import SampleEntry, TrackKind
 INBAND = {"avc1": "avc3", "hvc1": "hev1"}
 RECORD = {"avc1": b"avcC", "avc3": b"avcC", "hvc1": b"hvcC", "hev1": b"hvcC"}
 G711 = {"alaw": "pcma", "ulaw": "pcmu"}
+SAMPLED = {"alaw", "ulaw", "twos"}        # QuickTime's names; twos: 16 bit, big-endian
+G726 = b"ms\0\x45"            # a WAVE format tag in QuickTime's form: MP4 has no name for it
 DEPTH_24 = 0x18
 AAC_OBJECT = 0x40             # MPEG-4 audio (ISO 14496-1 7.2.6.6, table 5)
 AAC_STREAM = 0x15             # audio stream, upstream 0, reserved 1
@@ -46,7 +48,9 @@ def _audio(entry: SampleEntry) -> bytes:
     head = struct.pack(">6xHHHIHHHHI", 1, 0, 0, 0, entry.channels or 1, 16, 0, 0, rate << 16 if rate < 1 << 16 else 0)
     if entry.codec == "mp4a":
         return box(b"mp4a", head, _esds(entry.config))
-    if entry.codec in G711:
+    if entry.codec == "g726" and entry.config:
+        return box(G726, head[:18] + struct.pack(">H", entry.config[0]) + head[20:])
+    if entry.codec in SAMPLED:
         return box(entry.codec.encode(), head, _chan(entry.channels or 1))
     if entry.codec == "Opus":
         return box(b"Opus", head, box(b"dOps", entry.config))

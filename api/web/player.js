@@ -10,7 +10,7 @@ const decode = new TextDecoder();
 const wallMs = (ns) => Number(BigInt(ns) / 1000n) / 1000;
 
 /** Sample entry types that this browser plays, in the words of the subscribe message. */
-export const PLAYABLE = [["avc1", "avc1.64001f"], ["hvc1", "hvc1.1.6.L93.B0"], ["mp4a", "mp4a.40.2"]]
+export const PLAYABLE = [["avc1", "avc1.64001f"], ["hvc1", "hvc1.1.6.L93.B0"], ["mp4a", "mp4a.40.2"], ["Opus", "opus"]]
   .filter(([, codec]) => MediaSource.isTypeSupported(`video/mp4; codecs="${codec}"`)).map(([name]) => name);
 
 export class Player {

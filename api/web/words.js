@@ -9,6 +9,9 @@ const CAUSES = {
   overload: "recorder overloaded", disk: "disk failed", crash: "recorder restarted", stopped: "recorder was stopped", operator: "switched off",
 };
 
+const CODECS = { jpeg: "Motion JPEG", hvc1: "H.265", hev1: "H.265", avc1: "H.264" };
+const MUTED = { "g711-muted": "G.711", "l16-muted": "L16", "g726-muted": "G.726" };
+
 export const cause = (word) => CAUSES[word] || word || "";
 
 /** What stands over a tile that shows no moving picture; "" when it does. */
@@ -20,7 +23,7 @@ export function stateWords(state) {
     case "offline": return `offline${since}${why}`;
     case "gap": return `no footage${why}`;
     case "ended": return "end of footage";
-    case "unsupported": return `${state.codec || state.codecs || "this codec"}: this browser cannot show it; the clip can be downloaded`;
+    case "unsupported": return `${CODECS[state.codec] || state.codec || state.codecs || "this codec"}: this browser cannot show it; the clip can be downloaded`;
     case "disconnected": return "connection to the server lost; trying again";
     case "broken": return `the picture stopped${why}`;
     default: return state.state || "";
@@ -28,6 +31,6 @@ export function stateWords(state) {
 }
 
 export function audioWords(audio) {
-  if (audio === "g711-muted") return "G.711 sound is recorded; browsers cannot play it, so it is muted here";
-  return audio === "aac" ? "" : "no sound";
+  if (audio in MUTED) return `${MUTED[audio]} sound is recorded; browsers cannot play it, so it is muted here`;
+  return audio === "aac" || audio === "opus" ? "" : "no sound";
 }

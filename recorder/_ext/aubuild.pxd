@@ -56,6 +56,7 @@ cdef struct aubuild_t:
     int discard                 # nothing of it is written any more
     int ended                   # a marker said so; not yet believed
     int number                  # of its format
+    int format                  # of what comes without parameter sets
     int32_t recovery            # recovery_frame_cnt of its SEI, -1 without
     int recovery_exact
     int32_t tail_recovery
@@ -109,6 +110,9 @@ cdef void au_packet(aubuild_t* b, uint32_t ts, int64_t recv_ns) noexcept nogil
 cdef void au_lost(aubuild_t* b) noexcept nogil
 cdef void au_marker(aubuild_t* b) noexcept nogil
 cdef void au_flush(aubuild_t* b) noexcept nogil
+cdef void frame_begin(aubuild_t* b) noexcept nogil
+cdef void frame_put(aubuild_t* b, const void* p, size_t n) noexcept nogil
+cdef void frame_end(aubuild_t* b, uint32_t ts, uint32_t dur) noexcept nogil
 cdef void au_audio(aubuild_t* b, const unsigned char* p, size_t n, uint32_t ts, uint32_t dur) noexcept nogil
 cdef void nal_whole(aubuild_t* b, const unsigned char* p, size_t n) noexcept nogil
 cdef void fragment(aubuild_t* b, int start, int end, const unsigned char* head, int head_bytes, const unsigned char* p, size_t n) noexcept nogil

@@ -44,6 +44,7 @@ cdef void au_init(aubuild_t* b, queue_t* q, int h265, uint32_t session) noexcept
     if b.max_au > AU_MAX_BYTES:
         b.max_au = AU_MAX_BYTES
     b.tail_pos = NO_TAIL
+    b.format = 1
     b.recovery = b.tail_recovery = b.damage_left = -1
     sets_init(&b.sets, h265)
     queue_abort(q)
@@ -500,22 +501,51 @@ cdef void au_flush(aubuild_t* b) noexcept nogil:
     renew(b)
 
 
-cdef void au_audio(aubuild_t* b, const unsigned char* p, size_t n, uint32_t ts, uint32_t dur) noexcept nogil:
-    """One audio frame of n > 0 bytes; every one is an access point."""
-    cdef int fresh
-    cdef int64_t pts = timeline_pts(&b.time, &b.order, ts, b.pkt_recv, &fresh)
-    cdef int flags = AU_KEY | (AU_DAMAGED if b.loss_before else 0)
+# ---- access units without NAL units: audio, JPEG, documents; every one is an access point
+
+cdef void frame_begin(aubuild_t* b) noexcept nogil:
+    """What there is of another one is dropped."""
+    queue_abort(b.q)
+    b.discard = 0
+    b.au_bytes = 0
+
+
+cdef void frame_put(aubuild_t* b, const void* p, size_t n) noexcept nogil:
+    b.au_bytes += n
+    if b.discard:
+        return
+    if b.q.write_pos - b.q.start_pos + n > b.max_au or not queue_put(b.q, p, n):
+        overload(b)
+
+
+cdef void frame_end(aubuild_t* b, uint32_t ts, uint32_t dur) noexcept nogil:
+    """It is complete. Damaged: something is missing before it."""
+    cdef int fresh, flags
+    cdef int64_t pts
+    if b.au_bytes == 0:
+        b.malformed += 1
+        return
+    pts = timeline_pts(&b.time, &b.order, ts, b.pkt_recv, &fresh)
+    flags = AU_KEY | (AU_DAMAGED if b.loss_before else 0)
     b.au_recv = b.last_au_ns = b.last_key_ns = b.pkt_recv
     b.last_pts = pts
-    b.number = 1
+    b.number = b.format
     b.loss_before = 0
     if fresh:
         b.carried |= AU_DISCONTINUITY
-    if n <= b.max_au and under_ceiling(b, n) and queue_put(b.q, p, n):
+    if not b.discard and not under_ceiling(b, b.au_bytes):
+        overload(b)
+    if not b.discard:
         publish(b, b.q.write_pos, pts, flags, dur)
         return
-    overload(b)
     b.discard = 0
     b.overload_aus += 1
     b.q.dropped_aus += 1
-    b.q.dropped_bytes += n
+    b.q.dropped_bytes += b.au_bytes
+
+
+cdef void au_audio(aubuild_t* b, const unsigned char* p, size_t n, uint32_t ts, uint32_t dur) noexcept nogil:
+    """One audio frame of n > 0 bytes."""
+    frame_begin(b)
+    frame_put(b, p, n)
+    frame_end(b, ts, dur)

@@ -33,3 +33,4 @@ cdef void sets_init(sets_t* s, int h265) noexcept nogil
 cdef void sets_free(sets_t* s) noexcept nogil
 cdef int sets_put(sets_t* s, const unsigned char* p, size_t n, int hint) noexcept nogil
 cdef int sets_format(sets_t* s, int32_t pps) noexcept nogil
+cdef int sets_single(sets_t* s, const unsigned char* p, uint32_t n) noexcept nogil

@@ -128,7 +128,7 @@ cdef unsigned char* compose(sets_t* s, set_t* vps, set_t* sps, uint32_t* nbytes)
     return out
 
 
-cdef int register(sets_t* s, unsigned char* data, uint32_t nbytes) noexcept nogil:
+cdef int register_format(sets_t* s, unsigned char* data, uint32_t nbytes) noexcept nogil:
     """The number of the format with these bytes (owned from now on), old or new; -1 when there are too many."""
     cdef format_t* more
     cdef int i
@@ -171,7 +171,17 @@ cdef int sets_format(sets_t* s, int32_t pps) noexcept nogil:
     data = compose(s, vps, sps, &nbytes)
     if data is NULL:
         return 0
-    s.number = register(s, data, nbytes)
+    s.number = register_format(s, data, nbytes)
     s.pps = pps
     s.dirty = 0
     return s.number
+
+
+cdef int sets_single(sets_t* s, const unsigned char* p, uint32_t n) noexcept nogil:
+    """The number of the format that these bytes describe: for codecs that know no parameter sets. -1 when there are too many."""
+    cdef unsigned char* data = <unsigned char*>malloc(4 + n)
+    if data is NULL:
+        return -1
+    memcpy(data, &n, 4)
+    memcpy(data + 4, p, n)
+    return register_format(s, data, 4 + n)

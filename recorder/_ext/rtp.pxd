@@ -3,6 +3,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from recorder._ext.aac cimport aac_t
 from recorder._ext.aubuild cimport aubuild_t
 from recorder._ext.auqueue cimport AuQueue
+from recorder._ext.document cimport document_t
+from recorder._ext.jpeg cimport jpeg_t
+from recorder._ext.latm cimport latm_t
 from recorder._ext.window cimport window_t
 
 cdef enum:
@@ -10,12 +13,26 @@ cdef enum:
     CODEC_H265 = 1
     CODEC_AAC = 2
     CODEC_G711 = 3
+    CODEC_L16 = 4
+    CODEC_G726 = 5
+    CODEC_OPUS = 6
+    CODEC_LATM = 7
+    CODEC_JPEG = 8
+    CODEC_METADATA = 9
 
 cdef struct rtptrack_t:
     aubuild_t au
     aac_t aac
+    latm_t latm
+    jpeg_t jpeg
+    document_t document
     int codec
     int channels
+    int word_bits               # of a G.726 code word
+    int msb_first
+    uint64_t refused            # what au.malformed was at the last packet
+    int refused_run             # packets in a row whose payload was refused
+    int off                     # too many: the SDP does not say what is sent
     uint8_t types[16]           # a bit for each payload type that is ours
     int64_t ssrc                # -1 = not yet known
     int64_t ssrc_hint           # from the Transport header
@@ -66,4 +83,5 @@ cdef class RtpTrack:
     cdef readonly str codec
 
     cdef _set_up(self, int64_t clock_rate, uint32_t session, int reorder_depth)
+    cdef _set_up_other(self, const unsigned char[::1] latm_config, int width, int height)
     cdef _hint(self, bytes part)

@@ -48,6 +48,7 @@ class RtpStats(TypedDict):
     jitter: int  # in ticks, RFC 3550 A.8
     reordered: int  # packets that waited for those before them (UDP)
     overrun: int  # of those lost, what our own socket had no room for (UDP)
+    off: bool  # nothing is taken any more: 100 payloads in a row were not what the SDP says (audio and metadata)
 
 @type_check_only
 class SenderReportSeen(TypedDict):
@@ -61,18 +62,20 @@ class SenderReportSeen(TypedDict):
 class RtpTrack:
     """One RTP stream of one session -> access units in `queue`. Use one object per session; all calls on the loop's thread.
 
-    `codec`: 'h264', 'h265', 'aac' (mpeg4-generic), 'pcma' or 'pcmu'. `payload_types`: every PT of the medium; others are dropped before
+    `codec`: 'h264', 'h265', 'jpeg'; 'aac' (mpeg4-generic), 'latm' (AAC), 'pcma', 'pcmu', 'l16', 'opus', 'g726-16' to 'g726-40' or
+    'aal2-g726-16' to 'aal2-g726-40'; 'metadata' (documents). `payload_types`: every PT of the medium; others are dropped before
     they touch sequence logic. `parameter_sets`: NAL units from the SDP, hints that in-band sets override. `reorder_depth`: from the SPS; -1 =
     find out. `ssrc`: from the Transport header, a hint: the first packet's is taken, and given up if this one shows up; -1 = none.
-    `aac_duration`: ticks per AU (1024, 960, or scaled if the RTP clock is not the sampling rate). `channels`: of G.711, for the
-    duration. `ceiling_bps`: bits per second over 10 s above which AUs are dropped as overload, 0 = none. `floor_wall_ns`: no AU is
+    `aac_duration`: ticks per AU (1024, 960, or scaled if the RTP clock is not the sampling rate). `channels`: of G.711 and L16, for the
+    duration. `latm_config`: the SDP's StreamMuxConfig, empty if it comes in band. `width`, `height`: of JPEG pictures that do not say it. `ceiling_bps`: bits per second over 10 s above which AUs are dropped as overload, 0 = none. `floor_wall_ns`: no AU is
     stamped earlier. Raises ValueError for what it cannot do.
     """
 
     def __init__(self, queue: AuQueue, codec: str, clock_rate: int, payload_types: Sequence[int], session: int, *,
                  channels: int = 1, aac_size_length: int = 13, aac_index_length: int = 3, aac_index_delta_length: int = 3,
                  aac_duration: int = 1024, parameter_sets: Sequence[bytes] = (), reorder_depth: int = -1, ssrc: int = -1,
-                 ceiling_bps: int = 0, provisional: bool = True, floor_wall_ns: int = 0) -> None: ...
+                 ceiling_bps: int = 0, provisional: bool = True, floor_wall_ns: int = 0, latm_config: Buffer = b"",
+                 width: int = 0, height: int = 0) -> None: ...
     @property
     def queue(self) -> AuQueue: ...
     @property
@@ -107,7 +110,8 @@ class RtpTrack:
     def take_events(self) -> int:
         """EVENT_* bits of this track since the last call."""
     def format_sets(self, number: int) -> tuple[bytes, ...]:
-        """NAL units of a format in the order VPS, SPS, PPS...; () for audio. KeyError for a number not given."""
+        """NAL units of a format in the order VPS, SPS, PPS...; for LATM its AudioSpecificConfig, for JPEG width and height (u16, big-endian); () for
+        the others, whose only format is 1. KeyError for a number not given."""
     def stats(self) -> RtpStats: ...
     @property
     def sender_report(self) -> SenderReportSeen | None:

@@ -15,11 +15,14 @@ from recorder._ext.aubuild cimport EVENT_FORMAT_CHANGE as FORMAT_CHANGE
 from recorder._ext.aubuild cimport EVENT_MESSAGE as MESSAGE
 from recorder._ext.aubuild cimport EVENT_RTCP as RTCP
 from recorder._ext.aubuild cimport GAP_OVERLOAD, au_flush, au_init, au_lost, au_marker, au_packet, aubuild_t
+from recorder._ext.audio cimport g726_payload, opus_payload, samples_payload
 from recorder._ext.auqueue cimport AuQueue
-from recorder._ext.g711 cimport g711_payload
+from recorder._ext.document cimport document_lost, document_payload
 from recorder._ext.h264 cimport h264_payload
 from recorder._ext.h265 cimport h265_payload
-from recorder._ext.paramsets cimport sets_free, sets_put
+from recorder._ext.jpeg cimport jpeg_lost, jpeg_payload
+from recorder._ext.latm cimport latm_free, latm_init, latm_lost, latm_payload
+from recorder._ext.paramsets cimport sets_free, sets_put, sets_single
 from recorder._ext.reorder cimport REORDER_MAX, reorder_init
 from recorder._ext.timeline cimport timeline_init, timeline_line
 from recorder._ext.window cimport (WINDOW_FULL, WINDOW_HELD, WINDOW_PACKETS, WINDOW_SEEN, held_t, window_ahead, window_at, window_drop,
@@ -48,6 +51,8 @@ cdef enum:
     BACKWARDS_MAX = 64
     OPENING = 64                    # packets that may come after the first one and belong before it (UDP)
     OVERRUN_NS = 1000000000         # what our socket dropped is found missing within that time
+    REFUSED_MAX = 100               # payloads in a row that are not what the SDP says, until the track is turned off
+    JPEG_EXTENSION = 0xFFD8         # ONVIF Streaming 5.1.3.1
     RTCP_SR = 200
     RTCP_BYE = 203
     REORDER_GUESS = 4               # pictures that may be overtaken before it is called a jump, unless the SPS says more
@@ -58,6 +63,12 @@ cdef enum:
 cdef void lose(rtptrack_t* t) noexcept nogil:
     if t.codec == CODEC_AAC:
         aac_lost(&t.aac, &t.au)
+    elif t.codec == CODEC_LATM:
+        latm_lost(&t.latm, &t.au)
+    elif t.codec == CODEC_JPEG:
+        jpeg_lost(&t.jpeg, &t.au)
+    elif t.codec == CODEC_METADATA:
+        document_lost(&t.document, &t.au)
     au_lost(&t.au)
 
 
@@ -198,14 +209,44 @@ cdef void use(rtptrack_t* t, const unsigned char* p, size_t start, size_t end, i
         h264_payload(&t.au, p + start, end - start)
     elif t.codec == CODEC_H265:
         h265_payload(&t.au, p + start, end - start)
-    elif t.codec == CODEC_AAC:
-        aac_payload(&t.aac, &t.au, p + start, end - start, marker)
-        return
     else:
-        g711_payload(&t.au, p + start, end - start, t.channels)
+        other_payload(t, p, start, end, marker)
         return
     if marker:
         au_marker(&t.au)
+
+
+cdef void other_payload(rtptrack_t* t, const unsigned char* p, size_t start, size_t end, int marker) noexcept nogil:
+    """Everything that has no NAL units. Audio or metadata that is refused time after time is turned off: something else is sent."""
+    cdef size_t ext = 12 + 4 * (p[0] & 15)
+    cdef const unsigned char* data = p + start
+    cdef size_t n = end - start
+    if t.off:
+        return
+    if t.codec == CODEC_AAC:
+        aac_payload(&t.aac, &t.au, data, n, marker)
+    elif t.codec == CODEC_G711:
+        samples_payload(&t.au, data, n, t.channels, 1)
+    elif t.codec == CODEC_L16:
+        samples_payload(&t.au, data, n, t.channels, 2)
+    elif t.codec == CODEC_G726:
+        g726_payload(&t.au, data, n, t.word_bits, t.msb_first)
+    elif t.codec == CODEC_OPUS:
+        opus_payload(&t.au, data, n)
+    elif t.codec == CODEC_LATM:
+        latm_payload(&t.latm, &t.au, data, n, marker)
+    elif t.codec == CODEC_METADATA:
+        document_payload(&t.document, &t.au, data, n, marker)
+    elif p[0] & 0x10 and (p[ext] << 8 | p[ext + 1]) == JPEG_EXTENSION:
+        jpeg_payload(&t.jpeg, &t.au, data, n, p + ext + 4, start - ext - 4, marker)
+    else:
+        jpeg_payload(&t.jpeg, &t.au, data, n, NULL, 0, marker)
+    if t.au.malformed == t.refused:
+        t.refused_run = 0
+        return
+    t.refused = t.au.malformed
+    t.refused_run += 1
+    t.off = t.refused_run >= REFUSED_MAX and t.codec != CODEC_JPEG
 
 
 # ---- packets out of order (UDP)
@@ -382,7 +423,10 @@ cdef list _unpack(const unsigned char* data, uint32_t nbytes):
     return out
 
 
-_CODECS = {"h264": CODEC_H264, "h265": CODEC_H265, "aac": CODEC_AAC, "pcma": CODEC_G711, "pcmu": CODEC_G711}
+_CODECS = {"h264": CODEC_H264, "h265": CODEC_H265, "aac": CODEC_AAC, "pcma": CODEC_G711, "pcmu": CODEC_G711, "l16": CODEC_L16,
+           "opus": CODEC_OPUS, "latm": CODEC_LATM, "jpeg": CODEC_JPEG, "metadata": CODEC_METADATA,
+           **{f"{order}g726-{8 * bits}": CODEC_G726 for order in ("", "aal2-") for bits in (2, 3, 4, 5)}}
+_WITHOUT_FORMATS = (CODEC_AAC, CODEC_G711, CODEC_L16, CODEC_G726, CODEC_OPUS, CODEC_METADATA)
 
 
 cdef class RtpTrack:
@@ -391,10 +435,12 @@ cdef class RtpTrack:
     def __cinit__(self, AuQueue queue not None, str codec not None, int64_t clock_rate, payload_types, uint32_t session, *, int channels=1,
                   int aac_size_length=13, int aac_index_length=3, int aac_index_delta_length=3, uint32_t aac_duration=1024,
                   parameter_sets=(), int reorder_depth=-1, int64_t ssrc=-1, int64_t ceiling_bps=0, bint provisional=True,
-                  int64_t floor_wall_ns=0):
+                  int64_t floor_wall_ns=0, const unsigned char[::1] latm_config=b"", int width=0, int height=0):
         memset(&self.t, 0, sizeof(rtptrack_t))
         if codec not in _CODECS:
             raise ValueError(f"no depacketiser for codec {codec!r}; there are {', '.join(_CODECS)}")
+        if not (0 <= width < 65536 and 0 <= height < 65536):
+            raise ValueError(f"no picture has {width} x {height}")
         if not 0 < clock_rate <= 1_000_000_000 or not 1 <= channels <= 255:
             raise ValueError(f"clock rate {clock_rate} or channel count {channels} cannot be")
         if not (0 < aac_size_length <= 24 and 0 <= aac_index_length <= 24 and 0 <= aac_index_delta_length <= 24 and aac_duration):
@@ -417,14 +463,28 @@ cdef class RtpTrack:
         self.t.au.time.floor_wall = floor_wall_ns
         for part in parameter_sets:
             self._hint(bytes(part))
+        self._set_up_other(latm_config, width, height)
 
     cdef _set_up(self, int64_t clock_rate, uint32_t session, int reorder_depth):
         cdef bint video = self.t.codec in (CODEC_H264, CODEC_H265)
         au_init(&self.t.au, &self.queue.q, self.t.codec == CODEC_H265, session)
         self.t.au.need_key = video
-        step = clock_rate // 25 if video else self.t.aac.dur if self.t.codec == CODEC_AAC else clock_rate // 50
+        step = clock_rate // 25 if video or self.t.codec == CODEC_JPEG else self.t.aac.dur if self.t.codec == CODEC_AAC else clock_rate // 50
         timeline_init(&self.t.au.time, clock_rate, step, REORDER_GUESS if video else 0)
         reorder_init(&self.t.au.order, max(reorder_depth, 0) if video else 0, clock_rate // 25)
+
+    cdef _set_up_other(self, const unsigned char[::1] latm_config, int width, int height):
+        """What codecs without parameter sets must know."""
+        cdef rtptrack_t* t = &self.t
+        if t.codec == CODEC_G726:
+            t.word_bits, t.msb_first = int(self.codec.rpartition("-")[2]) // 8, self.codec.startswith("aal2-")
+        elif t.codec == CODEC_JPEG:
+            t.jpeg.width, t.jpeg.height, t.jpeg.tables_q = width, height, -1
+        elif t.codec == CODEC_LATM:
+            if not latm_init(&t.latm, &latm_config[0] if latm_config.shape[0] else NULL, latm_config.shape[0]):
+                raise ValueError("this StreamMuxConfig cannot be recorded")
+            if t.latm.known:
+                t.au.format = sets_single(&t.au.sets, t.latm.mux.asc, t.latm.mux.asc_bytes)
 
     cdef _hint(self, bytes part):
         """A parameter set of the SDP, with the start codes and trailing zeros that some cameras put there."""
@@ -436,6 +496,7 @@ cdef class RtpTrack:
         window_free(&self.t.window)
         sets_free(&self.t.au.sets)
         aac_free(&self.t.aac)
+        latm_free(&self.t.latm)
 
     @property
     def clock_rate(self):
@@ -521,7 +582,7 @@ cdef class RtpTrack:
         return events
 
     def format_sets(self, int number):
-        if self.t.codec in (CODEC_AAC, CODEC_G711) and number == 1:
+        if self.t.codec in _WITHOUT_FORMATS and number == 1:
             return ()
         if not 1 <= number <= self.t.au.sets.format_count:
             raise KeyError(number)
@@ -539,7 +600,7 @@ cdef class RtpTrack:
             "reorder_depth": au.order.depth, "last_packet_ns": t.last_packet_ns, "last_au_ns": au.last_au_ns,
             "last_key_ns": au.last_key_ns, "last_pts": au.last_pts, "ssrc": t.ssrc, "base_seq": t.base_seq,
             "highest_seq": t.highest_seq, "received": t.received, "jitter": t.jitter >> 4,
-            "reordered": t.reordered, "overrun": t.overrun,
+            "reordered": t.reordered, "overrun": t.overrun, "off": bool(t.off),
         }
 
     @property

@@ -24,6 +24,8 @@ cdef enum:
     AHEAD_S = 10
     OUTLIERS_MAX = 3
 
+cdef int64_t HALF_TURN = 1 << 31
+
 
 cdef void timeline_init(timeline_t* t, int64_t clock, int64_t step, int reorder_limit) noexcept nogil:
     memset(t, 0, sizeof(timeline_t))
@@ -72,6 +74,8 @@ cdef int64_t timeline_pts(timeline_t* t, reorder_t* r, uint32_t ts, int64_t recv
         return t.last_pts
     elapsed = wr_muldiv(recv_ns - t.base_recv, t.clock, NS)
     pts = t.base_pts + <int32_t>(ts - t.base_ts)
+    if elapsed > HALF_TURN:     # after hours of silence: the turn that is nearest to what has passed
+        pts += (elapsed - (pts - t.base_pts) + HALF_TURN) >> 32 << 32
     if not is_outlier(t, r, pts, elapsed):
         pts = believe(t, ts, pts, recv_ns)
         reorder_add(r, pts)

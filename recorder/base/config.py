@@ -6,6 +6,8 @@ The defaults here are the product's defaults; the sample `watchroom.toml` is tes
 from dataclasses import dataclass, field
 from pathlib import Path
 
+G726_ORDERS = ("sdp", "rfc3551", "aal2")
+
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:
@@ -68,7 +70,10 @@ class StreamConfig:
 
 @dataclass(frozen=True, slots=True)
 class CameraConfig:
-    """`[[camera]]`. `main` becomes the tracks main (and audio), `sub` the track sub. `password` never appears in repr."""
+    """`[[camera]]`. `main` becomes the tracks main (and audio, metadata), `sub` the track sub. `password` never appears in repr.
+
+    `g726_order`: bit order of G.726, for cameras that misstate it: sdp (as the SDP says), rfc3551, aal2.
+    """
 
     id: str
     main: StreamConfig
@@ -83,6 +88,8 @@ class CameraConfig:
     password: str = field(default="", repr=False)
     basic_without_tls: bool = False
     audio: bool = True
+    metadata: bool = False
+    g726_order: str = "sdp"
     enabled: bool = True
     rule: RetentionRule | None = None
     stall_s: float = 10.0

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
 from recorder.base.config import (
+    G726_ORDERS,
     CameraConfig,
     RecordingConfig,
     RetentionRule,
@@ -210,6 +211,8 @@ def read_camera(table: Table, password: Callable[[Table], str] = read_password, 
     rule = table.table("rule")
     given: dict[str, Any] = {**streams, "password": password(table), "rule": fill(RetentionRule, rule) if rule else None}
     camera = fill(CameraConfig, table, extra=extra, given=given)
+    if camera.g726_order not in G726_ORDERS:
+        raise table.error("g726_order", f"{shorten(camera.g726_order)} is no bit order", f"use one of {', '.join(G726_ORDERS)}")
     if camera.password and not camera.user:
         raise table.error("user", "is missing beside a password", 'add: user = "..."')
     return camera

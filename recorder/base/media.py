@@ -71,9 +71,11 @@ class RowFlag(enum.IntFlag):
 class SampleEntry:
     """How a run of AUs is coded: all that a player must be told besides the AUs.
 
-    `codec` is the MP4 sample entry type: avc1, hvc1, mp4a, alaw, ulaw (QuickTime), Opus, ... `config` is the configuration record that goes
-    into it: AVCDecoderConfigurationRecord (ISO 14496-15 5.3.3.1), HEVCDecoderConfigurationRecord (8.3.3.1), AudioSpecificConfig
-    (ISO 14496-3 1.6.2.1), empty for G.711. `clock_rate` is the tick of pts and dts. Sizes are 0 where unknown.
+    `codec` is the MP4 sample entry type: avc1, hvc1, jpeg, mp4a, Opus, alaw, ulaw, twos (QuickTime; twos is 16 bit big-endian), g726 (which has
+    none), metx. `config` is the configuration record that goes into it: AVCDecoderConfigurationRecord (ISO 14496-15 5.3.3.1),
+    HEVCDecoderConfigurationRecord (8.3.3.1), AudioSpecificConfig (ISO 14496-3 1.6.2.1), the content of dOps for Opus; of g726 one byte, the
+    bits of a code word; of metx the encoding's name (vnd.onvif.metadata, ...gzip, ...exi.onvif); else empty. `clock_rate` is the tick of pts
+    and dts. Sizes are 0 where unknown.
     """
 
     codec: str

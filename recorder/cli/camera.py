@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for text in TEXTS:
         add.add_argument(f"--{text}", default="")
     add.add_argument("--no-audio", action="store_true")
+    add.add_argument("--metadata", action="store_true", help="record ONVIF metadata as a track of its own")
     for action in (add, show, remove, actions.add_parser("list", help="all cameras, their state and rates")):
         add_config(action)
         action.add_argument("--json", action="store_true")
@@ -66,7 +67,7 @@ def new_camera(args: argparse.Namespace) -> dict[str, Any]:
     camera |= {key: getattr(args, key) for key in TEXTS if getattr(args, key)}
     if args.password_file:
         camera["password"] = file_password(Table(Path("arguments"), "", {PASSWORD_KEYS[1]: str(args.password_file)}))
-    return camera | ({"audio": False} if args.no_audio else {})
+    return camera | ({"audio": False} if args.no_audio else {}) | ({"metadata": True} if args.metadata else {})
 
 
 def with_status(site: SiteConfig, cameras: list[dict[str, Any]]) -> list[dict[str, Any]]:

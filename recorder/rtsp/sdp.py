@@ -18,6 +18,7 @@ FORMATS_MAX = 32
 STATIC = {0: ("PCMU", 8000, 1), 3: ("GSM", 8000, 1), 8: ("PCMA", 8000, 1), 9: ("G722", 8000, 1), 10: ("L16", 44100, 2),
           11: ("L16", 44100, 1), 14: ("MPA", 90000, 1), 26: ("JPEG", 90000, 1), 31: ("H261", 90000, 1), 32: ("MPV", 90000, 1),
           33: ("MP2T", 90000, 1), 34: ("H263", 90000, 1)}      # RFC 3551 6
+METADATA_ENCODING = "VND.ONVIF.METADATA"     # ONVIF Streaming 5.2.1; compressed ones have it as their first part
 DIRECTIONS = {"sendrecv", "sendonly", "recvonly", "inactive"}
 
 
@@ -43,6 +44,8 @@ class Media:
     control: str = ""
     direction: str = ""
     framerate: float = 0.0
+    width: int = 0                  # of pictures whose packets do not say it; 0 if the SDP does not either
+    height: int = 0
 
     @property
     def payload_types(self) -> tuple[int, ...]:
@@ -60,12 +63,18 @@ class SessionDescription:
     lost: tuple[str, ...] = ()
 
     def received(self, kind: str) -> list[Media]:
-        """The media of a kind that the camera sends to us.
+        """The media of a kind that the camera sends to us; `metadata` is ONVIF's.
 
         `a=sendonly` marks the backchannel (audio from us to the camera); where all media bear it, the camera means itself.
         """
         every = all(m.direction == "sendonly" for m in self.medias)
-        return [m for m in self.medias if m.kind == kind and m.direction != "inactive" and (every or m.direction != "sendonly")]
+        return [m for m in self.medias if _is_kind(m, kind) and m.direction != "inactive" and (every or m.direction != "sendonly")]
+
+
+def _is_kind(media: Media, kind: str) -> bool:
+    if kind == "metadata":
+        return any(f.encoding.startswith(METADATA_ENCODING) for f in media.formats)
+    return media.kind == kind
 
 
 @dataclass(slots=True)
@@ -81,6 +90,7 @@ class _Block:
     control: str = ""
     direction: str = ""
     framerate: float = 0.0
+    size: tuple[int, int] = (0, 0)
     tool: str = ""
 
 
@@ -147,6 +157,9 @@ def _attribute(block: _Block, value: str) -> None:
         _fmtp(block, content)
     elif name in {"framerate", "x-framerate"}:
         block.framerate = _rate(content) or block.framerate
+    elif name in {"x-dimensions", "framesize"}:      # Axis; RFC 6064 3.3
+        match = re.search(r"\b(\d{1,5})[,-]\s*(\d{1,5})$", content)
+        block.size = (min(int(match[1]), 65535), min(int(match[2]), 65535)) if match else block.size
 
 
 def _rtpmap(block: _Block, content: str) -> None:
@@ -197,7 +210,7 @@ def _media(block: _Block) -> Media:
         if not clock and block.kind == "video":
             clock = 90000
         formats.append(PayloadFormat(payload_type, encoding, clock, channels, block.fmtp.get(payload_type, {})))
-    return Media(block.index, block.kind, block.protocol, tuple(formats), block.control, block.direction, block.framerate)
+    return Media(block.index, block.kind, block.protocol, tuple(formats), block.control, block.direction, block.framerate, *block.size)
 
 
 def _bad(what: str) -> SourceError:

@@ -1,4 +1,4 @@
-"""recorder/_ext/aac, g711."""
+"""recorder/_ext/aac, and G.711 in audio."""
 
 import itertools
 import random

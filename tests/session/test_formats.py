@@ -14,8 +14,10 @@ from recorder.base.errors import SourceError
 from recorder.base.media import GapCause, SampleEntry
 from recorder.feed import make_track
 from recorder.rtp import aac, h264, h265
+from recorder.rtp.audio import in_g726_order, opus_config
 from recorder.rtp.formats import RtpFormat, rtp_format, sample_entry_for, split_start_codes, video_facts
 from recorder.rtsp.sdp import parse_sdp
+from tests.kernels.rtpkit import rtp as rtp_packet
 
 SPS = "Z2QAKKwspQHgCJ+WEAAAAwAQAAADAyDxgxlg"       # 1920x1080, 25 fps
 PPS = "aOkJNSU="
@@ -157,7 +159,7 @@ def test_h265_sets_all_three_or_none() -> None:
 
 @pytest.mark.parametrize(("fmtp", "encoding", "why"), [
     ("sprop-max-don-diff=2", "H265/90000", "interleaved"), ("packetization-mode=2", "H264/90000", "interleaved"),
-    ("", "JPEG/90000", "JPEG"), ("", "MPEG4-GENERIC/16000", "MPEG4-GENERIC"),
+    ("", "MPV/90000", "MPV"), ("", "MPEG4-GENERIC/16000", "MPEG4-GENERIC"),
 ])
 def test_video_that_is_not_recorded(fmtp: str, encoding: str, why: str) -> None:
     with pytest.raises(SourceError, match=why) as caught:
@@ -166,7 +168,7 @@ def test_video_that_is_not_recorded(fmtp: str, encoding: str, why: str) -> None:
 
 
 def test_first_format_that_can_be_recorded_is_chosen() -> None:
-    media = parse_sdp(b"m=video 0 RTP/AVP 26 97 96\na=rtpmap:96 H264/90000\na=rtpmap:97 H264/90000\n").medias[0]
+    media = parse_sdp(b"m=video 0 RTP/AVP 32 97 96\na=rtpmap:96 H264/90000\na=rtpmap:97 H264/90000\n").medias[0]
     assert rtp_format(media).payload_types == (97, 96)
 
 
@@ -187,8 +189,11 @@ def test_aac(rtpmap: str, fmtp: str, clock: int, duration: int, channels: int, c
 
 
 @pytest.mark.parametrize(("rtpmap", "fmtp"), [
-    ("MPEG4-GENERIC/0/1", ""), ("MPEG4-GENERIC/16000/1", "sizelength=99"), ("MPEG4-GENERIC/16000", "mode=CELP-cbr"), ("MP4A-LATM/16000", ""),
-    ("OPUS/48000/2", ""), ("PCMU/8000/9", ""), ("MPEG4-GENERIC/16000/1", "auxiliaryDataSizeLength=8"),
+    ("MPEG4-GENERIC/0/1", ""), ("MPEG4-GENERIC/16000/1", "sizelength=99"), ("MPEG4-GENERIC/16000", "mode=CELP-cbr"),
+    ("MP4A-LATM/16000", "cpresent=0;config="),
+    ("MP4A-LATM/16000", "cpresent=0"), ("MP4A-LATM/90000/1", "cpresent=0;config=zz"), ("MP4A-LATM/0", "cpresent=1"), ("PCMU/8000/9", ""),
+    ("L16/16000/3", ""), ("L16/16001/1", ""), ("G726-32/8000/2", ""), ("G726-48/8000", ""), ("AC3/48000", ""),
+    ("MPEG4-GENERIC/16000/1", "auxiliaryDataSizeLength=8"),
 ])
 def test_audio_that_is_not_recorded(rtpmap: str, fmtp: str) -> None:
     with pytest.raises(SourceError) as caught:
@@ -203,6 +208,66 @@ def test_audio_that_is_not_recorded(rtpmap: str, fmtp: str) -> None:
 ])
 def test_g711(rtpmap: str, entry: SampleEntry) -> None:
     assert sample_entry_for(audio(rtpmap)) == entry
+
+
+@pytest.mark.parametrize(("rtpmap", "fmtp", "codec", "entry"), [
+    ("OPUS/48000/2", "", "opus", SampleEntry("Opus", opus_config(2), 48000, channels=2, sample_rate=48000)),
+    ("opus/48000/1", "sprop-stereo=1", "opus", SampleEntry("Opus", opus_config(2), 48000, channels=2, sample_rate=48000)),
+    ("opus/16000", "", "opus", SampleEntry("Opus", opus_config(2), 48000, channels=2, sample_rate=48000)),       # 48000/2, whatever is declared
+    ("L16/44100/2", "", "l16", SampleEntry("twos", b"", 44100, channels=2, sample_rate=44100)),
+    ("L16/8000", "", "l16", SampleEntry("twos", b"", 8000, channels=1, sample_rate=8000)),
+    ("G726-32/8000", "", "g726-32", SampleEntry("g726", b"\4", 8000, channels=1, sample_rate=8000)),
+    ("G726-16/8000/1", "", "g726-16", SampleEntry("g726", b"\2", 8000, channels=1, sample_rate=8000)),
+    ("AAL2-G726-40/8000", "", "aal2-g726-40", SampleEntry("g726", b"\5", 8000, channels=1, sample_rate=8000)),
+    ("G726-24/0", "", "g726-24", SampleEntry("g726", b"\3", 8000, channels=1, sample_rate=8000)),
+    ("X-OPUS/48000/2", "", "opus", SampleEntry("Opus", opus_config(2), 48000, channels=2, sample_rate=48000)),
+])
+def test_audio_beside_aac_and_g711(rtpmap: str, fmtp: str, codec: str, entry: SampleEntry) -> None:
+    chosen = audio(rtpmap, fmtp)
+    track = make_track(AuQueue(1 << 16, 64), chosen, 1)
+    assert (chosen.codec, track.codec, chosen.clock_rate, chosen.kind) == (codec, codec, entry.clock_rate, "audio")
+    assert sample_entry_for(chosen, track.format_sets(1)) == entry
+
+
+def test_static_l16_has_the_rate_and_channels_of_rfc_3551() -> None:
+    for payload_type, channels in ((10, 2), (11, 1)):
+        media = parse_sdp(f"m=audio 0 RTP/AVP {payload_type}\n".encode()).medias[0]
+        entry = sample_entry_for(rtp_format(media))
+        assert entry is not None and (entry.codec, entry.clock_rate, entry.channels) == ("twos", 44100, channels)
+
+
+def test_a_payload_type_that_has_another_name_goes_by_its_name() -> None:
+    """PT 0 as AAC (Anpviz), PT 8 named PCMU, H.264 on a static type (Bosch)."""
+    found = parse_sdp(b"m=audio 0 RTP/AVP 0\na=rtpmap:0 MPEG4-GENERIC/16000/2\na=fmtp:0 config=1410\n"
+                      b"m=audio 0 RTP/AVP 8\na=rtpmap:8 PCMU/8000\nm=video 0 RTP/AVP 35\na=rtpmap:35 H264/90000\n").medias
+    assert [(f.codec, f.payload_types) for f in map(rtp_format, found)] == [("aac", (0,)), ("pcmu", (8,)), ("h264", (35,))]
+
+
+@pytest.mark.parametrize(("order", "codec"), [("sdp", "g726-32"), ("rfc3551", "g726-32"), ("aal2", "aal2-g726-32")])
+def test_a_camera_that_misstates_its_g726_can_be_overruled(order: str, codec: str) -> None:
+    assert in_g726_order(audio("G726-32/8000"), order).codec == codec
+    assert in_g726_order(audio("AAL2-G726-32/8000"), "rfc3551").codec == "g726-32"
+    assert in_g726_order(audio("PCMA/8000"), order).codec == "pcma"
+
+
+@pytest.mark.parametrize(("rtpmap", "fmtp", "clock", "ticks"), [
+    ("MP4A-LATM/16000/1", "profile-level-id=15;cpresent=0;config=400028103fc0", 16000, 1024),
+    ("MP4A-LATM/90000", "cpresent=0;config=400028103fc0", 90000, 5760),              # RFC 3016 5.1
+    ("MP4A-LATM/44100", "config=400028103fc0", 16000, 1024),                         # the config's rate wins; no word about cpresent
+])
+def test_latm_with_its_config_in_the_sdp(rtpmap: str, fmtp: str, clock: int, ticks: int) -> None:
+    chosen = audio(rtpmap, fmtp)
+    track = make_track(AuQueue(1 << 16, 64), chosen, 1)
+    entry = sample_entry_for(chosen, track.format_sets(1))
+    assert entry == SampleEntry("mp4a", bytes.fromhex("1408"), clock, channels=1, sample_rate=16000)
+    track.packet(rtp_packet(1, 0, b"\3abc", pt=97, marker=True), 1)
+    assert [(au["dur"], data) for au, data in track.queue.take()] == [(ticks, b"abc")]
+
+
+def test_latm_in_band_has_no_entry_before_its_first_configuration() -> None:
+    chosen = audio("MP4A-LATM/16000", "cpresent=1;config=400028103fc0")
+    assert (chosen.latm_config, sample_entry_for(chosen)) == (b"", None)
+    assert not chosen.fixed
 
 
 def test_he_aac_config_tells_both_rates() -> None:

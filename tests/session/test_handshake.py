@@ -95,7 +95,7 @@ async def test_refused_audio_does_not_lose_the_video() -> None:
 
 
 async def test_audio_that_is_not_recorded_does_not_lose_the_video() -> None:
-    async with FakeCamera(sdp=SDP.replace("RTP/AVP 8", "RTP/AVP 98\na=rtpmap:98 OPUS/48000/2")) as camera, Rig() as rig:
+    async with FakeCamera(sdp=SDP.replace("RTP/AVP 8", "RTP/AVP 98\na=rtpmap:98 AC3/48000")) as camera, Rig() as rig:
         rig.record(camera.url)
         await rig.recorded()
         assert camera.methods().count("SETUP") == 1

@@ -271,7 +271,7 @@ async def test_forward_step_of_our_clock_begins_the_session_anew() -> None:
 
 async def test_writer_that_does_not_keep_up_is_an_overload_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recorder.stream.OVERLOAD_NS", 100_000_000)
-    monkeypatch.setattr("recorder.feed.AUDIO_QUEUE", 4096)
+    monkeypatch.setattr("recorder.feed.SMALL_QUEUE", 4096)
     async with FakeCamera() as camera, Rig() as rig:
         rig.tapes.take = lambda: None  # type: ignore[method-assign]
         rig.record(camera.url)

@@ -11,6 +11,7 @@ from api import (
     cameras,
     clip,
     docs,
+    documents,
     events,
     health,
     hls,
@@ -64,7 +65,7 @@ class Parts:
 
 def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
-    own = (cameras, timeline, clip, hls, stream, picture, live, events, system, sessions, health, metrics, openapi, docs)
+    own = (cameras, timeline, clip, hls, stream, picture, documents, live, events, system, sessions, health, metrics, openapi, docs)
     return [route for module in own for route in module.routes()]
 
 

@@ -100,6 +100,24 @@ COMPONENTS: dict[str, Schema] = {
         },
         description="left_out: gaps shorter than resolution. steps: share of each step that has footage. from: where the gap really begins",
     ),
+    "Documents": _object(
+        {
+            "camera": TEXT,
+            "items": _list(
+                _object(
+                    {
+                        "time": TIME,
+                        "time_ns": WHOLE,
+                        "encoding": {"type": "string", "description": "vnd.onvif.metadata, vnd.onvif.metadata.gzip, ..."},
+                        "text": _or_null(TEXT),
+                        "base64": _or_null(TEXT),
+                    }
+                )
+            ),
+            "next": _or_null(TIME),
+        },
+        description="text: XML as it was sent; base64: what is compressed or no UTF-8",
+    ),
     "System": _object(
         {
             "name": TEXT,

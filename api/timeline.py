@@ -18,7 +18,7 @@ from storage.timeline import Timeline
 
 ITEMS_MAX = 20_000
 STEPS_MAX = 10_000
-USUAL_TRACKS = frozenset({"main", "sub", "audio"})
+USUAL_TRACKS = frozenset({"main", "sub", "audio", "metadata"})
 Stretch = tuple[int, int]
 
 RESOLUTION = Parameter(

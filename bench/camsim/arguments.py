@@ -11,13 +11,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options. Lists ("h264,h265") are dealt to the cameras in turn."""
     add = parser.add_argument
     add("--count", type=int, default=1, help="cameras: /cam0, /cam1, ... (default 1)")
-    add("--codec", default="h264", help="h264, h265 or a list, dealt to the cameras in turn")
+    add("--codec", default="h264", help="h264, h265, jpeg or a list, dealt to the cameras in turn")
     add("--bitrate", type=int, default=4000, help="kbit/s of the main stream")
     add("--fps", default="25", help="pictures per second: 25, 12.5, 30000/1001")
     add("--gop", type=int, default=50, help="pictures from key frame to key frame")
     add("--size", default="1920x1080", help="WIDTHxHEIGHT, both even")
     add("--bframes", type=int, default=0, help="B-frames between reference pictures")
-    add("--audio", default="none", help="none, aac, pcma, pcmu or a list")
+    add("--audio", default="none", help="none, aac, pcma, pcmu, opus, l16, g726 or a list")
     add("--sub", nargs="?", const="all", default="none", choices=["none", "all", "h265"],
         help="add /camN/sub in H.264: to all, or to H.265 cameras only")
     add("--sub-size", default="640x360")

@@ -23,7 +23,8 @@ ENCODE_TIMEOUT_S = 600
 class Clip:
     """One loop of AUs in the order they are sent.
 
-    `data[offsets[i]:offsets[i + 1]]` is AU i as it is stored (length-prefixed NALs with in-band sets, raw AAC, G.711). `pts` are
+    `data[offsets[i]:offsets[i + 1]]` is AU i as it is stored (length-prefixed NALs with in-band sets, JPEG images, audio
+    frames; G.726 in the order of files). `pts` are
     ticks of `clock_rate` from the loop's first picture; `due` the ticks at which the AU leaves the camera (with B-frames later
     than it is seen). `au_ticks` lie between two pictures or audio frames.
     `sets` are the parameter sets (VPS, SPS, PPS), `config` the AudioSpecificConfig.

@@ -9,13 +9,17 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.camsim import jpeg
 from bench.camsim.clip import Clip, save, spec_of
 from bench.camsim.picture import Scene
 from bench.camsim.spec import LOOP_S, AudioSpec, VideoSpec
 
 VIDEO_CLOCK = 90_000
 AAC_RATE, AAC_SAMPLES = 16_000, 1024
-G711_RATE, G711_SAMPLES = 8_000, 160
+G711_RATE = 8_000
+SOUNDS = {"aac": (AAC_RATE, AAC_SAMPLES), "pcma": (G711_RATE, 160), "pcmu": (G711_RATE, 160), "g726": (8_000, 160), "l16": (16_000, 320),
+          "opus": (48_000, 960)}        # rate and samples of an AU
+G726_BITS = 4
 
 
 def annexb_nals(data: bytes) -> list[bytes]:
@@ -32,6 +36,8 @@ def prefixed(nals: list[bytes]) -> bytes:
 def encode_video(spec: VideoSpec, path: Path) -> Clip:
     """The clip of a video spec."""
     packets = list(_video_packets(spec))
+    if spec.codec == "jpeg":
+        return _jpeg_clip(spec, path, packets)
     nals = [annexb_nals(data) for data, _ in packets]
     frames = np.array([frame for _, frame in packets], np.int64)
     delay = int((frames - np.arange(len(frames))).max())
@@ -44,12 +50,22 @@ def encode_video(spec: VideoSpec, path: Path) -> Clip:
         width=spec.width, height=spec.height, fps=spec.fps, kbps=spec.kbps)
 
 
+def _jpeg_clip(spec: VideoSpec, path: Path, packets: list[tuple[bytes, int]]) -> Clip:
+    stored = [jpeg.rebuilt(jpeg.parse(data)) for data, _ in packets]
+    pts = _ticks(np.array([frame for _, frame in packets], np.int64), spec.rate)
+    return Clip(path=path, codec=spec.codec, clock_rate=VIDEO_CLOCK, loop_ticks=round(spec.loop_frames * VIDEO_CLOCK / spec.rate),
+                au_ticks=float(VIDEO_CLOCK / spec.rate), data=b"".join(stored), offsets=_offsets(stored), pts=pts, due=pts,
+                key=np.ones(len(stored), np.uint8), width=spec.width, height=spec.height, fps=spec.fps,
+                kbps=round(sum(map(len, stored)) * 8 * spec.rate / len(stored) / 1000))
+
+
 def _video_packets(spec: VideoSpec) -> Iterator[tuple[bytes, int]]:
     """(Annex B bytes, number of the picture) in coding order."""
     scene = Scene(spec.width, spec.height, spec.rate)
-    codec = _video_encoder(spec)
+    codec = _jpeg_encoder(spec) if spec.codec == "jpeg" else _video_encoder(spec)
+    pixels = "yuvj420p" if spec.codec == "jpeg" else "yuv420p"
     for number in range(spec.loop_frames):
-        frame = av.VideoFrame.from_ndarray(scene.planes(number), format="yuv420p")
+        frame = av.VideoFrame.from_ndarray(scene.planes(number), format=pixels)
         frame.pts, frame.time_base = number, 1 / spec.rate
         yield from _coded(codec.encode(frame))
     yield from _coded(codec.encode(None))
@@ -59,6 +75,15 @@ def _coded(packets: "list[av.Packet[av.VideoStream]]") -> Iterator[tuple[bytes, 
     for packet in packets:
         assert packet.pts is not None
         yield bytes(packet), packet.pts
+
+
+def _jpeg_encoder(spec: VideoSpec) -> av.VideoCodecContext:
+    """Baseline with the Huffman tables that RFC 2435 takes for granted; the bit rate is what comes of it."""
+    codec = av.CodecContext.create("mjpeg", "w")
+    assert isinstance(codec, av.VideoCodecContext)
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = spec.width, spec.height, "yuvj420p", 1 / spec.rate
+    codec.options, codec.thread_count = {"huffman": "default", "qmin": "8", "qmax": "8"}, 1
+    return codec
 
 
 def _video_encoder(spec: VideoSpec) -> av.VideoCodecContext:
@@ -88,9 +113,8 @@ def _is_set(spec: VideoSpec, nal: bytes) -> bool:
 
 def encode_audio(spec: AudioSpec, path: Path) -> Clip:
     """The clip of an audio spec."""
-    aac = spec.codec == "aac"
-    rate, samples = (AAC_RATE, AAC_SAMPLES) if aac else (G711_RATE, G711_SAMPLES)
-    aus, config = _encode_aac(sound(rate)) if aac else (_encode_g711(spec, sound(rate)), b"")
+    rate, samples = SOUNDS[spec.codec]
+    aus, config = _encode_aac(sound(rate)) if spec.codec == "aac" else (_encode_sound(spec, sound(rate)), b"")
     ticks = np.arange(len(aus), dtype=np.int64) * samples
     return Clip(path=path, codec=spec.codec, clock_rate=rate, loop_ticks=len(aus) * samples, au_ticks=samples, data=b"".join(aus),
                 offsets=_offsets(aus), pts=ticks, due=ticks + samples, key=np.ones(len(aus), np.uint8), config=config,
@@ -122,15 +146,39 @@ def _encode_aac(wave: NDArray[np.int16]) -> tuple[list[bytes], bytes]:
     return middle, bytes(codec.extradata or b"")[:2]
 
 
-def _encode_g711(spec: AudioSpec, wave: NDArray[np.int16]) -> list[bytes]:
-    codec = av.CodecContext.create("pcm_alaw" if spec.codec == "pcma" else "pcm_mulaw", "w")
+def _encode_sound(spec: AudioSpec, wave: NDArray[np.int16]) -> list[bytes]:
+    """The AUs of a codec whose frames do not overlap, or (Opus) whose seam nobody minds."""
+    rate, samples = SOUNDS[spec.codec]
+    if spec.codec == "opus":
+        return _encode_opus(wave)
+    data = wave.astype(">i2").tobytes() if spec.codec == "l16" else _encode_samples(spec, wave, rate)
+    size = len(data) * samples // len(wave)
+    return [data[at:at + size] for at in range(0, len(data), size)]
+
+
+def _encode_samples(spec: AudioSpec, wave: NDArray[np.int16], rate: int) -> bytes:
+    codec = av.CodecContext.create({"pcma": "pcm_alaw", "pcmu": "pcm_mulaw", "g726": "g726"}[spec.codec], "w")
     assert isinstance(codec, av.AudioCodecContext)
-    codec.sample_rate, codec.layout, codec.format = G711_RATE, "mono", "s16"
-    codec.time_base = Fraction(1, G711_RATE)
+    codec.sample_rate, codec.layout, codec.format = rate, "mono", "s16"
+    codec.time_base = Fraction(1, rate)
+    if spec.codec == "g726":
+        codec.bit_rate, codec.options = G726_BITS * rate, {"code_size": str(G726_BITS)}
     frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
-    frame.sample_rate, frame.pts = G711_RATE, 0
-    data = b"".join(bytes(p) for p in [*codec.encode(frame), *codec.encode(None)])
-    return [data[at:at + G711_SAMPLES] for at in range(0, len(data), G711_SAMPLES)]
+    frame.sample_rate, frame.pts = rate, 0
+    return b"".join(bytes(p) for p in [*codec.encode(frame), *codec.encode(None)])
+
+
+def _encode_opus(wave: NDArray[np.int16]) -> list[bytes]:
+    rate, samples = SOUNDS["opus"]
+    codec = av.CodecContext.create("libopus", "w")
+    assert isinstance(codec, av.AudioCodecContext)
+    codec.sample_rate, codec.layout, codec.format, codec.bit_rate, codec.time_base = rate, "mono", "s16", 48_000, Fraction(1, rate)
+    packets = []
+    for at in range(0, len(wave), samples):
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[at:at + samples])[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = rate, at
+        packets += codec.encode(frame)
+    return [bytes(p) for p in [*packets, *codec.encode(None)]][:len(wave) // samples]
 
 
 def _offsets(aus: list[bytes]) -> NDArray[np.int64]:

@@ -70,9 +70,10 @@ def rebuilt(jpeg: Jpeg) -> bytes:
 
 
 def payloads(jpeg: Jpeg, limit: int = 1400, q: int = 255) -> list[bytes]:
-    """The image's RTP payloads; tables go in band with Q 128 to 255, sizes over 2040 as 0."""
+    """The image's RTP payloads; tables go in band with Q 128 to 255, sizes that a byte of eights does not hold as 0."""
     scan, out, at = jpeg.scan + b"\xff\xd9", [], 0
-    size = bytes([side // 8 if side <= 2040 else 0 for side in (jpeg.width, jpeg.height)])
+    sides = (jpeg.width, jpeg.height)
+    size = bytes(side // 8 for side in sides) if all(side <= 2040 and side % 8 == 0 for side in sides) else bytes(2)
     while at < len(scan):
         head = at.to_bytes(4) + bytes([jpeg.kind | 64 * bool(jpeg.restart), q]) + size
         head += struct.pack(">HH", jpeg.restart, 0xFFFF) if jpeg.restart else b""

@@ -1,4 +1,4 @@
-"""RTP payloads of a clip, made once: H.264 (RFC 6184), H.265 (RFC 7798), AAC-hbr (RFC 3640), G.711 (RFC 3551)."""
+"""RTP payloads of a clip, made once: H.264 (RFC 6184), H.265 (RFC 7798), JPEG (RFC 2435), AAC-hbr (RFC 3640), Opus (RFC 7587), RFC 3551."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.camsim import jpeg
 from bench.camsim.clip import Clip, split_nals
 
 PAYLOAD_BYTES = 1400
-PAYLOAD_TYPES = {"h264": 96, "h265": 96, "aac": 97, "pcma": 8, "pcmu": 0}
+PAYLOAD_TYPES = {"h264": 96, "h265": 96, "jpeg": 26, "aac": 97, "pcma": 8, "pcmu": 0, "opus": 98, "l16": 99, "g726": 100}
+MARKED = {"h264", "h265", "jpeg", "aac"}      # the others mark the start of speech after a pause, and there is none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,18 +62,28 @@ def aac_payload(au: bytes) -> list[bytes]:
     return [b"\x00\x10" + (len(au) << 3).to_bytes(2, "big") + au]
 
 
+def jpeg_payloads(au: bytes) -> list[bytes]:
+    """The image as its packets."""
+    return jpeg.payloads(jpeg.parse(au), PAYLOAD_BYTES)
+
+
+def g726_payload(au: bytes) -> list[bytes]:
+    """Code words of four bits, the first in the least significant bits (RFC 3551 4.5.4); they are stored the other way round."""
+    return [bytes(byte >> 4 | byte << 4 & 0xF0 for byte in au)]
+
+
 PAYLOADS: dict[str, Callable[[bytes], list[bytes]]] = {
     "h264": _video(fragment_h264), "h265": _video(fragment_h265), "aac": aac_payload,
-    "pcma": lambda au: [au], "pcmu": lambda au: [au]}
+    "jpeg": jpeg_payloads, "g726": g726_payload, **dict.fromkeys(("pcma", "pcmu", "opus", "l16"), lambda au: [au])}
 
 
 def packetise(clip: Clip) -> Packets:
-    """All payloads of the loop. The marker ends an AU of video and AAC; G.711 never has it (no silence is left out)."""
+    """All payloads of the loop. The marker ends an AU of video and AAC."""
     aus = [PAYLOADS[clip.codec](clip.au(i)) for i in range(clip.aus)]
     payloads = [payload for au in aus for payload in au]
     first = np.concatenate([[0], np.cumsum([len(au) for au in aus])]).astype(np.int32)
     marker = np.zeros(len(payloads), np.uint8)
-    if not clip.codec.startswith("pcm"):
+    if clip.codec in MARKED:
         marker[first[1:] - 1] = 1
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in payloads])]).astype(np.int64)
     hashes = np.array([au_hash(clip.au(i)) for i in range(clip.aus)], np.uint64)

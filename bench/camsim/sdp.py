@@ -24,8 +24,8 @@ def _media(clip: Clip) -> list[str]:
 
 
 def _rtpmap(clip: Clip) -> str:
-    names = {"h264": "H264", "h265": "H265", "aac": "mpeg4-generic", "pcma": "PCMA", "pcmu": "PCMU"}
-    return f"{names[clip.codec]}/{clip.clock_rate}" + ("/1" if clip.codec == "aac" else "")
+    names = {"aac": "mpeg4-generic", "g726": "G726-32"}
+    return f"{names.get(clip.codec, clip.codec.upper())}/{clip.clock_rate}" + {"aac": "/1", "opus": "/2", "l16": "/1"}.get(clip.codec, "")
 
 
 def _parameters(clip: Clip) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 CONTENT_VERSION = 2   # part of every cache key: raise it when the same spec shall give other content
-LOOP_S = 16           # whole numbers of AAC frames at 16 kHz (250) and of G.711 packets (800) fit
+LOOP_S = 16           # whole numbers of AAC frames at 16 kHz (250) and of packets of 20 ms (800) fit
 
-VideoCodec = Literal["h264", "h265"]
-AudioCodec = Literal["aac", "pcma", "pcmu"]
+VideoCodec = Literal["h264", "h265", "jpeg"]
+AudioCodec = Literal["aac", "pcma", "pcmu", "opus", "l16", "g726"]
 AuthScheme = Literal["none", "basic", "digest"]
 DigestAlgorithm = Literal["md5", "sha-256", "both"]
 
@@ -41,7 +41,10 @@ class VideoSpec:
 
 @dataclass(frozen=True, slots=True)
 class AudioSpec:
-    """A looped clip of sound: a beep of 100 ms at each whole second of media time over quiet noise. AAC is 16 kHz mono."""
+    """A looped clip of sound: a beep of 100 ms at each whole second of media time over quiet noise.
+
+    Mono: AAC and L16 at 16 kHz, Opus at 48 kHz, G.711 and G.726 (32 kbit/s) at 8 kHz.
+    """
 
     codec: AudioCodec = "aac"
 

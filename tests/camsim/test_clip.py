@@ -1,5 +1,6 @@
 """Content: every picture of every codec carries its number, sound beeps on the second, clips come from the cache unchanged."""
 
+import io
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -83,6 +84,31 @@ def test_g711_decodes_to_the_beeps(codec: str, cache: Path) -> None:
     wanted = sound(8000).astype(float)
     assert len(heard) == len(wanted) == clip.loop_ticks
     assert np.abs(heard - wanted).max() < 600
+
+
+def test_motion_jpeg_tells_its_numbers(cache: Path) -> None:
+    clip = obtain(VideoSpec("jpeg", 320, 180), cache)
+    codec = av.CodecContext.create("mjpeg", "r")
+    numbers = [pattern.read(frame.to_ndarray(format="gray")) for i in range(clip.aus) for frame in codec.decode(av.Packet(clip.au(i)))]
+    assert numbers == list(range(clip.aus))
+    assert clip.key.all()
+
+
+@pytest.mark.parametrize(("codec", "decoder", "rate"), [("l16", "pcm_s16be", 16_000), ("g726", "g726", 8000), ("opus", "libopus", 48_000)])
+def test_other_sound_decodes_to_the_beeps(codec: str, decoder: str, rate: int, cache: Path) -> None:
+    clip = obtain(AudioSpec(codec), cache)  # type: ignore[arg-type]
+    if codec == "g726":
+        with av.open(io.BytesIO(clip.data), format="g726", options={"code_size": "4", "sample_rate": "8000"}) as file:
+            frames = list(file.decode(audio=0))
+    else:
+        made = av.CodecContext.create(decoder, "r")
+        assert isinstance(made, av.AudioCodecContext)
+        made.sample_rate, made.layout = rate, "mono"
+        frames = [frame for i in range(clip.aus) for frame in made.decode(av.Packet(clip.au(i)))]
+    heard = np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(float)
+    assert abs(len(heard) - len(sound(rate))) <= rate // 50
+    loud = np.abs(heard[rate * 3:rate * 3 + rate // 10]).mean()
+    assert loud > 10 * np.abs(heard[rate * 3 + rate // 2:rate * 3 + rate * 3 // 4]).mean()
 
 
 def test_second_use_comes_from_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

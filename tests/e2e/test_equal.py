@@ -35,7 +35,8 @@ def record(sim: SimProcess, site: Site, streams: int, seconds: float) -> dict[st
     return sim.status()
 
 
-@pytest.mark.parametrize(("codec", "audio", "bframes"), [("h264", "aac", 0), ("h265", "pcma", 0), ("h264", "pcmu", 2), ("h265", "aac", 2)])
+@pytest.mark.parametrize(("codec", "audio", "bframes"), [("h264", "aac", 0), ("h265", "pcma", 0), ("h264", "pcmu", 2), ("h265", "aac", 2),
+                                                         ("jpeg", "opus", 0), ("h264", "l16", 0), ("h265", "g726", 0)])
 def test_tapes_hold_what_was_sent(codec: str, audio: str, bframes: int, simulate: Callable[..., SimProcess],
                                   make_site: Callable[..., Site]) -> None:
     sim = simulate("--count", "2", "--codec", codec, "--audio", audio, "--bframes", str(bframes), "--sub", "--sub-size", "160x96", *SMALL)

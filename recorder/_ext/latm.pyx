@@ -77,12 +77,30 @@ cdef void keep_asc(mux_t* m, const bits_t* r, size_t start, size_t stop) noexcep
         m.asc[i >> 3] |= <unsigned char>(take(&copy, 1) << (7 - (i & 7)))
 
 
+cdef void sbr_extension(bits_t* r) noexcept nogil:
+    """Pass over the extension that says whether there is SBR and PS (1.6.2.1), which GStreamer puts there. The length field that
+    follows the AudioSpecificConfig cannot begin like it: frameLengthType 2 is reserved."""
+    cdef bits_t mark = r[0]
+    if take(&mark, 11) != 0x2B7 or take(&mark, 5) != 5:
+        return
+    if take(&mark, 1):
+        take(&mark, 4)
+        r[0] = mark
+        if take(&mark, 11) != 0x548:
+            return
+        take(&mark, 1)
+    if not mark.over:
+        r[0] = mark
+
+
 cdef int whole_asc(bits_t* r, mux_t* m, uint32_t version) noexcept nogil:
     """The AudioSpecificConfig of the only layer: as long as it is, or as the config says (version 1)."""
     cdef size_t length = latm_value(r) if version else 0
     cdef size_t start = r.at
     if not asc(r, m):
         return 0
+    if not version:
+        sbr_extension(r)
     if version:
         if length > 8 * ASC_MAX_BYTES or start + length > r.end or start + length < r.at:
             return 0
@@ -102,8 +120,8 @@ cdef uint32_t other_data(bits_t* r, uint32_t version) noexcept nogil:
     return v
 
 
-cdef int mux_config(bits_t* r, mux_t* m) noexcept nogil:
-    """Read a StreamMuxConfig (1.7.3.1); 1 if it is one that can be recorded."""
+cdef int mux_config(bits_t* r, mux_t* m, int short_ok) noexcept nogil:
+    """Read a StreamMuxConfig (1.7.3.1); 1 if it is one that can be recorded. `short_ok`: it may end behind frameLengthType (GStreamer's does)."""
     cdef uint32_t version = take(r, 1)
     memset(m, 0, sizeof(mux_t))
     if version:
@@ -115,14 +133,17 @@ cdef int mux_config(bits_t* r, mux_t* m) noexcept nogil:
     m.subframes = <int>take(r, 6) + 1
     if take(r, 4) or take(r, 3):        # numProgram, numLayer
         return 0
-    if not whole_asc(r, m, version) or take(r, 3):
+    if not whole_asc(r, m, version) or take(r, 3) or r.over:
         return 0                        # frameLengthType is not 0
     take(r, 8)                          # latmBufferFullness
     if take(r, 1):
         m.other_bits = other_data(r, version)
     if take(r, 1):
         take(r, 8)                      # crcCheckSum
-    return not r.over and m.other_bits <= 8 * LATM_MAX_BYTES
+    if r.over:
+        m.other_bits = 0
+        return short_ok
+    return m.other_bits <= 8 * LATM_MAX_BYTES
 
 
 cdef int latm_init(latm_t* l, const unsigned char* config, size_t n) noexcept nogil:
@@ -133,7 +154,7 @@ cdef int latm_init(latm_t* l, const unsigned char* config, size_t n) noexcept no
     if n == 0:
         return 1
     r.p, r.at, r.end, r.over = config, 0, 8 * n, 0
-    l.known = mux_config(&r, &l.mux)
+    l.known = mux_config(&r, &l.mux, 1)
     return l.known
 
 
@@ -195,7 +216,7 @@ cdef void element(latm_t* l, aubuild_t* b, const unsigned char* p, size_t n, uin
     cdef int i
     r.p, r.at, r.end, r.over = p, 0, 8 * n, 0
     if l.in_band and not take(&r, 1):   # useSameStreamMux
-        if not mux_config(&r, &m):
+        if not mux_config(&r, &m, 0):
             b.malformed += 1
             return
         learn(l, b, &m)

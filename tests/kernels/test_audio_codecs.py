@@ -224,6 +224,14 @@ def test_latm_with_its_configuration_in_the_sdp(version, other):
     assert stream.track.format_sets(1) == (bytes.fromhex("1408"),)
 
 
+@pytest.mark.parametrize(("config", "asc"), [
+    ("40002810adca00", "140856e500"),              # GStreamer: an SBR extension behind it, and its end is missing
+    ("400028103fc0", "1408"),
+])
+def test_configurations_of_other_senders_are_read(config, asc):
+    assert stream_mux_config(bytes.fromhex(config)) == (bytes.fromhex(asc), 1)
+
+
 def test_several_subframes_follow_each_other():
     stream = Stream("latm", 16000, options={"latm_config": packed(mux_config(ASC, subframes=3))})
     stream.send(element(b"abc", b"de", b"f"), marker=True)

@@ -1,100 +1,21 @@
 """A worker records real cameras into a real slot; what it has written is read back and decoded."""
 
 import asyncio
-import contextlib
 import itertools
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import av
 import pytest
 
 from recorder.base.camera_json import camera_to_json
-from recorder.base.config import CameraConfig, RecordingConfig, SiteConfig, StreamConfig, VolumeConfig
+from recorder.base.config import CameraConfig, SiteConfig, StreamConfig, VolumeConfig
 from recorder.base.control import ControlClient
 from recorder.base.errors import ConfigError, Conflict, NotFound, Refused, VolumeError
 from recorder.base.media import NS, GapCause
 from recorder.worker import run_worker
-from storage.reader import TrackReader
-from storage.store import TapeStore
-from storage.volume import Volume
 from tests.session.fake_camera import PASSWORD, USER, FakeCamera, reply
+from tests.worker.recorded import ALL, decoded, packets, track, until, worker
 from tests.worker.servers import gst_camera
-
-ALL = (0, 1 << 62)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[SiteConfig]:
-    Volume.init(tmp_path / "volume", bytes_max=256 << 20, on_root=True).close()
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as live:
-        yield SiteConfig("test", tmp_path / "state", Path(live), recording=RecordingConfig(camera_networks=("127.0.0.0/8",)),
-                         volumes=(VolumeConfig(tmp_path / "volume", on_root=True),))
-
-
-@asynccontextmanager
-async def worker(site: SiteConfig, cameras: dict[int, CameraConfig] | None = None) -> AsyncIterator[ControlClient]:
-    """A worker in this process, up when its socket answers; ended in order."""
-    stop = asyncio.Event()
-    running = asyncio.create_task(run_worker(site, 0, stop=stop, cameras=cameras))
-    client = ControlClient(site.slot_socket(0))
-    try:
-        async with asyncio.timeout(120):
-            while True:
-                with contextlib.suppress(NotFound):
-                    await client.call("status")
-                    break
-                if running.done():
-                    break
-                await asyncio.sleep(0.02)
-        yield client
-    finally:
-        stop.set()
-        await running
-
-
-async def until(client: ControlClient, camera: str, track: str, aus: int) -> dict[str, Any]:
-    """The camera's status once a track has so many AUs."""
-    async with asyncio.timeout(120):
-        while True:
-            status = (await client.call("status"))["cameras"].get(camera, {})
-            if status.get("tracks", {}).get(track, {}).get("aus", 0) >= aus:
-                return dict(status)
-            await asyncio.sleep(0.1)
-
-
-def track(site: SiteConfig, camera: int, name: str) -> TrackReader:
-    return TapeStore([site.volumes[0].path], site.live_dir).track(camera, name)
-
-
-def packets(reader: TrackReader) -> list[tuple[int, int, bytes]]:
-    """(dts, cts, bytes) of every AU on the tape."""
-    run = reader.rows(*ALL, provisional=True)
-    entries = reader.entries(run)
-    found = []
-    tape_bytes = (31 * (512 << 10)) if reader.kind == "video" else (15 * (64 << 10))
-    for index in range(len(entries.size)):
-        offset, size = int(entries.offset[index]), int(entries.size[index])
-        buffer = bytearray(size)
-        with reader.open_chunk(offset // tape_bytes) as lease:
-            assert lease.read(memoryview(buffer), offset, nowait=False) == size
-        found.append((int(entries.dts[index]), int(entries.cts[index]), bytes(buffer)))
-    return found
-
-
-def decoded(reader: TrackReader, codec: str) -> list[Any]:
-    """Every picture, or every sound frame, that a decoder makes of the tape. Raises on the first complaint."""
-    entry = reader.sample_entry(int(reader.rows(*ALL).rows["sample_entry"][0]))
-    context = av.CodecContext.create(codec, "r")
-    context.extradata = entry.config or None
-    if codec.startswith("pcm"):
-        context.sample_rate, context.layout = entry.sample_rate, "mono"
-    frames = [frame for _, _, data in packets(reader) for frame in context.decode(av.Packet(data))]
-    return frames + context.decode(None)
 
 
 @pytest.mark.live

@@ -207,17 +207,26 @@ class Stream:
         if not self._source.live:
             return
         if stats["off"]:
-            self._gap(feed, GapCause.UNSUPPORTED, f"the camera's {kind} is not what its description says ({feed.facts.codec})")
+            self._turned_off(kind, feed, leads=leads)
         elif kind == "metadata":
             return
         elif life is Life.STALLED and leads:
             assert self._session is not None
-            what = "nothing" if not stats["packets"] else f"no {kind}"
+            other = "nothing of the payload types in its description" if stats["unknown_pt"] else "nothing"
+            what = f"no {kind}" if stats["packets"] else other
             self._session.end(SourceError(f"{what} came for {self._camera.stall_s:.0f} s", cause=GapCause.STALL, where=self._where))
         elif life is Life.STALLED:
             self._gap(feed, GapCause.STALL, f"no {kind} came for {self._camera.stall_s:.0f} s")
         elif life is Life.NO_KEYFRAME:
             self._gap(feed, GapCause.NO_KEYFRAME, "packets come, but no key frame with its parameter sets")
+
+    def _turned_off(self, kind: str, feed: TrackFeed, *, leads: bool) -> None:
+        """Something else is sent than was described: beside a video that is a gap, alone it ends the session."""
+        said = f"the camera's {kind} is not what its description says ({feed.facts.codec})"
+        if not leads or kind == "metadata":
+            self._gap(feed, GapCause.UNSUPPORTED, said)
+        elif self._session is not None:
+            self._session.end(SourceError(said, cause=GapCause.UNSUPPORTED, retry_s=60.0, where=self._where))
 
     def _watch_queue(self, feed: TrackFeed, mono_ns: int) -> None:
         since_ns = feed.queue.dropping_since_ns

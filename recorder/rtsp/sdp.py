@@ -15,9 +15,9 @@ SDP_MAX = 128 << 10
 LINES_MAX = 4096
 MEDIAS_MAX = 64
 FORMATS_MAX = 32
-STATIC = {0: ("PCMU", 8000, 1), 3: ("GSM", 8000, 1), 8: ("PCMA", 8000, 1), 9: ("G722", 8000, 1), 10: ("L16", 44100, 2),
+STATIC = {0: ("PCMU", 8000, 1), 2: ("G726-32", 8000, 1), 3: ("GSM", 8000, 1), 8: ("PCMA", 8000, 1), 9: ("G722", 8000, 1), 10: ("L16", 44100, 2),
           11: ("L16", 44100, 1), 14: ("MPA", 90000, 1), 26: ("JPEG", 90000, 1), 31: ("H261", 90000, 1), 32: ("MPV", 90000, 1),
-          33: ("MP2T", 90000, 1), 34: ("H263", 90000, 1)}      # RFC 3551 6
+          33: ("MP2T", 90000, 1), 34: ("H263", 90000, 1)}      # RFC 3551 6; 2 was G721, RFC 1890 5
 METADATA_ENCODING = "VND.ONVIF.METADATA"     # ONVIF Streaming 5.2.1; compressed ones have it as their first part
 DIRECTIONS = {"sendrecv", "sendonly", "recvonly", "inactive"}
 

@@ -136,6 +136,63 @@ def test_static_payload_type(line: str, expected: PayloadFormat) -> None:
     assert only(f"m=audio 0 RTP/AVP 0\n{line}\n") == expected
 
 
+def test_payload_type_2_is_the_g726_of_old_cameras() -> None:
+    assert only("m=audio 0 RTP/AVP 2\n") == PayloadFormat(2, "G726-32", 8000, 1)
+
+
+@pytest.mark.parametrize(("line", "size"), [
+    ("a=x-dimensions:2592,1944", (2592, 1944)),              # Axis
+    ("a=framesize:26 2592-1944", (2592, 1944)),              # RFC 6064 3.3
+    ("a=framesize:26 1920x1080", (0, 0)),
+    ("a=x-dimensions:", (0, 0)),
+    ("a=x-dimensions:99999,99999", (65535, 65535)),
+    ("a=x-dimensions:2592,1944\na=framesize:26 nonsense", (2592, 1944)),
+])
+def test_the_size_of_pictures_over_2040_pixels(line: str, size: tuple[int, int]) -> None:
+    (media,) = sdp(f"m=video 0 RTP/AVP 26\n{line}\n").medias
+    assert (media.width, media.height) == size
+
+
+def test_metadata_is_found_under_any_kind_of_medium() -> None:
+    kinds = ("application", "vnd.onvif.metadata"), ("APPLICATION", "VND.ONVIF.METADATA.GZIP"), ("data", "vnd.onvif.metadata.exi.onvif")
+    for kind, encoding in kinds:
+        text = f"m=video 0 RTP/AVP 96\na=rtpmap:96 H264/90000\nm={kind} 0 RTP/AVP 107\na=rtpmap:107 {encoding}/90000\na=control:meta\n"
+        assert [m.control for m in sdp(text).received("metadata")] == ["meta"]
+        assert len(sdp(text).received("video")) == 1
+    assert sdp("m=application 0 RTP/AVP 107\na=rtpmap:107 smart/90000\n").received("metadata") == []
+
+
+def test_a_parameter_line_for_a_type_that_nobody_has_goes_to_the_only_format() -> None:
+    """LATM cameras write `fmtp:40` (mediamtx#3590)."""
+    found = only("m=audio 0 RTP/AVP 96\na=rtpmap:96 MP4A-LATM/24000/2\na=fmtp:40 profile-level-id=30;cpresent=0;config=\n")
+    assert (found.encoding, found.channels, found.fmtp["cpresent"], found.fmtp["config"]) == ("MP4A-LATM", 2, "0", "")
+
+
+@pytest.mark.parametrize(("line", "channels"), [("opus/48000/2", 2), ("OPUS/48000/1", 1), ("opus/48000", 1), ("opus/16000/2", 2)])
+def test_opus_may_say_what_it_likes(line: str, channels: int) -> None:
+    assert only(f"m=audio 0 RTP/AVP 97\na=rtpmap:97 {line}\n").channels == channels
+
+
+def test_h264_on_a_static_type_and_a_static_type_by_another_name() -> None:
+    """Bosch (gortsplib#632); a camera that calls PT 8 PCMU."""
+    video, audio = sdp("m=video 0 RTP/AVP 35\na=rtpmap:35 H264/90000\nm=audio 0 RTP/AVP 8\na=rtpmap:8 PCMU/8000\n").medias
+    assert (video.formats[0].encoding, audio.formats[0].encoding) == ("H264", "PCMU")
+
+
+@pytest.mark.parametrize("fmtp", ["profile-level-id=TeAo", "profile-level-id=5046314", "profile-level-id=f40016", "profile-level-id"])
+def test_a_profile_that_is_no_hex_costs_nothing(fmtp: str) -> None:
+    found = only(f"m=video 0 RTP/AVP 96\na=rtpmap:96 H264/90000\na=fmtp:96 {fmtp};sprop-parameter-sets=Z00=\n")
+    assert found.fmtp["sprop-parameter-sets"] == "Z00="
+
+
+def test_several_video_media_keep_their_order() -> None:
+    """Cameras with several lenses; sound twice, as AAC and Opus."""
+    text = "".join(f"m=video 0 RTP/AVP 96\na=rtpmap:96 H264/90000\na=control:lens{n}\n" for n in range(3))
+    text += "m=audio 0 RTP/AVP 97\na=rtpmap:97 mpeg4-generic/16000\nm=audio 0 RTP/AVP 98\na=rtpmap:98 opus/48000/2\n"
+    assert [m.control for m in sdp(text).received("video")] == ["lens0", "lens1", "lens2"]
+    assert [m.formats[0].encoding for m in sdp(text).received("audio")] == ["MPEG4-GENERIC", "OPUS"]
+
+
 def test_several_formats_keep_their_order() -> None:
     (media,) = sdp("m=video 0 RTP/AVP 97 96 97\na=rtpmap:96 H264/90000\na=rtpmap:97 H265/90000\n").medias
     assert media.payload_types == (97, 96)

@@ -81,6 +81,28 @@ async def test_sound_that_is_not_what_the_description_says_is_turned_off_and_the
         assert rig.tape().gaps == [] and rig.stream().state == "recording" and len(camera.links) == 1
 
 
+async def test_sound_alone_that_is_not_what_the_description_says_ends_the_session() -> None:
+    sdp = SDP.replace("m=video 0 RTP/AVP 96\na=rtpmap:96 H264/90000\na=control:trackID=1\n", "")
+    sdp = sdp.replace("RTP/AVP 8", "RTP/AVP 98\na=rtpmap:98 L16/16000/2")
+    async with FakeCamera(sdp=sdp) as camera, Rig() as rig:
+        camera.video = camera.audio = False
+        rig.record(camera.url)
+        await rig.until(lambda: camera.links and camera.links[0].playing)
+        link = camera.links[0]
+        link.sequences[0] = 1
+        for number in range(120):
+            link.send(link.rtp(0, 98, number * 320, b"odd"))
+        error = await rig.failed()
+    assert (error.cause, error.retry_s) == (GapCause.UNSUPPORTED, 60.0)
+
+
+async def test_a_camera_that_sends_other_payload_types_than_it_describes_is_told_so() -> None:
+    async with FakeCamera(sdp=SDP.replace("96", "97")) as camera, Rig() as rig:
+        rig.record(camera.url, stall_s=0.5)
+        error = await rig.failed()
+    assert error.cause == GapCause.STALL and "payload types" in str(error)
+
+
 async def test_a_motion_jpeg_camera_is_recorded_as_whole_images() -> None:
     sdp = SDP.replace("RTP/AVP 96\na=rtpmap:96 H264/90000", "RTP/AVP 26")
     sent = jpeg.parse(picture())

@@ -9,6 +9,8 @@ from rtpkit import DAMAGED, DISCONTINUITY, Stream, noise
 
 XML = b'<?xml version="1.0"?><tt:MetadataStream>' + noise(900) + b"</tt:MetadataStream>"
 
+PACKED = gzip.compress(XML)
+
 
 def send(stream: Stream, document: bytes, size: int = 300, *, lose: tuple[int, ...] = (), mark: bool = True, step: int = 45_000) -> None:
     parts = [document[i:i + size] for i in range(0, len(document), size)]
@@ -20,11 +22,11 @@ def send(stream: Stream, document: bytes, size: int = 300, *, lose: tuple[int, .
 @given(st.integers(1, 400), st.booleans())
 def test_documents_are_put_together_up_to_the_marker_or_the_next_timestamp(size, mark):
     stream = Stream("metadata")
-    for document in (XML, gzip.compress(XML), b"<a/>"):
+    for document in (XML, PACKED, b"<a/>"):
         send(stream, document, size, mark=mark)
     send(stream, b"<b/>")
     assert [(au["pts"] - 5000, data) for au, data in stream.take()] == [
-        (0, XML), (45_000, gzip.compress(XML)), (90_000, b"<a/>"), (135_000, b"<b/>")]
+        (0, XML), (45_000, PACKED), (90_000, b"<a/>"), (135_000, b"<b/>")]
 
 
 @pytest.mark.parametrize("lost", range(4))

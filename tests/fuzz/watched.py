@@ -10,7 +10,8 @@ from recorder._ext.crc32c import crc32c
 from recorder._ext.rtp import RtpTrack
 
 CODECS = ["h264", "h265", "aac", "pcma"]
-CLOCK = {"h264": 90000, "h265": 90000, "aac": 48000, "pcma": 8000}
+CLOCK = {"h264": 90000, "h265": 90000, "aac": 48000, "pcma": 8000, "jpeg": 90000, "metadata": 90000, "latm": 16000, "l16": 16000,
+         "opus": 48000, "g726-24": 8000, "aal2-g726-40": 8000}
 FORMATS_MAX = 65535
 
 

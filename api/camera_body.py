@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from api.parameters import wrong
-from recorder.base.config import G726_ORDERS
+from recorder.base.config import G726_ORDERS, TRANSPORTS
 from recorder.base.media import valid_id
 
 Read = Callable[[str, Any], Any]
@@ -102,7 +102,7 @@ def _object(readers: Mapping[str, Read], required: tuple[str, ...] = (), *, none
     return read
 
 
-STREAM = {"url": _url, "kbps": _integer(1, 1_000_000)}
+STREAM = {"url": _url, "kbps": _integer(1, 1_000_000), "transport": _one_of(TRANSPORTS)}
 READERS: Mapping[str, Read] = {
     "name": _text(TEXT_MAX),
     "partner": _text(TEXT_MAX),
@@ -150,6 +150,7 @@ _STREAM_SCHEMA = {
     "properties": {
         "url": {"type": "string", "maxLength": URL_MAX, "description": "rtsp://host[:port]/path, without user and password"},
         "kbps": {"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 4000, "description": "declared bit rate"},
+        "transport": {"enum": list(TRANSPORTS), "default": "tcp", "description": "auto: TCP, or UDP where a camera insists"},
     },
 }
 _SHORT = {"type": "string", "maxLength": TEXT_MAX}

@@ -23,6 +23,7 @@ TRACK_COUNTERS = (
     ("watchroom_track_bytes_total", "bytes", "Bytes recorded since the slot began."),
     ("watchroom_track_aus_total", "aus", "Access units recorded."),
     ("watchroom_track_lost_packets_total", "lost_packets", "Packets that never came."),
+    ("watchroom_track_overrun_packets_total", "overrun_packets", "Of those, packets that our own socket had no room for."),
     ("watchroom_track_damaged_aus_total", "damaged_aus", "Access units with missing parts, kept and flagged."),
     ("watchroom_track_dropped_aus_total", "dropped_aus", "Access units dropped because the recorder could not keep up."),
 )

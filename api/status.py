@@ -36,12 +36,13 @@ class TrackStatus:
     bytes: int = 0
     damaged_aus: int = 0
     lost_packets: int = 0
+    overrun_packets: int = 0
     dropped_aus: int = 0
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> "TrackStatus":
         """From a slot's answer; what is missing is 0."""
-        whole = ("kbps", "last_au_ns", "aus", "bytes", "damaged_aus", "lost_packets", "dropped_aus")
+        whole = ("kbps", "last_au_ns", "aus", "bytes", "damaged_aus", "lost_packets", "overrun_packets", "dropped_aus")
         return cls(codec=str(said.get("codec") or ""), fps=float(said.get("fps") or 0), **{name: int(said.get(name) or 0) for name in whole})
 
 

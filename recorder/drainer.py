@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from recorder._ext.drain import Drain
 from recorder._ext.framing import Connection
+from recorder._ext.udp import UdpMedia
 from recorder.base.clock import Clock
 from recorder.timeline import WallOffset
 
@@ -63,9 +64,10 @@ class Drainer:
             self._timer.cancel()
             self._timer = None
 
-    def add(self, connection: Connection, fd: int, on_events: OnEvents) -> None:
-        """Receive for `connection` from `fd` (the caller keeps it open until `remove`) and tell `on_events` its EVENT_* bits."""
-        self._drain.add(connection, fd)
+    def add(self, connection: Connection, fd: int, on_events: OnEvents, media: Sequence[UdpMedia] = ()) -> None:
+        """Receive for `connection` from `fd`, and for its `media` over UDP from their sockets (the caller keeps all open until `remove`), and
+        tell `on_events` the EVENT_* bits."""
+        self._drain.add(connection, fd, media)
         self._owners[connection] = on_events
 
     def remove(self, connection: Connection) -> None:

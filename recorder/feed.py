@@ -23,6 +23,7 @@ QUEUE_AUS = 1024
 CEILING_MIN_BPS = 32_000_000
 EMPTY_WAIT_S = 5.0
 EMPTY_LOOKS = 250
+COUNTED = (("aus", "aus"), ("bytes", "bytes"), ("damaged_aus", "damaged_aus"), ("lost_packets", "lost"), ("overrun_packets", "overrun"))
 
 
 class Tape(Protocol):
@@ -94,7 +95,7 @@ class TrackFeed:
         self.gap: GapCause | None = None
         self._recorded = False           # an AU has come in this process
         self.last_au_ns = 0              # UTC; of sessions that have ended
-        self.totals = {"aus": 0, "bytes": 0, "damaged_aus": 0, "lost_packets": 0}
+        self.totals = dict.fromkeys((total for total, _ in COUNTED), 0)
         self._format: RtpFormat | None = None
         self._entries: dict[int, SampleEntry] = {}
         self._counted: RtpStats | None = None
@@ -155,7 +156,7 @@ class TrackFeed:
             return None
         stats, before = self.track.stats(), self._counted
         self._counted = stats
-        for total, counter in (("aus", "aus"), ("bytes", "bytes"), ("damaged_aus", "damaged_aus"), ("lost_packets", "lost")):
+        for total, counter in COUNTED:
             self.totals[total] += stats[counter] - (before[counter] if before else 0)  # type: ignore[literal-required]
         if stats["aus"] > (before["aus"] if before else 0):
             self.gap = None              # the tape closes it by itself at the next decodable access point

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from recorder._ext.rtp import RtpTrack
 from recorder.base.clock import Clock
-from recorder.base.config import CameraConfig
-from recorder.base.errors import SourceError
+from recorder.base.config import CameraConfig, StreamConfig
+from recorder.base.errors import SourceError, TransportRefused
 from recorder.drainer import Drainer
 from recorder.gate import HandshakeGate
 from recorder.rtsp.address import AddressBook
+from recorder.rtsp.choice import TransportChoice
 from recorder.rtsp.handshake import Credentials, Handshake, MakeTrack, Played, Target
 from recorder.rtsp.session import KeepaliveMemory, RtspSession
 from recorder.rtsp.url import parse_url
@@ -88,12 +90,12 @@ class Source(Protocol):
 class RtspSource:
     """A camera asked over RTSP."""
 
-    transport = "rtsp/tcp"
     live = True
 
-    def __init__(self, camera: CameraConfig, url: str, kinds: tuple[str, ...], book: AddressBook, gate: HandshakeGate,
-                 drainer: Drainer, clock: Clock, wall: WallOffset) -> None:
-        self._target = Target(url, Credentials(camera.user, camera.password, camera.basic_without_tls), kinds)
+    def __init__(self, camera: CameraConfig, stream: StreamConfig, kinds: tuple[str, ...], udp_ports: tuple[int, int], book: AddressBook,
+                 gate: HandshakeGate, drainer: Drainer, clock: Clock, wall: WallOffset) -> None:
+        self._target = Target(stream.url, Credentials(camera.user, camera.password, camera.basic_without_tls), kinds, udp_ports=udp_ports)
+        self._choice = TransportChoice(stream.transport)
         self._book = book
         self._gate = gate
         self._drainer = drainer
@@ -102,10 +104,25 @@ class RtspSource:
         self._memory = KeepaliveMemory()
         self._played: Played | None = None
 
+    @property
+    def transport(self) -> str:
+        """What is asked for now."""
+        return f"rtsp/{self._choice.current}"
+
     async def open(self, make_track: MakeTrack) -> Played:
-        """From OPTIONS to PLAY, when the gate lets us."""
+        """From OPTIONS to PLAY, when the gate lets us; once more from the beginning where another transport is called for."""
+        while True:
+            try:
+                return await self._open(make_track)
+            except TransportRefused as error:
+                if error.rather_tcp:
+                    self._choice.prefer_tcp()
+                elif not self._choice.refused():
+                    raise
+
+    async def _open(self, make_track: MakeTrack) -> Played:
         url, self._memory.redirect = self._memory.redirect or self._target.url, ""
-        target = Target(url, self._target.credentials, self._target.kinds)
+        target = replace(self._target, url=url, transport=self._choice.current, may_be_tcp=self._choice.may_be_tcp)
         handshake = Handshake(target, self._book, self._clock, lambda: self._wall.offset_ns, make_track)
         async with self._gate.enter(parse_url(url)[0].host):
             self._played = await handshake.run()
@@ -114,7 +131,7 @@ class RtspSource:
     def session(self, on_events: OnEvents) -> RtspSession:
         """The session that PLAY has begun."""
         assert self._played is not None
-        return RtspSession(self._played, self._drainer, self._clock, self._memory, on_events)
+        return RtspSession(self._played, self._drainer, self._clock, self._memory, on_events, self._choice.silent)
 
     def timeline(self, tracks: Sequence[TrackTimeline]) -> SessionTimeline:
         """By arrival, bent towards our clock."""

@@ -88,4 +88,4 @@ def load_config(text: str) -> CameraConfig:
 
 
 def _stream(document: dict[str, Any]) -> StreamConfig:
-    return StreamConfig(url=str(document["url"]), kbps=int(document["kbps"]))
+    return StreamConfig(url=str(document["url"]), kbps=int(document["kbps"]), transport=str(document.get("transport", "tcp")))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 G726_ORDERS = ("sdp", "rfc3551", "aal2")
+TRANSPORTS = ("tcp", "auto", "udp", "multicast")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +58,21 @@ class RecordingConfig:
     buffer_s: float = 4.0
     chunk_close_s: float = 900.0
     handshakes_at_once: int = 16
+    udp_port_first: int = 32768
+    udp_port_last: int = 60999
     camera_networks: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
 
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """One RTSP address of a camera; `url` holds no userinfo. `kbps` is the declared bit rate (sizes the buffer and the ceiling)."""
+    """One RTSP address of a camera; `url` holds no userinfo. `kbps` is the declared bit rate (sizes the buffer and the ceiling).
+
+    `transport`: tcp; auto (TCP, or UDP if the camera insists); udp or multicast (or TCP, if the camera refuses or nothing comes).
+    """
 
     url: str
     kbps: int = 4000
+    transport: str = "tcp"
 
 
 @dataclass(frozen=True, slots=True)

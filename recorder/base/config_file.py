@@ -11,6 +11,7 @@ from uuid import UUID
 
 from recorder.base.config import (
     G726_ORDERS,
+    TRANSPORTS,
     CameraConfig,
     RecordingConfig,
     RetentionRule,
@@ -27,12 +28,14 @@ from recorder.base.toml_table import Table, read_toml, shorten, without_none
 T = TypeVar("T")
 
 SCHEMES = ("rtsp",)
+UDP_PORTS_MIN = 64
 YEARS_10 = 3660.0
 
 LIMITS: dict[type, dict[str, tuple[float, float]]] = {
     ServerConfig: {"port": (1, 65535)},
     RecordingConfig: {"slots": (1, 64), "drain_ms": (5, 1000), "gather_ms": (5, 2000), "commit_ms": (50, 10_000), "buffer_s": (1, 60),
-                      "chunk_close_s": (10, 3600), "handshakes_at_once": (1, 1024)},
+                      "chunk_close_s": (10, 3600), "handshakes_at_once": (1, 1024),
+                      "udp_port_first": (1024, 65534), "udp_port_last": (1025, 65535)},
     RetentionRule: {"days": (0.0001, YEARS_10), "bytes_max": (0, 1 << 60)},
     StreamConfig: {"kbps": (1, 1_000_000)},
     CameraConfig: {"latitude": (-90, 90), "longitude": (-180, 180), "stall_s": (1, 600)},
@@ -157,6 +160,8 @@ def read_recording(table: Table | None) -> RecordingConfig:
             ipaddress.ip_network(network)
         except ValueError as error:
             raise table.error("camera_networks", str(error), "write networks as address/length, such as 10.20.0.0/16") from None
+    if recording.udp_port_last - recording.udp_port_first < UDP_PORTS_MIN:
+        raise table.error("udp_port_last", f"leaves fewer than {UDP_PORTS_MIN} ports", "two are needed for each track over UDP")
     for faster, slower in (("drain_ms", "gather_ms"), ("gather_ms", "commit_ms")):
         least, value = getattr(recording, faster), getattr(recording, slower)
         if value < least:
@@ -227,6 +232,8 @@ def read_stream(table: Table) -> StreamConfig:
         raise table.error("url", "is no address", 'write it like "rtsp://10.20.3.17:554/stream1"')
     if parts.scheme not in SCHEMES:
         raise table.error("url", f"scheme {shorten(parts.scheme)} is not supported", f"use {' or '.join(scheme + '://' for scheme in SCHEMES)}")
+    if stream.transport not in TRANSPORTS:
+        raise table.error("transport", f"{shorten(stream.transport)} is not known", f"use one of {', '.join(TRANSPORTS)}")
     if "@" in parts.netloc:
         raise table.error("url", "holds a user or password", "take it out and set user and password_file")
     return stream

@@ -6,6 +6,7 @@
     |- Conflict                 it exists already, or somebody else owns it
     |- Refused                  understood and not allowed (scope, limit, network)
     |- SourceError              a camera session ended; `cause` is the gap's cause, `retry_s` the least wait before the next try
+       |- TransportRefused      not over this transport: the caller may ask for another one at once
     |- StorageError
        |- VolumeError           the volume cannot be used: missing, foreign, newer, locked, read-only, failed
        |- FormatError           bytes on a volume are not what the format says; `where` names file and offset
@@ -53,6 +54,12 @@ class SourceError(WatchroomError):
         super().__init__(message, where=where, remedy=remedy)
         self.cause = cause
         self.retry_s = retry_s
+
+
+class TransportRefused(SourceError):
+    """The camera does not send over the transport that was asked for, or what it describes does better over TCP (`rather_tcp`)."""
+
+    rather_tcp = False
 
 
 class StorageError(WatchroomError):

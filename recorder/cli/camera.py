@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from api.times import rfc3339
-from recorder.base.config import SiteConfig
+from recorder.base.config import TRANSPORTS, SiteConfig
 from recorder.base.errors import NotFound
 from recorder.base.passwords import PASSWORD_KEYS, file_password
 from recorder.base.toml_table import Table
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("id")
     add.add_argument("url", help="rtsp://host[:port]/path, without user and password")
     add.add_argument("--kbps", type=int, help="declared bit rate (default 4000)")
+    add.add_argument("--transport", choices=TRANSPORTS, help="of both streams (default tcp)")
     add.add_argument("--sub", metavar="URL", help="the small H.264 stream")
     add.add_argument("--password-file", type=Path, help="a file that holds only the password")
     for text in TEXTS:
@@ -63,7 +64,8 @@ def told(args: argparse.Namespace, camera: dict[str, Any], done: str) -> int:
 
 def new_camera(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of camera.add."""
-    camera: dict[str, Any] = {"id": args.id, "main": {"url": args.url, "kbps": args.kbps}, "sub": {"url": args.sub} if args.sub else None}
+    camera: dict[str, Any] = {"id": args.id, "main": {"url": args.url, "kbps": args.kbps, "transport": args.transport},
+                              "sub": {"url": args.sub, "transport": args.transport} if args.sub else None}
     camera |= {key: getattr(args, key) for key in TEXTS if getattr(args, key)}
     if args.password_file:
         camera["password"] = file_password(Table(Path("arguments"), "", {PASSWORD_KEYS[1]: str(args.password_file)}))

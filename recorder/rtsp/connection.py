@@ -16,6 +16,7 @@ from recorder.base.media import GapCause
 from recorder.rtsp.address import AddressBook
 from recorder.rtsp.auth import Authenticator, wrong_password
 from recorder.rtsp.message import Response, ServerRequest, build_answer, build_request, parse_message
+from recorder.rtsp.udp import UdpSockets
 from recorder.rtsp.url import RtspUrl
 
 CONNECT_S = 5.0
@@ -40,6 +41,7 @@ class RtspConnection:
         self.framing = framing.Connection()
         self.requests_seen: list[ServerRequest] = []     # what the server asked of us and nobody has looked at yet
         self.events = 0                                  # EVENT_* bits of tracks that came during the handshake
+        self._udp: list[UdpSockets] = []
         self._login = login
         self._clock = clock
         self._wall_offset = wall_offset
@@ -61,6 +63,21 @@ class RtspConnection:
             except OSError as failed:                    # TimeoutError is an OSError
                 error = _unreachable(url, failed)
         raise error or SourceError("the name has no address", cause=GapCause.OFFLINE, where=url.host)
+
+    @property
+    def local(self) -> str:
+        """Our address on the way to the camera."""
+        return str(self.sock.getsockname()[0])
+
+    @property
+    def peer(self) -> str:
+        """The camera's address."""
+        return str(self.sock.getpeername()[0])
+
+    def keep(self, sockets: UdpSockets) -> UdpSockets:
+        """Sockets of a medium that are closed with the connection."""
+        self._udp.append(sockets)
+        return sockets
 
     async def request(self, method: str, url: str, headers: Sequence[tuple[str, str]] = (), body: bytes = b"",
                       *, timeout_s: float = 0.0) -> Response:
@@ -166,11 +183,13 @@ class RtspConnection:
                 waiting.set_exception(error)
 
     def close(self) -> None:
-        """Close the socket with FIN. May be called twice."""
+        """Close the socket with FIN, and those of media. May be called twice."""
         self.fail(self._lost("the connection was closed"))
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
+        for sockets in self._udp:
+            sockets.close()
 
     def _lost(self, what: str) -> SourceError:
         return SourceError(what, cause=GapCause.OFFLINE, where=self.where)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from recorder._ext.rtp import RtpTrack
 from recorder.base.clock import Clock
-from recorder.base.errors import SourceError
+from recorder.base.errors import SourceError, TransportRefused
 from recorder.base.media import GapCause
 from recorder.rtp.formats import RtpFormat, rtp_format
 from recorder.rtsp.address import AddressBook
@@ -18,7 +18,8 @@ from recorder.rtsp.auth import Authenticator
 from recorder.rtsp.connection import RtspConnection
 from recorder.rtsp.message import Response
 from recorder.rtsp.sdp import Media, SessionDescription, parse_sdp
-from recorder.rtsp.transport import ask_interleaved, parse_transport
+from recorder.rtsp.transport import TransportAnswer, ask_interleaved, ask_multicast, ask_udp, parse_transport
+from recorder.rtsp.udp import UdpSockets
 from recorder.rtsp.url import RtspUrl, UserInfo, base_url, join_control, parse_url
 
 REDIRECTS_MAX = 5
@@ -40,11 +41,17 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What to connect to and what to want of it: `kinds` in the order of their importance (the first is SETUP first)."""
+    """What to connect to and what to want of it: `kinds` in the order of their importance (the first is SETUP first).
+
+    `transport`: tcp, udp or multicast; `may_be_tcp`: TCP could be asked for instead. `udp_ports`: the range that ours are taken from.
+    """
 
     url: str
     credentials: Credentials
     kinds: tuple[str, ...] = ("video", "audio")
+    transport: str = "tcp"
+    may_be_tcp: bool = False
+    udp_ports: tuple[int, int] = (32768, 60999)
 
 
 @dataclass(slots=True)
@@ -71,12 +78,13 @@ class SessionState:
 
 @dataclass(frozen=True, slots=True)
 class PlayingTrack:
-    """A medium that plays."""
+    """A medium that plays; over UDP it has sockets of its own, else channels of the connection."""
 
     kind: str
     format: RtpFormat
     track: RtpTrack
     rtcp_channel: int
+    udp: UdpSockets | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +164,7 @@ class Handshake:
                 media, chosen = choose(description, kind)
                 tracks.append(await self._set_up(connection, base, media, chosen, kind, len(tracks)))
             except SourceError as error:
-                if error.cause in {GapCause.OFFLINE, GapCause.AUTH}:
+                if error.cause in {GapCause.OFFLINE, GapCause.AUTH} or (isinstance(error, TransportRefused) and not tracks):
                     raise                      # that is about the connection, not about the medium
                 lost[kind] = error
         if not tracks:
@@ -165,19 +173,62 @@ class Handshake:
 
     async def _set_up(self, connection: RtspConnection, base: str, media: Media, chosen: RtpFormat, kind: str, index: int) -> PlayingTrack:
         url = join_control(base, media.control)
-        answer = await connection.request("SETUP", url, [("Transport", ask_interleaved(index)), *self._state.headers])
+        if self._target.transport == "tcp":
+            answer = await self._ask(connection, url, ask_interleaved(index))
+            return await self._bind(connection, answer, chosen, kind, index)
+        if self._target.may_be_tcp and _sends_whole(media, chosen):
+            raise _rather_tcp(connection.where)
+        if self._target.transport == "multicast":
+            answer = await self._ask(connection, url, ask_multicast())
+            return await self._listen(connection, answer, self._group(connection, answer), chosen, kind)
+        sockets = connection.keep(UdpSockets.bind(connection.local, self._target.udp_ports))
+        return await self._listen(connection, await self._ask(connection, url, ask_udp(sockets.ports)), sockets, chosen, kind)
+
+    async def _ask(self, connection: RtspConnection, url: str, transport: str) -> TransportAnswer:
+        """SETUP; the answer is of the transport asked for. Raises TransportRefused for another one."""
+        answer = await connection.request("SETUP", url, [("Transport", transport), *self._state.headers])
         require(answer, "SETUP", connection.where)
         self._state.learn(answer)
-        transport = parse_transport(answer.headers.get("transport"))
-        if transport.udp:
-            raise _unsupported("the camera insists on UDP", connection.where, "allow RTSP over TCP on the camera")
-        rtp_channel, rtcp_channel = transport.channels or (2 * index, 2 * index + 1)
-        track = await self._make_track(kind, chosen, -1 if transport.ssrc is None else transport.ssrc)
+        chosen = parse_transport(answer.headers.get("transport"))
+        wanted = self._target.transport
+        if chosen.udp and wanted == "tcp":
+            raise refused_transport("the camera insists on UDP", connection.where)
+        if (wanted != "tcp" and chosen.channels is not None) or (wanted == "multicast" and not chosen.multicast):
+            raise refused_transport(f"the camera does not send by {wanted}", connection.where)
+        return chosen
+
+    async def _bind(self, connection: RtspConnection, answer: TransportAnswer, chosen: RtpFormat, kind: str, index: int) -> PlayingTrack:
+        """The medium comes on channels of the connection."""
+        rtp_channel, rtcp_channel = answer.channels or (2 * index, 2 * index + 1)
+        track = await self._make_track(kind, chosen, -1 if answer.ssrc is None else answer.ssrc)
         try:
             connection.framing.bind(rtp_channel, rtcp_channel, track)
         except ValueError as error:
             raise _unsupported(f"the camera gave channel {rtp_channel} twice", connection.where, "restart the camera") from error
         return PlayingTrack(kind, chosen, track, rtcp_channel)
+
+    def _group(self, connection: RtspConnection, answer: TransportAnswer) -> UdpSockets:
+        """Joined as the SETUP answer says, not as the SDP does (`c=`), on the interface of the connection."""
+        if not answer.destination or answer.ports is None:
+            raise _unsupported("the camera names no multicast group and port", connection.where, 'set transport = "tcp"')
+        self._allow(connection, answer.destination)
+        return connection.keep(UdpSockets.join(answer.destination, answer.ports, connection.local))
+
+    async def _listen(self, connection: RtspConnection, answer: TransportAnswer, sockets: UdpSockets, chosen: RtpFormat,
+                      kind: str) -> PlayingTrack:
+        """The medium comes to sockets of its own, from the camera's address or the one that it names."""
+        if answer.source:
+            self._allow(connection, answer.source)
+        track = await self._make_track(kind, chosen, -1 if answer.ssrc is None else answer.ssrc)
+        peers = [connection.peer, *([answer.source] if answer.source else [])]
+        sockets.receive_from(peers, answer.server_ports or (0, 0), track, chosen.payload_types[0])
+        sockets.punch()
+        return PlayingTrack(kind, chosen, track, -1, sockets)
+
+    def _allow(self, connection: RtspConnection, address: str) -> None:
+        if not self._book.allows(address):
+            raise SourceError(f"address {address} of its Transport lies outside camera_networks", cause=GapCause.REFUSED, retry_s=60.0,
+                              where=connection.where, remedy="add its network to recording.camera_networks if that is meant")
 
 
 def choose(description: SessionDescription, kind: str) -> tuple[Media, RtpFormat]:
@@ -189,6 +240,12 @@ def choose(description: SessionDescription, kind: str) -> tuple[Media, RtpFormat
         except SourceError as reason:
             error = reason
     raise error
+
+
+def _sends_whole(media: Media, chosen: RtpFormat) -> bool:
+    """True if it says that no picture is cut into fragments (RFC 6184 6.2); many say nothing and cut them all the same."""
+    modes = [f.fmtp.get("packetization-mode") for f in media.formats if f.payload_type in chosen.payload_types]
+    return chosen.codec == "h264" and "0" in modes
 
 
 def require(answer: Response, method: str, where: str) -> None:
@@ -204,8 +261,10 @@ def require(answer: Response, method: str, where: str) -> None:
                               remedy="it has no room for another viewer: end other connections to it")
         case 404 | 451:
             raise SourceError(said, cause=GapCause.REFUSED, retry_s=10.0, where=where, remedy="check the path of its address")
-        case 415 | 461:
-            raise _unsupported(said, where, "allow RTSP over TCP on the camera")
+        case 415:
+            raise _unsupported(said, where, "choose another of its streams")
+        case 461:
+            raise refused_transport(said, where)
         case 454:
             raise SourceError(said, cause=GapCause.REFUSED, where=where)
         case _:
@@ -219,6 +278,18 @@ def _redirected(answer: Response, seen: set[str]) -> tuple[RtspUrl, UserInfo | N
         raise SourceError("the camera redirects in a circle or too often", cause=GapCause.REFUSED, retry_s=60.0, where=url.host)
     seen.add(url.text)
     return url, userinfo
+
+
+def refused_transport(said: str, where: str) -> TransportRefused:
+    """The error of a transport that cannot be had."""
+    return TransportRefused(said, cause=GapCause.UNSUPPORTED, retry_s=60.0, where=where,
+                            remedy='allow it on the camera, or set transport = "auto" for it')
+
+
+def _rather_tcp(where: str) -> TransportRefused:
+    error = refused_transport("it sends pictures whole (packetization-mode=0), which UDP would break into IP fragments", where)
+    error.rather_tcp = True
+    return error
 
 
 def _unsupported(what: str, where: str, remedy: str) -> SourceError:

@@ -17,6 +17,7 @@ from recorder.rtsp.rtcp import LossWindow, interleaved, receiver_report
 KEEPALIVE_MAX_S = 30.0
 REPORT_S = 4.5
 TEARDOWN_S = 1.5
+SILENCE_S = 3.0          # after PLAY, over UDP
 REFUSES_METHOD = {400, 404, 405, 451, 454, 501, 551}
 
 
@@ -29,25 +30,33 @@ class KeepaliveMemory:
 
 
 class RtspSession:
-    """One session from PLAY to its end. `on_events` is told EVENT_* bits of its tracks; all on the loop's thread."""
+    """One session from PLAY to its end. `on_events` is told EVENT_* bits of its tracks; all on the loop's thread.
 
-    def __init__(self, played: Played, drainer: Drainer, clock: Clock, memory: KeepaliveMemory, on_events: Callable[[int], None]) -> None:
+    `on_silence` is called when nothing has come over UDP at all and the session ends for it.
+    """
+
+    def __init__(self, played: Played, drainer: Drainer, clock: Clock, memory: KeepaliveMemory, on_events: Callable[[int], None],
+                 on_silence: Callable[[], None] = lambda: None) -> None:
         self._played = played
         self._drainer = drainer
         self._clock = clock
         self._memory = memory
         self._on_events = on_events
+        self._on_silence = on_silence
         self._ended: asyncio.Future[SourceError] = asyncio.get_running_loop().create_future()
         self._ssrc = random.getrandbits(32)
         self._windows = [LossWindow() for _ in played.tracks]
         self._report_due_ns = 0
+        self._udp = [playing.udp for playing in played.tracks if playing.udp is not None]
+        self._play_ns = 0
         self._open = True
 
     async def run(self) -> None:
         """Hand the socket to the drain and keep the session alive until it ends, which raises SourceError with the cause."""
         connection = self._played.connection
         connection.hand_over()
-        self._drainer.add(connection.framing, connection.sock.fileno(), self.take_events)
+        self._play_ns = self._clock.mono_ns()
+        self._drainer.add(connection.framing, connection.sock.fileno(), self.take_events, [udp.media for udp in self._udp])
         self.take_events(connection.events)
         keepalive = asyncio.create_task(self._keep_alive(), name=f"keep-alive {connection.where}")
         try:
@@ -81,10 +90,21 @@ class RtspSession:
         """Once a second: send what waits, and a receiver report for each track when due (RFC 3550; ONVIF counts it as life)."""
         if self._ended.done() or not self._open:
             return
+        if self._udp and not any(playing.track.stats()["packets"] for playing in self._played.tracks):
+            self._await_udp(mono_ns)
         try:
             self._played.connection.send(self._reports(mono_ns) if mono_ns >= self._report_due_ns else b"")
         except SourceError as error:
             self.end(error)
+
+    def _await_udp(self, mono_ns: int) -> None:
+        """Nothing has come yet: the hole may have to be punched once more, or the network between lets no UDP through."""
+        for sockets in self._udp:
+            sockets.punch()
+        if mono_ns - self._play_ns > SILENCE_S * NS:
+            self._on_silence()
+            self.end(SourceError(f"no packet came over UDP within {SILENCE_S:.0f} s", cause=GapCause.STALL,
+                                 where=self._played.connection.where, remedy="check firewalls between, or set transport = \"tcp\""))
 
     async def close(self) -> bool:
         """TEARDOWN on the live connection, at most 1.5 s, then FIN. True if the camera confirmed (or had closed by itself)."""
@@ -145,7 +165,10 @@ class RtspSession:
         for playing, window in zip(self._played.tracks, self._windows, strict=True):
             track = playing.track
             packet = receiver_report(self._ssrc, track.stats(), window, track.sender_report, mono_ns)
-            packets.append(interleaved(playing.rtcp_channel, packet))
+            if playing.udp is not None:
+                playing.udp.report(packet)
+            else:
+                packets.append(interleaved(playing.rtcp_channel, packet))
         return b"".join(packets)
 
     def _end_of(self, events: int) -> SourceError:

@@ -163,6 +163,8 @@ async def test_an_id_in_use_is_a_conflict(api: Any) -> None:
         ({**NEW, "main": {"url": "rtsp://" + "a" * 2000}}, "main.url"),
         ({**NEW, "main": {"url": "rtsp://10.0.0.1/", "kbps": 0}}, "main.kbps"),
         ({**NEW, "main": {"url": "rtsp://10.0.0.1/", "kbps": True}}, "main.kbps"),
+        ({**NEW, "main": {"url": "rtsp://10.0.0.1/", "transport": "sctp"}}, "main.transport"),
+        ({**NEW, "main": {"url": "rtsp://10.0.0.1/", "transport": ["udp"]}}, "main.transport"),
         ({**NEW, "main": None}, "main"),
         ({**NEW, "name": "x\x00"}, "name"),
         ({**NEW, "name": "n" * 201}, "name"),

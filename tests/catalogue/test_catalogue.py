@@ -87,7 +87,7 @@ def test_a_camera_keeps_its_number_when_renamed(writer: Catalogue):
 
 
 def test_everything_of_a_configuration_comes_back(writer: Catalogue):
-    whole = config("gate", sub=StreamConfig("rtsp://10.0.0.5/sub", 512), name="Gate", partner="p", site="s", purpose="u", latitude=52.5,
+    whole = config("gate", sub=StreamConfig("rtsp://10.0.0.5/sub", 512, "udp"), name="Gate", partner="p", site="s", purpose="u", latitude=52.5,
                    longitude=-1.25, user="admin", password="se:cret@\"'é", basic_without_tls=True, audio=False, enabled=False,
                    rule=RetentionRule(7.5, 1 << 40), stall_s=4.0)
     assert writer.add_camera(whole, "api", 0).config == whole

@@ -124,6 +124,8 @@ enabled = false
     (GOOD + "[recording]\ncommit_ms = 100", r"recording\.commit_ms: 100 is below gather_ms = 200"),
     (GOOD + "[recording]\nbuffer_s = nan", r"recording\.buffer_s: must be a number, not nan"),
     (GOOD + "[recording]\ncamera_networks = [\"10.0.0.1/8\"]", r"recording\.camera_networks: 10\.0\.0\.1/8 has host bits set"),
+    (GOOD + "[recording]\nudp_port_first = 50000\nudp_port_last = 50010", r"recording\.udp_port_last: leaves fewer than 64 ports"),
+    (GOOD + CAMERA.replace("1/1\"", "1/1\", transport = \"rtp\""), r'north-road\.main\.transport: "rtp" is not known; use one of tcp'),
     (GOOD + "[retention]\ndays = -1", r"retention\.days: must be from 0\.0001 to 3660, not -1"),
     (GOOD + "[retention]\ndays = \"31\"", r'retention\.days: must be a number, not "31"'),
     (GOOD + CAMERA.replace("north-road", "North Road"), r'camera\[1\]\.id: "North Road" does not match'),

@@ -58,7 +58,8 @@ class Rig:
     def record(self, url: str, number: int = 1, **options: Any) -> None:
         """Begin a camera."""
         login = {"user": USER, "password": PASSWORD} | {k: options.pop(k) for k in ("user", "password") if k in options}
-        self.cameras.start(number, CameraConfig(f"cam{number}", StreamConfig(url), **login, **options))
+        stream = StreamConfig(url, transport=options.pop("transport", "tcp"))
+        self.cameras.start(number, CameraConfig(f"cam{number}", stream, **login, **options))
 
     def stream(self, number: int = 1) -> Stream:
         """Its main stream."""

@@ -11,7 +11,7 @@ from bench.camsim.spec import VideoCodec
 from storage.layout import LARGE
 
 CAMERAS_MAX = 2048
-TRANSPORTS = ("tcp",)
+TRANSPORTS = ("tcp", "udp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Load:
 
     def camera_lines(self, url: str) -> list[str]:
         """The lines of a `[[camera]]` table."""
-        return [f'main = {{ url = "{url}", kbps = {self.kbps} }}']
+        return [f'main = {{ url = "{url}", kbps = {self.kbps}, transport = "{self.transport}" }}']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

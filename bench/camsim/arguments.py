@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--password", default="camsim")
     add("--host", default="127.0.0.1")
     add("--port", type=int, default=8554, help="0 takes a free one")
+    add("--transports", default="tcp,udp", help="what is not refused with 461 (default tcp,udp)")
+    add("--no-segments", action="store_true", help="over UDP send each packet by itself (sendmmsg) instead of by UDP_SEGMENT")
     add("--start-key", action="store_true", help="a session starts with a key frame instead of whatever is due")
     add("--queue-kb", type=int, default=4096, help="what waits for a client that does not read; then AUs are dropped")
     add("--tick-ms", type=int, default=10)
@@ -47,7 +49,8 @@ def spec_of(args: argparse.Namespace) -> SimSpec:
     cameras = tuple(_camera(args, codecs[i % len(codecs)], sounds[i % len(sounds)]) for i in range(args.count))
     auth = AuthSpec(args.auth, args.digest_algorithm, args.user, args.password)
     return SimSpec(cameras, auth, args.host, args.port, args.cache, args.tick_ms, args.queue_kb << 10, args.timeout,
-                   start_at_key=args.start_key)
+                   start_at_key=args.start_key, transports=tuple(_choices("--transports", args.transports, ("tcp", "udp"))),
+                   segments=not args.no_segments)
 
 
 def _camera(args: argparse.Namespace, codec: VideoCodec, sound: str) -> CameraSpec:

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from bench.camsim import sdp
 from bench.camsim.auth import Guard
 from bench.camsim.camera import Camera, SessionRecord, Track
-from bench.camsim.request import REASONS, Interleaved, Request, answer, parse_transport
+from bench.camsim.datagrams import Datagrams
+from bench.camsim.request import REASONS, ClientPorts, Interleaved, Request, answer, parse_transport
 from bench.camsim.rtcp import bye, sender_report
 from bench.camsim.sender import Connection, Stream
 from bench.camsim.spec import SimSpec
@@ -26,7 +27,8 @@ def plain(status: int) -> Answer:
 class Client:
     """The state of one connection: at most one session, for one stream. Not thread-safe; knows no event loop."""
 
-    def __init__(self, spec: SimSpec, cameras: dict[str, Camera], connection: Connection, next_session: Callable[[], int]) -> None:
+    def __init__(self, spec: SimSpec, cameras: dict[str, Camera], connection: Connection, next_session: Callable[[], int],
+                 address: str = "127.0.0.1") -> None:
         self._spec = spec
         self._cameras = cameras
         self.connection = connection
@@ -34,7 +36,9 @@ class Client:
         self._guard = Guard(spec.auth)
         self._session = ""
         self._path = ""
+        self._address = address
         self._channels: dict[int, int] = {}
+        self._datagrams: dict[int, Datagrams] = {}
         self.streams: dict[str, Stream] = {}
         self.record: SessionRecord | None = None
         self.seen_ns = time.monotonic_ns()
@@ -102,21 +106,35 @@ class Client:
             return plain(455)
         if self._session and request.headers.get("session", self._session).partition(";")[0].strip() != self._session:
             return plain(454)
-        transport = parse_transport(request.headers.get("transport", ""))
-        channel = self._channel(transport, number) if transport else None
-        if channel is None:
+        transport = parse_transport(request.headers.get("transport", ""), self._spec.transports)
+        said = self._transport(transport, number) if transport else None
+        if said is None:
             return plain(461)
         self._session = self._session or secrets.token_hex(8)
         self._path = path
-        self._channels[number] = channel
-        ssrc = self._ssrc(number)
-        return 200, {"Transport": f"RTP/AVP/TCP;unicast;interleaved={channel}-{channel + 1};ssrc={ssrc:08X};mode=\"PLAY\"",
-                     **self._session_header()}, b""
+        return 200, {"Transport": f"{said};ssrc={self._ssrc(number):08X};mode=\"PLAY\"", **self._session_header()}, b""
+
+    def _transport(self, wanted: Interleaved | ClientPorts, number: int) -> str | None:
+        """Make the track's way to the client and describe it; None where that cannot be."""
+        if isinstance(wanted, Interleaved):
+            channel = self._channel(wanted, number)
+            if channel is None:
+                return None
+            self._channels[number] = channel
+            return f"RTP/AVP/TCP;unicast;interleaved={channel}-{channel + 1}"
+        if number in self._datagrams:
+            self._datagrams.pop(number).close()
+        try:
+            ours = self._datagrams[number] = Datagrams(self._spec.host, self._address, (wanted.rtp, wanted.rtcp))
+        except OSError:
+            return None
+        self._channels[number] = -1
+        return f"RTP/AVP;unicast;client_port={wanted.rtp}-{wanted.rtcp};server_port={ours.ports[0]}-{ours.ports[1]}"
 
     def _channel(self, transport: Interleaved, number: int) -> int | None:
         """The track's pair of channels; None where another track has it."""
         wanted = 2 * number if transport.channel is None else transport.channel
-        taken = {c + i for n, c in self._channels.items() if n != number for i in (-1, 0, 1)}
+        taken = {c + i for n, c in self._channels.items() if n != number and c >= 0 for i in (-1, 0, 1)}
         return None if wanted in taken else wanted
 
     def _ssrc(self, number: int) -> int:
@@ -134,8 +152,9 @@ class Client:
         for number, channel in sorted(self._channels.items()):
             track = camera.tracks(self._path)[number]
             random = secrets.randbits(48)
-            stream = Stream(track.media, camera.base_ns, now, channel, self._ssrc(number), random & 0xFFFF, random >> 16,
-                            self._spec.start_at_key)
+            udp = self._datagrams[number].rtp.fileno() if number in self._datagrams else -1
+            stream = Stream(track.media, camera.base_ns, now, max(channel, 0), self._ssrc(number), random & 0xFFFF, random >> 16,
+                            self._spec.start_at_key, udp=udp, segments=self._spec.segments)
             self.streams[track.name] = stream
             if self._spec.start_at_key:
                 now = max(now, stream.first_due_ns - 1)   # sound begins with the picture
@@ -164,6 +183,12 @@ class Client:
         for (number, channel), stream in zip(sorted(self._channels.items()), self.streams.values(), strict=False):
             counters = stream.counters()
             rtcp = sender_report(self._ssrc(number), wall_ns, stream.timestamp_at(mono_ns), counters["packets"], counters["octets"])
+            self._control(number, channel, rtcp)
+
+    def _control(self, number: int, channel: int, rtcp: bytes) -> None:
+        if number in self._datagrams:
+            self._datagrams[number].control(rtcp)
+        else:
             self.connection.inject(b"$" + bytes([channel + 1]) + len(rtcp).to_bytes(2, "big") + rtcp)
 
     def timed_out(self, now_ns: int) -> bool:
@@ -176,5 +201,7 @@ class Client:
         if self.record and self.record.end_ns is None:
             self.record.end_ns, self.record.end_reason = time.time_ns(), reason
             for number, channel in self._channels.items():
-                rtcp = bye(self._ssrc(number))
-                self.connection.inject(b"$" + bytes([channel + 1]) + len(rtcp).to_bytes(2, "big") + rtcp)
+                self._control(number, channel, bye(self._ssrc(number)))
+        for datagrams in self._datagrams.values():
+            datagrams.close()
+        self._datagrams.clear()

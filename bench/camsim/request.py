@@ -1,7 +1,7 @@
 """RTSP requests as bytes in, values out (RFC 2326 4, 6, 12): text and interleaved data apart, the Transport header, answers."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 HEAD_MAX = 16 << 10
@@ -103,11 +103,25 @@ class Interleaved:
     channel: int | None
 
 
-def parse_transport(value: str) -> Interleaved | None:
-    """The first transport of the list that is offered here (RFC 2326 12.39); None: none of them (461)."""
+@dataclass(frozen=True, slots=True)
+class ClientPorts:
+    """RTP and RTCP to the client's UDP ports."""
+
+    rtp: int
+    rtcp: int
+
+
+def parse_transport(value: str, offered: Collection[str] = ("tcp", "udp")) -> Interleaved | ClientPorts | None:
+    """The first transport of the list that is `offered` (RFC 2326 12.39); None: none of them (461)."""
     for choice in value.split(","):
         fields = [f.strip() for f in choice.split(";")]
-        if fields[0].upper() != "RTP/AVP/TCP" or "multicast" in fields or 'mode="record"' in value.lower():
+        if "multicast" in fields or 'mode="record"' in value.lower():
+            continue
+        if fields[0].upper() in {"RTP/AVP", "RTP/AVP/UDP"} and "udp" in offered:
+            ports = next((m for f in fields if (m := re.fullmatch(r"client_port=(\d{1,5})-(\d{1,5})", f))), None)
+            if ports and 0 < int(ports[1]) < 65536 and 0 < int(ports[2]) < 65536:
+                return ClientPorts(int(ports[1]), int(ports[2]))
+        if fields[0].upper() != "RTP/AVP/TCP" or "tcp" not in offered:
             continue
         match = next((m for f in fields if (m := re.fullmatch(r"interleaved=(\d{1,3})(-\d{1,3})?", f))), None)
         if match is None:

@@ -1,7 +1,8 @@
-"""Sends the AUs that are due over interleaved RTSP connections (RFC 2326 10.12): shared payloads, headers patched on the way.
+"""Sends the AUs that are due over interleaved RTSP connections (RFC 2326 10.12) or UDP: shared payloads, headers patched on the way.
 
 One thread owns a Sender and everything below it. `run` holds no GIL while it sends. Nothing is copied but what a full socket leaves of a
-packet: a stream's state is the number of its next AU and packet, from which sequence number and timestamp follow.
+packet: a stream's state is the number of its next AU and packet, from which sequence number and timestamp follow. Over UDP the packets of an AU
+that are equally long leave in one call (UDP_SEGMENT), or one by one in a sendmmsg.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -10,7 +11,12 @@ from libc.string cimport memcpy, memmove, memset
 
 cdef extern from * nogil:
     """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
     #include <errno.h>
+    #include <netinet/in.h>
+    #include <string.h>
     #include <sys/socket.h>
     #include <sys/uio.h>
     /* bytes taken, 0 when the socket is full, -errno when it is dead */
@@ -23,15 +29,54 @@ cdef extern from * nogil:
         if (sent >= 0) return sent;
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -(long)errno;
     }
+    #ifndef UDP_SEGMENT
+    #define UDP_SEGMENT 103
+    #endif
+    /* n packets of two iovecs each, as datagrams of `segment` bytes (the last may be shorter); packets taken: n or 0.
+       ECONNREFUSED (nobody listens there) is as good as sent. */
+    static int cs_send_segments(int fd, struct iovec *iov, int n, uint16_t segment) {
+        _Alignas(8) char control[CMSG_SPACE(sizeof segment)] = {0};
+        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2 * (size_t)n};
+        long sent;
+        if (n > 1) {
+            msg.msg_control = control;
+            msg.msg_controllen = sizeof control;
+            struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+            c->cmsg_level = IPPROTO_UDP;
+            c->cmsg_type = UDP_SEGMENT;
+            c->cmsg_len = CMSG_LEN(sizeof segment);
+            memcpy(CMSG_DATA(c), &segment, sizeof segment);
+        }
+        do sent = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL); while (sent < 0 && (errno == EINTR || errno == ECONNREFUSED));
+        return sent >= 0 ? n : 0;
+    }
+    /* the same, a datagram for each; packets taken */
+    static int cs_send_each(int fd, struct iovec *iov, int n) {
+        struct mmsghdr m[64];
+        int sent;
+        n = n < 64 ? n : 64;
+        memset(m, 0, sizeof m[0] * (size_t)n);
+        for (int i = 0; i < n; i++) {
+            m[i].msg_hdr.msg_iov = iov + 2 * i;
+            m[i].msg_hdr.msg_iovlen = 2;
+        }
+        do sent = sendmmsg(fd, m, (unsigned)n, MSG_DONTWAIT | MSG_NOSIGNAL); while (sent < 0 && (errno == EINTR || errno == ECONNREFUSED));
+        return sent > 0 ? sent : 0;
+    }
     """
     cdef struct iovec:
         void* iov_base
         size_t iov_len
     long cs_send(int fd, iovec* iov, int n)
+    int cs_send_segments(int fd, iovec* iov, int n, uint16_t segment)
+    int cs_send_each(int fd, iovec* iov, int n)
 
 cdef enum:
     HEADER = 16             # '$', channel, length, RTP header
     BATCH = 256             # packets a system call
+    SEGMENTS = 64           # packets that the kernel cuts one call's bytes into (UDP_MAX_SEGMENTS of older kernels)
+    SEGMENT_BYTES = 64000   # all of them
+    SEGMENT_MAX = 1452      # a longer one would be refused on Ethernet
     TAIL_BYTES = 65536      # what may wait behind a full socket: the rest of one packet, RTSP answers, RTCP
     STREAMS_MAX = 4         # of one connection
     DROPS_MAX = 256         # ranges of dropped AUs that are written down; more are only counted
@@ -61,6 +106,8 @@ cdef struct stream_t:
     uint32_t ts0
     uint16_t seq0
     uint8_t channel
+    int udp                 # socket that is connected to the client, -1: interleaved
+    int each                # no UDP_SEGMENT
     int64_t first           # AU the session began with
     int64_t index           # AU being sent
     int32_t packet          # its next packet, 0 .. n - 1
@@ -209,6 +256,50 @@ cdef int keep_rest(conn_t* c, iovec* iov, int n, long sent) noexcept nogil:
     c.tail += <int>(length - sent)
     return i + 1
 
+cdef int run_length(media_t* m, int64_t p, int most) noexcept nogil:
+    """How many packets from p on may leave as one: equally long ones, and a shorter one at their end."""
+    cdef int64_t size = m.offsets[p + 1] - m.offsets[p]
+    cdef int64_t bytes_left = SEGMENT_BYTES - size
+    cdef int64_t after
+    cdef int n = 1
+    if size + 12 > SEGMENT_MAX:
+        return 1
+    while n < most:
+        after = m.offsets[p + n + 1] - m.offsets[p + n]
+        if after > size or after + 12 > bytes_left:
+            break
+        bytes_left -= after + 12
+        n += 1
+        if after < size:
+            break
+    return n
+
+cdef int send_au_udp(stream_t* s) noexcept nogil:
+    """Send what is left of AU `index` as datagrams; 0 when the socket is full."""
+    cdef uint8_t headers[SEGMENTS * HEADER]
+    cdef iovec iov[2 * SEGMENTS]
+    cdef media_t* m = s.media
+    cdef int64_t i = s.index % m.aus, p
+    cdef int32_t count = m.first[i + 1] - m.first[i]
+    cdef int n, k, done
+    while s.packet < count:
+        p = m.first[i] + s.packet
+        n = min(<int>(count - s.packet), SEGMENTS)
+        if not s.each:
+            n = run_length(m, p, n)
+        for k in range(n):
+            put_header(headers + k * HEADER, s, s.index, s.packet + k)
+            iov[2 * k].iov_base, iov[2 * k].iov_len = headers + k * HEADER + 4, 12
+            iov[2 * k + 1].iov_base, iov[2 * k + 1].iov_len = <void*>(m.data + m.offsets[p + k]), <size_t>(m.offsets[p + k + 1] - m.offsets[p + k])
+        done = cs_send_each(s.udp, iov, n) if s.each else cs_send_segments(s.udp, iov, n, <uint16_t>(m.offsets[p + 1] - m.offsets[p] + 12))
+        s.sent_packets += done
+        s.sent_octets += m.offsets[p + done] - m.offsets[p]
+        s.packet += done
+        if done == 0:
+            return 0
+    finish_au(s)
+    return 1
+
 cdef int send_au(conn_t* c, stream_t* s) noexcept nogil:
     """Send what is left of AU `index`; 0 when the socket is full or dead."""
     cdef uint8_t headers[BATCH * HEADER]
@@ -218,6 +309,8 @@ cdef int send_au(conn_t* c, stream_t* s) noexcept nogil:
     cdef int32_t count = m.first[i + 1] - m.first[i]
     cdef int n, k, done
     cdef long sent, total
+    if s.udp >= 0:
+        return send_au_udp(s)
     while s.packet < count:
         n = min(<int>(count - s.packet), BATCH)
         total = 0
@@ -308,13 +401,14 @@ cdef class Stream:
     cdef Media media
 
     def __cinit__(self, Media media not None, int64_t base_ns, int64_t now_ns, uint8_t channel, uint32_t ssrc, uint16_t seq0=0,
-                  uint32_t ts0=0, bint start_at_key=False):
-        """`base_ns`: CLOCK_MONOTONIC of media time 0. `seq0`, `ts0`: numbers of packet and tick 0. The first AU is the first due after `now_ns`."""
+                  uint32_t ts0=0, bint start_at_key=False, *, int udp=-1, bint segments=True):
+        """`udp`: a socket that is connected to the client's RTP port, instead of a channel; `segments`: by UDP_SEGMENT. `base_ns`: CLOCK_MONOTONIC of media time 0. `seq0`, `ts0`: numbers of packet and tick 0. The first AU is the first due after `now_ns`."""
         cdef int64_t loop_ns = media.m.loop_ticks * 1000000000 // media.m.clock_rate
         memset(&self.s, 0, sizeof(stream_t))
         self.media = media
         self.s.media = &media.m
         self.s.base_ns, self.s.channel, self.s.ssrc, self.s.seq0, self.s.ts0, self.s.jump_from = base_ns, channel, ssrc, seq0, ts0, -1
+        self.s.udp, self.s.each = udp, not segments
         if now_ns > base_ns + loop_ns:
             self.s.due = ((now_ns - base_ns) // loop_ns - 1) * media.m.aus
         while due_ns(&self.s, self.s.due) <= now_ns:

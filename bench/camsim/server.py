@@ -81,17 +81,17 @@ class CamSim:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            sock, _ = await loop.sock_accept(self._listener)
+            sock, where = await loop.sock_accept(self._listener)
             if len(self._clients) >= CLIENTS_MAX:
                 sock.close()
             else:
-                self._admit(sock)
+                self._admit(sock, where[0])
 
-    def _admit(self, sock: socket.socket) -> None:
+    def _admit(self, sock: socket.socket, address: str) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(sock.fileno(), self.spec.queue_bytes)
-        client = Client(self.spec, self._cameras, connection, lambda: next(self._numbers))
+        client = Client(self.spec, self._cameras, connection, lambda: next(self._numbers), address)
         task = asyncio.create_task(self._serve(sock, client))
         task.add_done_callback(lambda _: self._forget(sock, client))
         self._sender.add(connection)

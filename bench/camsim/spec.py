@@ -83,7 +83,8 @@ class SimSpec:
 
     `start_at_key`: a session's first picture is a key frame (many cameras make one on PLAY), else it is whatever is due. `port` 0:
     any free one. `session_timeout_s` is told to clients and enforced: only RTSP requests count as signs of life
-    (stricter than GStreamer's rtspsrc expects, which sends receiver reports only).
+    (stricter than GStreamer's rtspsrc expects, which sends receiver reports only). `transports`: what is not refused with 461; `segments`:
+    over UDP the kernel cuts an AU's bytes into packets (UDP_SEGMENT), which is cheap, and with UDP_GRO they arrive as one.
     """
 
     cameras: tuple[CameraSpec, ...] = (CameraSpec(),)
@@ -96,3 +97,5 @@ class SimSpec:
     session_timeout_s: float = 60.0
     report_s: float = 5.0
     start_at_key: bool = False
+    transports: tuple[str, ...] = ("tcp", "udp")
+    segments: bool = True

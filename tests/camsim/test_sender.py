@@ -250,3 +250,47 @@ def test_answers_are_refused_when_too_many_wait(rig: Rig) -> None:
 def test_impossible_clips_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="clip"):
         make_media(**wrong)
+
+
+@pytest.mark.parametrize("segments", [True, False])
+def test_datagrams_hold_what_interleaved_frames_hold(segments: bool) -> None:
+    far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    ours, theirs = socket.socketpair()
+    try:
+        far.bind(("127.0.0.1", 0))
+        far.setblocking(False)
+        near.connect(far.getsockname())
+        sender, connection = Sender(), Connection(ours.fileno())
+        stream = Stream(make_media(), 0, -1, 0, 0xAB, 65530, 4294967000, udp=near.fileno(), segments=segments)
+        connection.add(stream)
+        sender.add(connection)
+        sender.run(AUS * AU_NS - 1)
+        packets = []
+        with pytest.raises(BlockingIOError):
+            while True:
+                packets.append(far.recv(65536))
+        wanted = [(au, p, data) for au in range(AUS) for p, data in enumerate(payloads(au))]
+        assert [packet[12:] for packet in packets] == [data for _, _, data in wanted]
+        assert [int.from_bytes(packet[2:4], "big") for packet in packets] == [(65530 + n) & 0xFFFF for n in range(len(wanted))]
+        assert {packet[8:12] for packet in packets} == {b"\0\0\0\xab"}
+        assert [packet[1] >> 7 for packet in packets] == [int(p + 1 == len(payloads(au))) for au, p, _ in wanted]
+        assert (stream.counters()["aus"], stream.counters()["packets"], connection.error) == (AUS, len(wanted), 0)
+    finally:
+        for sock in (far, near, ours, theirs):
+            sock.close()
+
+
+def test_datagrams_that_nobody_takes_are_sent_all_the_same() -> None:
+    near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    gone = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    gone.bind(("127.0.0.1", 0))
+    near.connect(gone.getsockname())
+    gone.close()
+    sender, connection = Sender(), Connection(near.fileno())
+    stream = Stream(make_media(), 0, -1, 0, 1, udp=near.fileno())
+    connection.add(stream)
+    sender.add(connection)
+    assert sender.run(AUS * AU_NS - 1) == []
+    assert stream.counters()["aus"] == AUS
+    near.close()

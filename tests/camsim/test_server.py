@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import re
+import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from bench.camsim import auth as auths
 from bench.camsim.clip import obtain, split_nals
 from bench.camsim.encode import prefixed
-from bench.camsim.request import BadRequest, Interleaved, Request, RequestReader, parse_transport
+from bench.camsim.request import BadRequest, ClientPorts, Interleaved, Request, RequestReader, parse_transport
 from bench.camsim.sdp import describe
 from bench.camsim.server import CamSim
 from bench.camsim.spec import AudioSpec, AuthSpec, CameraSpec, SimSpec, VideoSpec
@@ -188,7 +189,7 @@ async def test_basic_accepts_only_the_right_password(cache: Path) -> None:
 
 
 async def test_udp_is_refused_and_tcp_then_taken(cache: Path) -> None:
-    async with simulate(cache) as sim:
+    async with simulate(cache, transports=("tcp",)) as sim:
         client = await Raw.open(sim)
         assert (await client.ask("SETUP", "/trackID=0", Transport="RTP/AVP;unicast;client_port=5000-5001"))[0] == 461
         assert (await client.ask("SETUP", "/trackID=0", Transport="RTP/AVP/UDP;multicast"))[0] == 461
@@ -198,6 +199,32 @@ async def test_udp_is_refused_and_tcp_then_taken(cache: Path) -> None:
         assert "interleaved=8-9" in headers["Transport"]
         assert headers["Session"].endswith(";timeout=60")
         await client.close()
+
+
+async def test_udp_carries_packets_and_reports_to_the_clients_ports(cache: Path) -> None:
+    rtp, rtcp = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    for sock in (rtp, rtcp):
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    async with simulate(cache, report_s=0.1) as sim:
+        client = await Raw.open(sim)
+        wanted = f"RTP/AVP;unicast;client_port={rtp.getsockname()[1]}-{rtcp.getsockname()[1]}"
+        status, headers, _ = await client.ask("SETUP", "/trackID=0", Transport=wanted)
+        assert (status, headers["Transport"].startswith(f"{wanted};server_port=")) == (200, True)
+        session = headers["Session"].partition(";")[0]
+        _, headers, _ = await client.ask("PLAY", Session=session)
+        async with asyncio.timeout(120):
+            first, report = await loop.sock_recv(rtp, 65536), await loop.sock_recv(rtcp, 2048)
+        info = dict(pair.split("=", 1) for pair in headers["RTP-Info"].split(";"))
+        assert (int.from_bytes(first[2:4], "big"), report[1]) == (int(info["seq"]), 200)
+        assert (await client.ask("TEARDOWN", Session=session))[0] == 200
+        async with asyncio.timeout(120):
+            while b"\x81\xcb" not in report:
+                report = await loop.sock_recv(rtcp, 2048)
+        await client.close()
+    rtp.close()
+    rtcp.close()
 
 
 async def test_wrong_requests_get_their_status(cache: Path, small: CameraSpec) -> None:
@@ -334,8 +361,10 @@ def test_bytes_that_are_no_request_are_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize(("value", "wanted"), [
     ("RTP/AVP/TCP;unicast;interleaved=0-1", Interleaved(0)), ("RTP/AVP/TCP", Interleaved(None)), ("RTP/AVP", None), ("", None),
-    ("RTP/AVP/TCP;interleaved=255-256", None), ("RTP/AVP/UDP;unicast;client_port=1-2, RTP/AVP/TCP;interleaved=6-7", Interleaved(6))])
-def test_transport_header(value: str, wanted: Interleaved | None) -> None:
+    ("RTP/AVP;unicast;client_port=0-1", None), ("RTP/AVP;unicast;client_port=5-65536", None), ("RTP/AVP;multicast;client_port=5-6", None),
+    ("RTP/AVP;unicast;client_port=5000-5001", ClientPorts(5000, 5001)),
+    ("RTP/AVP/TCP;interleaved=255-256", None), ("RTP/AVP/UDP;unicast, RTP/AVP/TCP;interleaved=6-7", Interleaved(6))])
+def test_transport_header(value: str, wanted: Interleaved | ClientPorts | None) -> None:
     assert parse_transport(value) == wanted
 
 

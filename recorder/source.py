@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -20,6 +21,7 @@ from recorder.rtsp.url import parse_url
 from recorder.timeline import SessionTimeline, TrackTimeline, WallOffset
 
 OnEvents = Callable[[int], None]
+PAUSE_S = 1.0            # a camera needs a moment to let go of the connection before, or it has no place for the next (gst-rtsp-server: 503)
 
 
 class SourceEnded(SourceError):
@@ -119,6 +121,7 @@ class RtspSource:
                     self._choice.prefer_tcp()
                 elif not self._choice.refused():
                     raise
+            await asyncio.sleep(PAUSE_S)
 
     async def _open(self, make_track: MakeTrack) -> Played:
         url, self._memory.redirect = self._memory.redirect or self._target.url, ""

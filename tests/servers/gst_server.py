@@ -68,10 +68,27 @@ def sent(part, arguments):
     """With the first sequence number and timestamp, and behind the payloader packets dropped."""
     for option, value in (("seqnum-offset", arguments.seq), ("timestamp-offset", arguments.ts)):
         part += f" {option}={value}" if value >= 0 else ""
-    if not arguments.loss:
+    if not (arguments.loss or arguments.dup or arguments.delay):
         return part
     name = re.search(r" name=(pay\d)", part)
-    return part.replace(name[0], "", 1) + f" ! netsim drop-probability={arguments.loss} ! identity name={name[1]}"
+    network = f"drop-probability={arguments.loss} duplicate-probability={arguments.dup}"
+    if arguments.delay:
+        network += f" delay-probability=0.1 min-delay=20 max-delay={arguments.delay} allow-reordering=true"
+    return part.replace(name[0], "", 1) + f" ! netsim {network} ! identity name={name[1]}"
+
+
+def ways(server, factory, arguments):
+    """What SETUP may ask for, and the multicast group."""
+    known = {"tcp": GstRtsp.RTSPLowerTrans.TCP, "udp": GstRtsp.RTSPLowerTrans.UDP, "multicast": GstRtsp.RTSPLowerTrans.UDP_MCAST}
+    mask = 0
+    for name in arguments.transports.split(","):
+        mask |= int(known[name])
+    factory.set_protocols(GstRtsp.RTSPLowerTrans(mask))
+    if arguments.group:
+        pool = GstRtspServer.RTSPAddressPool()
+        pool.add_range(arguments.group, arguments.group, 5000, 5019, 1)
+        factory.set_address_pool(pool)
+    server.set_address(arguments.address)
 
 
 def speak(_, media):
@@ -117,6 +134,11 @@ def main():
     parser.add_argument("--password", default="")
     parser.add_argument("--aggregate", choices=("none", "zero-latency", "max-stap"), default="none")
     parser.add_argument("--loss", type=float, default=0.0)
+    parser.add_argument("--dup", type=float, default=0.0)
+    parser.add_argument("--delay", type=int, default=0, help="a tenth of the packets is up to so many ms late")
+    parser.add_argument("--transports", default="tcp,udp")
+    parser.add_argument("--group", default="")
+    parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--metadata", action="store_true")
     for name, value in (("slices", 1), ("seq", -1), ("ts", -1)):
         parser.add_argument(f"--{name}", type=int, default=value)
@@ -125,11 +147,11 @@ def main():
     arguments = parser.parse_args()
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
-    server.set_address("127.0.0.1")
     server.set_service("0")
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(pipeline(arguments))
     factory.set_shared(True)
+    ways(server, factory, arguments)
     if arguments.metadata:
         factory.connect("media-configure", speak)
     if arguments.user:

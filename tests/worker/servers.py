@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,16 +10,16 @@ SCRIPT = Path(__file__).parent.parent / "servers" / "gst_server.py"
 
 
 @asynccontextmanager
-async def gst_camera(*options: str) -> AsyncIterator[str]:
-    """The address of a gst-rtsp-server camera; a machine without one fails the test."""
-    process = await asyncio.create_subprocess_exec("/usr/bin/python3", str(SCRIPT), *options, stdin=asyncio.subprocess.PIPE,
-                                                   stdout=asyncio.subprocess.PIPE, stderr=sys.stderr)
+async def gst_camera(*options: str, inside: Sequence[str] = (), address: str = "127.0.0.1") -> AsyncIterator[str]:
+    """The address of a gst-rtsp-server camera, behind the command `inside`; a machine without one fails the test."""
+    command = [*inside, "/usr/bin/python3", str(SCRIPT), "--address", address, *options]
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=sys.stderr)
     assert process.stdout is not None and process.stdin is not None
     try:
         async with asyncio.timeout(120):
             line = (await process.stdout.readline()).decode().split()
         assert line[:1] == ["port"], "gst-rtsp-server does not run here: make test installs it"
-        yield f"rtsp://127.0.0.1:{line[1]}/cam"
+        yield f"rtsp://{address}:{line[1]}/cam"
     finally:
         process.kill()
         await process.wait()

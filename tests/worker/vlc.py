@@ -48,7 +48,8 @@ async def vlc_camera() -> AsyncIterator[str]:
             shutil.chown(path, "nobody")
         process = await asyncio.create_subprocess_exec(
             "runuser", "-u", "nobody", "--", "env", f"HOME={home}", "cvlc", "-I", "dummy", "--no-sout-all", "--rtsp-host", "127.0.0.1",
-            "--rtsp-port", str(port), "--loop", str(home / "clip.mp4"), "--sout", f"#gather:rtp{{sdp=rtsp://127.0.0.1:{port}/cam}}", "--sout-keep",
+            "--rtsp-port", str(port), "--loop", str(home / "clip.mp4"), "--sout-keep",
+            "--sout", f"#gather:rtp{{sdp=rtsp://127.0.0.1:{port}/cam}}",
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
         try:
             await _listening(port)

@@ -67,4 +67,4 @@ def _state(stream: Stream) -> dict[str, Any]:
     if stream.state == "recording":
         cause = video.gap if video is not None else None
     return {"state": stream.state, "since_ns": stream.since_ns, "cause": cause.word if cause is not None else None,
-            "message": str(error) if error is not None else ""}
+            "message": str(error) if error is not None else "", "failures": {c.word: n for c, n in stream.failures.items()}}

@@ -1,11 +1,17 @@
-"""How often and how many at a time we knock: the start storm's gate and the backoff of one stream."""
+"""How often and how many at a time we knock: the start storm's gate, what is known of hosts, and the backoff of one stream."""
 
 import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from recorder.base.clock import Clock, SystemClock
+from recorder.base.errors import SourceError, WrongPassword
+from recorder.base.media import NS, GapCause
 
 PER_HOST = 2
+HOSTS_MAX = 4096
 BACKOFF_MAX_S = 60.0
 BACKOFF_MIN_S = 0.5
 GOOD_S = 60.0
@@ -14,7 +20,8 @@ GOOD_S = 60.0
 class HandshakeGate:
     """At most `at_once` handshakes in all, 2 per host: many cameras behind one recorder or switch come up together."""
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, hosts: "Hosts | None" = None) -> None:
+        self.hosts = hosts or Hosts(SystemClock(), random.Random())  # noqa: S311
         self._all = asyncio.Semaphore(at_once)
         self._hosts: dict[str, asyncio.Semaphore] = {}
         self._users: dict[str, int] = {}
@@ -31,6 +38,101 @@ class HandshakeGate:
             self._users[host] -= 1
             if not self._users[host]:
                 del self._users[host], self._hosts[host]
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """Who knocks where. A user with another password is another one; never in repr."""
+
+    source: object
+    address: str             # host and port
+    login: tuple[str, str]
+
+    def __repr__(self) -> str:
+        return f"Knock({self.address})"
+
+
+@dataclass(slots=True)
+class _Silence:
+    backoff: "Backoff"
+    source: object
+    until_ns: int
+    error: SourceError
+
+
+class Hosts:
+    """What one stream's failure tells the others of the same address: many channels of one recorder fail together.
+
+    While an address is silent one stream knocks for all, and a login that was refused is not tried again by the next channel.
+    """
+
+    def __init__(self, clock: Clock, rng: random.Random) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._silent: dict[str, _Silence] = {}
+        self._refused: dict[tuple[str, tuple[str, str]], tuple[object, int, SourceError]] = {}
+        self._proven: set[tuple[str, tuple[str, str]]] = set()
+        self._unproven: dict[tuple[str, tuple[str, str]], asyncio.Lock] = {}
+
+    def check(self, knock: Knock) -> None:
+        """Raises the SourceError that another stream has met there, with the time that is left to wait."""
+        now_ns = self._clock.mono_ns()
+        silence = self._silent.get(knock.address)
+        if silence is not None and silence.source is not knock.source and now_ns < silence.until_ns:
+            raise _again(silence.error, silence.until_ns - now_ns)
+        source, until_ns, error = self._refused.get((knock.address, knock.login), (None, 0, None))
+        if error is not None and source is not knock.source and now_ns < until_ns:
+            raise _again(error, until_ns - now_ns)
+
+    @asynccontextmanager
+    async def alone(self, knock: Knock) -> AsyncIterator[None]:
+        """Until a login has been accepted at an address one stream tries it at a time: a wrong password costs one try, not one a channel."""
+        key = (knock.address, knock.login)
+        if not any(knock.login) or key in self._proven:
+            yield
+            return
+        async with self._unproven.setdefault(key, asyncio.Lock()):
+            self.check(knock)
+            if key not in self._proven:
+                yield
+                return
+        yield
+
+    def reached(self, knock: Knock) -> None:
+        """It answers, and accepts this login."""
+        self._silent.pop(knock.address, None)
+        self._refused.pop((knock.address, knock.login), None)
+        self._proven.add((knock.address, knock.login))
+        self._unproven.pop((knock.address, knock.login), None)
+
+    def failed(self, knock: Knock, error: SourceError) -> None:
+        """It does not answer, or refuses this login; other causes say that it answers."""
+        now_ns, key = self._clock.mono_ns(), (knock.address, knock.login)
+        if error.cause == GapCause.OFFLINE:
+            before = self._silent.get(knock.address)
+            backoff = before.backoff if before is not None else Backoff(self._rng)
+            self._silent[knock.address] = _Silence(backoff, knock.source, now_ns + round(backoff.next_s(0, 0) * NS), error)
+        elif isinstance(error, WrongPassword):
+            self._proven.discard(key)
+            self._refused[key] = (knock.source, now_ns + round(error.retry_s * NS), error)
+        elif error.cause == GapCause.AUTH:
+            self._silent.pop(knock.address, None)
+        else:
+            self.reached(knock)
+        self._forget_some()
+
+    def _forget_some(self) -> None:
+        """Addresses come and go with redirects: the oldest is forgotten, which costs a try at most."""
+        while len(self._silent) > HOSTS_MAX:
+            del self._silent[next(iter(self._silent))]
+        while len(self._refused) > HOSTS_MAX:
+            del self._refused[next(iter(self._refused))]
+        if len(self._proven) > HOSTS_MAX:
+            self._proven.clear()
+
+
+def _again(error: SourceError, left_ns: int) -> SourceError:
+    return SourceError(error.message, cause=error.cause, retry_s=left_ns / NS, where=error.where, remedy=error.remedy)
 
 
 class Backoff:

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from recorder._ext.rtp import RtpStats
 
 NO_KEYFRAME_NS = 10 * NS
+FIRST_PACKET_NS = 10 * NS
 
 
 class Life(enum.Enum):
     """What a look at a track's counters says."""
 
     ALIVE = "alive"
-    STALLED = "stalled"              # no AU came for the stall time, the time since PLAY included
+    STALLED = "stalled"              # no AU came for the stall time, the time since PLAY included; or no packet at all in its first 10 s
     NO_KEYFRAME = "no key frame"     # AUs come and none of them can be decoded yet
 
 
@@ -31,7 +32,8 @@ class Liveness:
 
     def look(self, stats: RtpStats, mono_ns: int) -> Life:
         """The state of a track with these counters at `mono_ns`."""
-        if mono_ns - max(stats["last_au_ns"], self.play_ns) > self.stall_ns:
+        patience_ns = self.stall_ns if stats["packets"] else min(self.stall_ns, FIRST_PACKET_NS)
+        if mono_ns - max(stats["last_au_ns"], self.play_ns) > patience_ns:
             return Life.STALLED
         if not stats["aus"] and mono_ns - self.play_ns > NO_KEYFRAME_NS:
             return Life.NO_KEYFRAME

@@ -10,18 +10,21 @@ from typing import Protocol
 from recorder._ext.rtp import RtpTrack
 from recorder.base.clock import Clock
 from recorder.base.config import CameraConfig, StreamConfig
-from recorder.base.errors import SourceError, TransportRefused
+from recorder.base.errors import NoRoom, SourceError, TransportRefused
+from recorder.base.media import GapCause
 from recorder.drainer import Drainer
-from recorder.gate import HandshakeGate
+from recorder.gate import HandshakeGate, Knock
 from recorder.rtsp.address import AddressBook
 from recorder.rtsp.choice import TransportChoice
 from recorder.rtsp.handshake import Credentials, Handshake, MakeTrack, Played, Target
-from recorder.rtsp.session import KeepaliveMemory, RtspSession
+from recorder.rtsp.memory import CameraMemory
+from recorder.rtsp.session import RtspSession
 from recorder.rtsp.url import parse_url
 from recorder.timeline import SessionTimeline, TrackTimeline, WallOffset
 
 OnEvents = Callable[[int], None]
 PAUSE_S = 1.0            # a camera needs a moment to let go of the connection before, or it has no place for the next (gst-rtsp-server: 503)
+HANDSHAKE_S = 45.0       # a camera that answers each request in its last second must not keep a place from the others
 
 
 class SourceEnded(SourceError):
@@ -95,7 +98,7 @@ class RtspSource:
     live = True
 
     def __init__(self, camera: CameraConfig, stream: StreamConfig, kinds: tuple[str, ...], udp_ports: tuple[int, int], book: AddressBook,
-                 gate: HandshakeGate, drainer: Drainer, clock: Clock, wall: WallOffset) -> None:
+                 gate: HandshakeGate, drainer: Drainer, clock: Clock, wall: WallOffset, complain: Callable[[str], None]) -> None:
         self._target = Target(stream.url, Credentials(camera.user, camera.password, camera.basic_without_tls), kinds, udp_ports=udp_ports)
         self._choice = TransportChoice(stream.transport)
         self._book = book
@@ -103,7 +106,8 @@ class RtspSource:
         self._drainer = drainer
         self._clock = clock
         self._wall = wall
-        self._memory = KeepaliveMemory()
+        self._memory = CameraMemory()
+        self._complain = complain
         self._played: Played | None = None
 
     @property
@@ -126,15 +130,32 @@ class RtspSource:
     async def _open(self, make_track: MakeTrack) -> Played:
         url, self._memory.redirect = self._memory.redirect or self._target.url, ""
         target = replace(self._target, url=url, transport=self._choice.current, may_be_tcp=self._choice.may_be_tcp)
-        handshake = Handshake(target, self._book, self._clock, lambda: self._wall.offset_ns, make_track)
-        async with self._gate.enter(parse_url(url)[0].host):
-            self._played = await handshake.run()
+        address = parse_url(url)[0]
+        handshake = Handshake(target, self._book, self._clock, lambda: self._wall.offset_ns, make_track, self._memory)
+        knock = Knock(self, address.authority, (target.credentials.user, target.credentials.password))
+        self._gate.hosts.check(knock)
+        async with self._gate.hosts.alone(knock), self._gate.enter(address.host):
+            self._played = await self._shake(handshake, knock)
         return self._played
+
+    async def _shake(self, handshake: Handshake, knock: Knock) -> Played:
+        """The handshake in its time, and what it says about the host."""
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                played = await handshake.run()
+        except (TimeoutError, SourceError) as error:
+            failed = error if isinstance(error, SourceError) else SourceError(
+                f"the camera has not begun to play after {HANDSHAKE_S:.0f} s", cause=GapCause.OFFLINE, where=knock.address)
+            self._memory.few_slots |= isinstance(failed, NoRoom)
+            self._gate.hosts.failed(knock, failed)
+            raise failed from None
+        self._gate.hosts.reached(knock)
+        return played
 
     def session(self, on_events: OnEvents) -> RtspSession:
         """The session that PLAY has begun."""
         assert self._played is not None
-        return RtspSession(self._played, self._drainer, self._clock, self._memory, on_events, self._choice.silent)
+        return RtspSession(self._played, self._drainer, self._clock, self._memory, on_events, self._complain, self._choice.silent)
 
     def timeline(self, tracks: Sequence[TrackTimeline]) -> SessionTimeline:
         """By arrival, bent towards our clock."""

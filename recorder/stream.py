@@ -24,6 +24,7 @@ from recorder.feed import Tapes, TrackFeed, ceiling_bps, small_queue, video_queu
 from recorder.gate import Backoff, HandshakeGate
 from recorder.liveness import Life, Liveness
 from recorder.rates import Rates
+from recorder.repeats import Repeats
 from recorder.rtp.audio import in_g726_order
 from recorder.rtp.formats import VIDEO_CLOCK, RtpFormat
 from recorder.rtsp.address import AddressBook
@@ -70,6 +71,8 @@ class Stream:
         self._rule = rule
         self._with = services
         self._where = f"{camera.id}/{which}"
+        self.failures: dict[GapCause, int] = {}          # ends of sessions and of tries, by cause
+        self._repeats = Repeats(services.clock)
         self._source = self._make_source()
         self._backoff = Backoff(services.rng)
         self._session: Session | None = None
@@ -120,7 +123,7 @@ class Stream:
         beside = {"audio": camera.audio, "metadata": camera.metadata} if self.which == "main" else {}
         kinds = ("video", *(kind for kind, wanted in beside.items() if wanted))
         ports = lent.recording.udp_port_first, lent.recording.udp_port_last
-        return RtspSource(camera, self._config, kinds, ports, lent.book, lent.gate, lent.drainer, lent.clock, lent.wall)
+        return RtspSource(camera, self._config, kinds, ports, lent.book, lent.gate, lent.drainer, lent.clock, lent.wall, self._complain)
 
     async def _make_track(self, kind: str, chosen: RtpFormat, ssrc: int) -> RtpTrack:
         """The depacketiser of a medium whose SETUP was accepted."""
@@ -170,7 +173,7 @@ class Stream:
         for kind, reason in opened.lost.items():
             if kind in self.feeds:
                 self._gap(self.feeds[kind], GapCause(reason.cause), str(reason))
-            self._with.log.warning("%s: %s is not recorded: %s", self._where, kind, reason)
+            self._complain(f"{kind} is not recorded: {reason}")
         feeds = [self.feeds[p.kind] for p in opened.tracks]
         lines = [TrackTimeline(p.track, f.tape, f.session, f.floor_ns) for p, f in zip(opened.tracks, feeds, strict=True)]
         self._timeline = self._source.timeline(lines)
@@ -270,12 +273,17 @@ class Stream:
         return (self._with.clock.mono_ns() - self._first_au_ns) / NS if self._first_au_ns else 0.0
 
     def _note(self, error: SourceError, wait_s: float) -> None:
-        """One line for every new reason, not for every try."""
-        if self.error is None or str(self.error) != str(error):
-            word = GapCause(error.cause).word
-            self._with.log.warning("camera %s: %s: %s (next try in %.1f s)", self._where, word, error, wait_s)
+        """One line for every kind of reason, not for every try."""
+        cause = GapCause(error.cause)
+        self.failures[cause] = self.failures.get(cause, 0) + 1
+        self._complain(f"{cause.word}: {error}", f" (next try in {wait_s:.1f} s)")
         self.error = error
         self._enter("backoff")
+
+    def _complain(self, text: str, tail: str = "") -> None:
+        line = self._repeats.add(text)
+        if line is not None:
+            self._with.log.warning("camera %s: %s%s", self._where, line, tail)
 
     def _enter(self, state: str) -> None:
         if state != self.state:

@@ -218,6 +218,8 @@ def read_camera(table: Table, password: Callable[[Table], str] = read_password, 
     camera = fill(CameraConfig, table, extra=extra, given=given)
     if camera.g726_order not in G726_ORDERS:
         raise table.error("g726_order", f"{shorten(camera.g726_order)} is no bit order", f"use one of {', '.join(G726_ORDERS)}")
+    if camera.sub is not None and camera.sub.url == camera.main.url:
+        raise table.error("sub", "has the address of main", "a stream is asked for once: leave sub out, or give its own address")
     if camera.password and not camera.user:
         raise table.error("user", "is missing beside a password", 'add: user = "..."')
     return camera

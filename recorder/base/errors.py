@@ -7,6 +7,8 @@
     |- Refused                  understood and not allowed (scope, limit, network)
     |- SourceError              a camera session ended; `cause` is the gap's cause, `retry_s` the least wait before the next try
        |- TransportRefused      not over this transport: the caller may ask for another one at once
+       |- NoRoom                all its places for viewers are taken: they are counted from now on
+       |- WrongPassword         our login was tried and refused: nobody tries the same one there for a while
     |- StorageError
        |- VolumeError           the volume cannot be used: missing, foreign, newer, locked, read-only, failed
        |- FormatError           bytes on a volume are not what the format says; `where` names file and offset
@@ -60,6 +62,12 @@ class TransportRefused(SourceError):
     """The camera does not send over the transport that was asked for, or what it describes does better over TCP (`rather_tcp`)."""
 
     rather_tcp = False
+class NoRoom(SourceError):
+    """The camera has no place for another viewer (453, 503)."""
+
+
+class WrongPassword(SourceError):
+    """The camera has refused this user and password."""
 
 
 class StorageError(WatchroomError):

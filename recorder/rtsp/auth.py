@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from recorder.base.errors import SourceError
+from recorder.base.errors import SourceError, WrongPassword
 from recorder.base.media import GapCause
 
 AUTH_RETRY_S = 300.0      # cameras lock the account after some wrong tries
@@ -140,12 +140,10 @@ class Authenticator:
         return "Digest " + ", ".join(parts)
 
 
-def wrong_password(where: str = "") -> SourceError:
+def wrong_password(where: str = "") -> WrongPassword:
     """The error for credentials that were refused although the challenge was fresh."""
-    error = _refused("the camera refuses this user and password",
-                     f"correct them; the next try is in {AUTH_RETRY_S:.0f} s, because cameras lock accounts")
-    error.where = where
-    return error
+    return WrongPassword("the camera refuses this user and password", cause=GapCause.AUTH, retry_s=AUTH_RETRY_S, where=where,
+                         remedy=f"correct them; the next try is in {AUTH_RETRY_S:.0f} s, because cameras lock accounts")
 
 
 def _hash(algorithm: str, data: bytes) -> str:

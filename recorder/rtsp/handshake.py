@@ -6,16 +6,18 @@ bound to their channels at SETUP.
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from recorder._ext.rtp import RtpTrack
 from recorder.base.clock import Clock
-from recorder.base.errors import SourceError, TransportRefused
+from recorder.base.errors import NoRoom, SourceError, TransportRefused
 from recorder.base.media import GapCause
 from recorder.rtp.formats import RtpFormat, rtp_format
 from recorder.rtsp.address import AddressBook
-from recorder.rtsp.auth import Authenticator
+from recorder.rtsp.auth import AUTH_RETRY_S, Authenticator
 from recorder.rtsp.connection import RtspConnection
+from recorder.rtsp.leftover import end_leftover
+from recorder.rtsp.memory import CameraMemory
 from recorder.rtsp.message import Response
 from recorder.rtsp.sdp import Media, SessionDescription, parse_sdp
 from recorder.rtsp.transport import TransportAnswer, ask_interleaved, ask_multicast, ask_udp, parse_transport
@@ -26,6 +28,16 @@ REDIRECTS_MAX = 5
 REDIRECTS = {301, 302, 303, 305, 307, 308}
 BUSY_RETRY_S = 30.0
 DEFAULT_TIMEOUT_S = 60.0
+MEANINGS = {                     # status -> least wait, remedy
+    401: (AUTH_RETRY_S, "correct user and password"),
+    403: (AUTH_RETRY_S, "give this user the right to view live video"),
+    404: (10.0, "check the path of its address"),
+    451: (10.0, "check the path of its address"),
+    454: (0.0, "it has forgotten the session; a new one is begun"),
+    455: (5.0, "it is in another state than it says; restart it if that stays so"),
+    459: (5.0, "choose another of its streams"),
+    462: (5.0, "it cannot reach us; check the network between"),
+}
 
 MakeTrack = Callable[[str, RtpFormat, int], Awaitable[RtpTrack]]
 
@@ -78,13 +90,14 @@ class SessionState:
 
 @dataclass(frozen=True, slots=True)
 class PlayingTrack:
-    """A medium that plays; over UDP it has sockets of its own, else channels of the connection."""
+    """A medium that plays; over UDP it has sockets of its own, else channels of the connection. `url` is its control's."""
 
     kind: str
     format: RtpFormat
     track: RtpTrack
     rtcp_channel: int
     udp: UdpSockets | None = None
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +115,14 @@ class Played:
 class Handshake:
     """One try. `make_track(kind, format, ssrc)` makes the depacketiser of a medium whose SETUP was accepted."""
 
-    def __init__(self, target: Target, book: AddressBook, clock: Clock, wall_offset: Callable[[], int], make_track: MakeTrack) -> None:
+    def __init__(self, target: Target, book: AddressBook, clock: Clock, wall_offset: Callable[[], int], make_track: MakeTrack,
+                 memory: CameraMemory | None = None) -> None:
         self._target = target
         self._book = book
         self._clock = clock
         self._wall_offset = wall_offset
         self._make_track = make_track
+        self._memory = memory or CameraMemory()
         self._state = SessionState()
 
     async def run(self) -> Played:
@@ -116,10 +131,10 @@ class Handshake:
         who = self._target.credentials
         if userinfo is not None and not who.user:
             who = Credentials(userinfo.user, userinfo.password, who.basic_without_tls)
+        await self._end_leftover(who)
         seen = {url.text}
         while True:
-            login = Authenticator(who.user, who.password, basic_allowed=who.basic_without_tls)
-            connection = await RtspConnection.open(url, self._book, login, self._clock, self._wall_offset)
+            connection = await self._open(url, who)
             try:
                 answer = await self._describe(connection, url)
                 if answer.status not in REDIRECTS:
@@ -132,6 +147,15 @@ class Handshake:
             connection.close()
             url, userinfo = _redirected(answer, seen)
             who = Credentials(userinfo.user, userinfo.password, who.basic_without_tls) if userinfo else who
+
+    async def _open(self, url: RtspUrl, who: Credentials) -> RtspConnection:
+        login = Authenticator(who.user, who.password, basic_allowed=who.basic_without_tls)
+        return await RtspConnection.open(url, self._book, login, self._clock, self._wall_offset)
+
+    async def _end_leftover(self, who: Credentials) -> None:
+        left = self._memory.leftover
+        if left is not None and self._clock.mono_ns() < left.until_ns:
+            await end_leftover(self._memory, await self._open(parse_url(left.url)[0], who), self._clock)
 
     async def _describe(self, connection: RtspConnection, url: RtspUrl) -> Response:
         """OPTIONS, whose answer may be anything, then DESCRIBE."""
@@ -149,11 +173,19 @@ class Handshake:
         description = parse_sdp(answer.body)
         base = base_url(url, answer.headers.get("content-base"), answer.headers.get("content-location"))
         tracks, lost = await self._set_up_all(connection, base, description)
-        play = await connection.request("PLAY", join_control(base, description.control),
-                                        [*self._state.headers, ("Range", "npt=0.000-")])
-        require(play, "PLAY", url.host)
-        self._state.learn(play)
+        await self._start(connection, join_control(base, description.control), tracks)
         return Played(connection, self._state, base, tuple(tracks), lost, description)
+
+    async def _start(self, connection: RtspConnection, aggregate: str, tracks: list[PlayingTrack]) -> None:
+        """PLAY of everything at once; of each medium by itself where that is not allowed (459)."""
+        for url in (aggregate, *(playing.url for playing in tracks)):
+            answer = await connection.request("PLAY", url, [*self._state.headers, ("Range", "npt=0.000-")])
+            if answer.status == 459 and url == aggregate != tracks[0].url:
+                continue
+            require(answer, "PLAY", connection.where)
+            self._state.learn(answer)
+            if url == aggregate:
+                return
 
     async def _set_up_all(self, connection: RtspConnection, base: str,
                           description: SessionDescription) -> tuple[list[PlayingTrack], dict[str, SourceError]]:
@@ -161,15 +193,32 @@ class Handshake:
         lost: dict[str, SourceError] = {}
         for kind in self._target.kinds:
             try:
-                media, chosen = choose(description, kind)
-                tracks.append(await self._set_up(connection, base, media, chosen, kind, len(tracks)))
+                media, chosen = self._choose(description, kind)
+                playing = await self._set_up(connection, base, media, chosen, kind, len(tracks))
+                tracks.append(replace(playing, url=join_control(base, media.control)))
             except SourceError as error:
-                if error.cause in {GapCause.OFFLINE, GapCause.AUTH} or (isinstance(error, TransportRefused) and not tracks):
-                    raise                      # that is about the connection, not about the medium
+                if error.cause == GapCause.OFFLINE and tracks:
+                    self._memory.setup_failed(kind, error, self._clock)
+                if self._ends_all(error, kind, tracks):
+                    raise
                 lost[kind] = error
+            else:
+                self._memory.setup_worked(kind)
         if not tracks:
             raise next(iter(lost.values()))
         return tracks, lost
+
+    def _ends_all(self, error: SourceError, kind: str, tracks: list[PlayingTrack]) -> bool:
+        """True if it is about the connection, or us, or the leading medium at this time, and not about this medium."""
+        leading = {GapCause.AUTH, GapCause.REFUSED} if kind == self._target.kinds[0] else {GapCause.AUTH}
+        return error.cause == GapCause.OFFLINE or (not tracks and (error.cause in leading or isinstance(error, TransportRefused)))
+
+    def _choose(self, description: SessionDescription, kind: str) -> tuple[Media, RtpFormat]:
+        without = self._memory.why_without(kind, self._clock)
+        if without is not None:
+            raise SourceError(f"its {kind} ended the connection twice", cause=GapCause.UNSUPPORTED, where=without.where,
+                              remedy="set audio = false, or mend it in the camera; it is tried again after an hour")
+        return choose(description, kind)
 
     async def _set_up(self, connection: RtspConnection, base: str, media: Media, chosen: RtpFormat, kind: str, index: int) -> PlayingTrack:
         url = join_control(base, media.control)
@@ -253,22 +302,16 @@ def require(answer: Response, method: str, where: str) -> None:
     if answer.ok:
         return
     said = f"the camera answers {answer.status} {answer.reason[:60]} to {method}"
-    match answer.status:
-        case 401:
-            raise SourceError(said, cause=GapCause.AUTH, retry_s=300.0, where=where)
-        case 453 | 503:
-            raise SourceError(said, cause=GapCause.REFUSED, retry_s=BUSY_RETRY_S, where=where,
-                              remedy="it has no room for another viewer: end other connections to it")
-        case 404 | 451:
-            raise SourceError(said, cause=GapCause.REFUSED, retry_s=10.0, where=where, remedy="check the path of its address")
-        case 415:
-            raise _unsupported(said, where, "choose another of its streams")
-        case 461:
-            raise refused_transport(said, where)
-        case 454:
-            raise SourceError(said, cause=GapCause.REFUSED, where=where)
-        case _:
-            raise SourceError(said, cause=GapCause.REFUSED, retry_s=5.0, where=where, remedy="see the camera's log")
+    if answer.status in {453, 503}:
+        raise NoRoom(said, cause=GapCause.REFUSED, retry_s=BUSY_RETRY_S, where=where,
+                     remedy="it has no room for another viewer: end other connections to it")
+    if answer.status == 415:
+        raise _unsupported(said, where, "choose another of its streams")
+    if answer.status == 461:
+        raise refused_transport(said, where)
+    cause = GapCause.AUTH if answer.status in {401, 403} else GapCause.REFUSED
+    retry_s, remedy = MEANINGS.get(answer.status, (5.0, "see the camera's log"))
+    raise SourceError(said, cause=cause, retry_s=retry_s, where=where, remedy=remedy)
 
 
 def _redirected(answer: Response, seen: set[str]) -> tuple[RtspUrl, UserInfo | None]:

@@ -1,9 +1,9 @@
 """A playing session: the drain receives, keep-alives and receiver reports go out, the server's wishes are met, TEARDOWN at the end."""
 
 import asyncio
+import errno
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from recorder._ext import rtp
 from recorder.base.clock import Clock
@@ -12,21 +12,15 @@ from recorder.base.media import NS, GapCause
 from recorder.drainer import Drainer
 from recorder.rtsp.connection import ENDED
 from recorder.rtsp.handshake import Played
+from recorder.rtsp.keepalive import KeepAlive
+from recorder.rtsp.memory import CameraMemory, Leftover
 from recorder.rtsp.rtcp import LossWindow, interleaved, receiver_report
 
-KEEPALIVE_MAX_S = 30.0
 REPORT_S = 4.5
 TEARDOWN_S = 1.5
 SILENCE_S = 3.0          # after PLAY, over UDP
-REFUSES_METHOD = {400, 404, 405, 451, 454, 501, 551}
-
-
-@dataclass(slots=True)
-class KeepaliveMemory:
-    """What a camera's keep-alives have taught us; outlives its sessions. `redirect` is where it asked us to go next."""
-
-    method: str = ""             # "" = not yet known
-    redirect: str = ""
+LEFTOVER_S = 5.0         # beyond the session's timeout: cameras look at theirs every few seconds
+RESETS = {errno.ECONNRESET, errno.EPIPE}
 
 
 class RtspSession:
@@ -35,14 +29,15 @@ class RtspSession:
     `on_silence` is called when nothing has come over UDP at all and the session ends for it.
     """
 
-    def __init__(self, played: Played, drainer: Drainer, clock: Clock, memory: KeepaliveMemory, on_events: Callable[[int], None],
-                 on_silence: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, played: Played, drainer: Drainer, clock: Clock, memory: CameraMemory, on_events: Callable[[int], None],
+                 complain: Callable[[str], None], on_silence: Callable[[], None] = lambda: None) -> None:
         self._played = played
         self._drainer = drainer
         self._clock = clock
         self._memory = memory
         self._on_events = on_events
         self._on_silence = on_silence
+        self._complain = complain
         self._ended: asyncio.Future[SourceError] = asyncio.get_running_loop().create_future()
         self._ssrc = random.getrandbits(32)
         self._windows = [LossWindow() for _ in played.tracks]
@@ -50,6 +45,7 @@ class RtspSession:
         self._udp = [playing.udp for playing in played.tracks if playing.udp is not None]
         self._play_ns = 0
         self._open = True
+        self._hung_up = False
 
     async def run(self) -> None:
         """Hand the socket to the drain and keep the session alive until it ends, which raises SourceError with the cause."""
@@ -58,7 +54,9 @@ class RtspSession:
         self._play_ns = self._clock.mono_ns()
         self._drainer.add(connection.framing, connection.sock.fileno(), self.take_events, [udp.media for udp in self._udp])
         self.take_events(connection.events)
-        keepalive = asyncio.create_task(self._keep_alive(), name=f"keep-alive {connection.where}")
+        played = self._played
+        touches = KeepAlive(connection, played.state, played.base, self._memory, self._forgotten)
+        keepalive = asyncio.create_task(touches.run(), name=f"keep-alive {connection.where}")
         try:
             raise await asyncio.shield(self._ended)
         finally:
@@ -76,6 +74,7 @@ class RtspSession:
             self.end(error)
         self._on_events(events)
         if events & ENDED:
+            self._hung_up = bool(events & rtp.EVENT_EOF) or connection.framing.errno in RESETS
             self.end(self._end_of(events))
         elif events & rtp.EVENT_BYE:
             self.end(SourceError("the camera said goodbye (BYE)", cause=GapCause.SENDER_RESTART, where=connection.where))
@@ -96,6 +95,7 @@ class RtspSession:
             self._played.connection.send(self._reports(mono_ns) if mono_ns >= self._report_due_ns else b"")
         except SourceError as error:
             self.end(error)
+        self._look_for_oddities()
 
     def _await_udp(self, mono_ns: int) -> None:
         """Nothing has come yet: the hole may have to be punched once more, or the network between lets no UDP through."""
@@ -106,50 +106,47 @@ class RtspSession:
             self.end(SourceError(f"no packet came over UDP within {SILENCE_S:.0f} s", cause=GapCause.STALL,
                                  where=self._played.connection.where, remedy="check firewalls between, or set transport = \"tcp\""))
 
-    async def close(self) -> bool:
-        """TEARDOWN on the live connection, at most 1.5 s, then FIN. True if the camera confirmed (or had closed by itself)."""
+    def _look_for_oddities(self) -> None:
+        """What is strange about the bytes of this connection and yet no reason to end it."""
+        stats = self._played.connection.framing.stats()
+        if stats["unbound_frames"]:
+            self._complain(f"sends on channels that were never set up: ignored ({stats['unbound_frames']} frames so far)")
+        if stats["resyncs"]:
+            self._complain(f"garbage between frames: {stats['skipped_bytes']} bytes skipped in {stats['resyncs']} places so far")
+
+    async def close(self) -> None:
+        """TEARDOWN on the live connection, at most 1.5 s, then FIN. A session whose end is not confirmed is left to the memory."""
         if not self._open:
-            return True
+            return
         self._open = False
         connection = self._played.connection
         try:
-            confirmed = await self._tear_down()
+            if not await self._tear_down():
+                self._leave_over()
         finally:
             self._drainer.remove(connection.framing)
             connection.close()
-        return confirmed
 
     async def _tear_down(self) -> bool:
+        """True if the camera has answered anything at all, or has closed the connection itself."""
         connection = self._played.connection
         if self._ended.done() and self._ended.result().cause == GapCause.OFFLINE:
-            return True
+            return self._hung_up
         try:
             await connection.request("TEARDOWN", self._played.base, self._played.state.headers, timeout_s=TEARDOWN_S)
         except SourceError:
             return False
         return True
 
-    async def _keep_alive(self) -> None:
-        """GET_PARAMETER if the camera knows it, else OPTIONS; a missing answer never ends a session whose media flow."""
-        while True:
-            period_s = min(self._played.state.timeout_s, 2 * KEEPALIVE_MAX_S) / 2
-            await asyncio.sleep(period_s * random.uniform(0.8, 1.0))  # noqa: S311
-            try:
-                await self._touch(period_s)
-            except SourceError as error:
-                if error.cause == GapCause.AUTH:
-                    return                       # asking on with a wrong password would lock the account
-                self._memory.method = "OPTIONS"
-
-    async def _touch(self, period_s: float) -> None:
+    def _leave_over(self) -> None:
         state = self._played.state
-        if not self._memory.method:
-            self._memory.method = "GET_PARAMETER" if "GET_PARAMETER" in state.public else "OPTIONS"
-        method = self._memory.method
-        answer = await self._played.connection.request(method, self._played.base, state.headers, timeout_s=min(10.0, period_s))
-        state.learn(answer)
-        if answer.status in REFUSES_METHOD:
-            self._memory.method = "OPTIONS"
+        if state.id:
+            until_ns = self._clock.mono_ns() + round((state.timeout_s + LEFTOVER_S) * NS)
+            self._memory.leftover = Leftover(state.id, self._played.base, until_ns)
+
+    def _forgotten(self) -> None:
+        self.end(SourceError("the camera no longer knows our session (454) and sends nothing", cause=GapCause.SENDER_RESTART,
+                             where=self._played.connection.where))
 
     def _heed_requests(self) -> None:
         connection = self._played.connection

@@ -232,3 +232,8 @@ def test_the_sample_shows_every_key() -> None:
     shown = set(re.findall(r"(\w+) =", text)) | {name + "s" for name in re.findall(r"^\[\[(\w+)\]\]", text, re.MULTILINE)} \
         | set(re.findall(r"^\[(\w+)\]", text, re.MULTILINE))
     assert known - shown == {"password"} - shown
+
+
+def test_sub_stream_with_the_address_of_main_is_refused(tmp_path: Path) -> None:
+    line = refused(tmp_path, GOOD + CAMERA + 'sub = { url = "rtsp://10.0.0.1/1" }\n')
+    assert "camera north-road.sub" in line and "once" in line

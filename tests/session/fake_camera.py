@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -80,11 +81,18 @@ class Link:
     playing: asyncio.Task[None] | None = None
     sequences: dict[int, int] = field(default_factory=lambda: {0: 1000, 2: 2000})
     silent: bool = False
+    expiry: asyncio.TimerHandle | None = None
     rtcp: list[bytes] = field(default_factory=list)
 
     def send(self, data: bytes) -> None:
         if not self.writer.is_closing():
             self.writer.write(data)
+
+    def reset(self) -> None:
+        """End the connection with RST: what was not yet sent or read is gone."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     def rtp(self, channel: int, payload_type: int, timestamp: int, payload: bytes, *, marker: bool = True, ssrc: int = 0x1234) -> bytes:
         """An interleaved RTP packet."""
@@ -113,7 +121,7 @@ class Link:
 class FakeCamera:
     """Serves until the block ends. `answers` replaces what a method is answered; None as an answer says nothing."""
 
-    def __init__(self, *, sdp: str = SDP) -> None:
+    def __init__(self, *, sdp: str = SDP, host: str = "127.0.0.1") -> None:
         self.sdp = sdp
         self.answers: dict[str, Answer] = {}
         self.requests: list[Request] = []
@@ -123,11 +131,13 @@ class FakeCamera:
         self.video = self.audio = True
         self.session = "12345678"
         self.timeout_s = 60
+        self.alive_by: set[str] | None = None    # methods that keep a session alive; it ends `timeout_s` after the last. None: nothing does
+        self.host = host
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, self.host, 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -137,6 +147,8 @@ class FakeCamera:
         for link in self.links:
             if link.playing:
                 link.playing.cancel()
+            if link.expiry:
+                link.expiry.cancel()
             link.writer.close()
         for task in list(self._tasks):
             task.cancel()
@@ -145,7 +157,7 @@ class FakeCamera:
     @property
     def url(self) -> str:
         """Its address."""
-        return f"rtsp://127.0.0.1:{self.port}/live"
+        return f"rtsp://{self.host}:{self.port}/live"
 
     def methods(self) -> list[str]:
         """What was asked, in order."""
@@ -181,10 +193,19 @@ class FakeCamera:
         request = Request(method, url, headers, link)
         link.requests.append(request)
         self.requests.append(request)
+        self._live_on(request)
         answer = self.answers.get(method, self.answer)(request)
         data = await answer if inspect.isawaitable(answer) else answer
         if data is not None:
             link.send(data)
+
+    def _live_on(self, request: Request) -> None:
+        """Enforce the session's timeout, as few servers do and all say."""
+        if self.alive_by is None or request.method not in self.alive_by | {"PLAY"}:
+            return
+        if request.link.expiry:
+            request.link.expiry.cancel()
+        request.link.expiry = asyncio.get_running_loop().call_later(self.timeout_s, request.link.writer.close)
 
     def answer(self, request: Request) -> bytes | None:
         """What a well-behaved camera says."""

@@ -94,6 +94,72 @@ async def test_refused_audio_does_not_lose_the_video() -> None:
         assert (1, "audio") not in rig.tapes.by_name
 
 
+async def test_audio_for_which_we_have_no_right_does_not_lose_the_video() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        guard = Guard(camera)
+        camera.answers["SETUP"] = lambda r: (reply(r, 401, f'WWW-Authenticate: Digest realm="fake", nonce="n{guard.nonce}"')
+                                             if "trackID=2" in r.url else guard.check(r))
+        rig.record(camera.url)
+        await rig.recorded()
+        assert rig.stream().state == "recording" and (1, "audio") not in rig.tapes.by_name
+
+
+async def test_audio_whose_setup_ends_the_connection_is_done_without() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["SETUP"] = lambda r: r.link.writer.close() if "trackID=2" in r.url else camera.answer(r)
+        rig.record(camera.url)
+        await rig.recorded()
+        assert len(camera.links) == 3 and [r.url[-1] for r in camera.links[-1].requests if r.method == "SETUP"] == ["1"]
+        assert "audio ended the connection" in str(rig.stream().error)
+
+
+async def test_video_that_is_busy_is_waited_for_and_not_replaced_by_its_audio() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["SETUP"] = lambda r: reply(r, 453) if "trackID=1" in r.url else camera.answer(r)
+        rig.record(camera.url)
+        assert (await rig.failed()).retry_s == 30
+        assert "PLAY" not in camera.methods()
+
+
+async def test_camera_without_aggregate_play_plays_each_medium_by_itself() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["PLAY"] = lambda r: camera.answer(r) if "trackID" in r.url else reply(r, 459)
+        rig.record(camera.url)
+        await rig.recorded()
+        await rig.recorded(5, "audio")
+        assert [r.url.rpartition("/")[2] for r in camera.requests if r.method == "PLAY"] == ["", "trackID=1", "trackID=2"]
+
+
+@pytest.mark.parametrize("info", ["url=trackID=1;seq=0;rtptime=-1", "url=rtsp://x/y;seq=1;rtptime=99999999999;ssrc=7,", ";;,", "url=;"])
+async def test_rtp_info_is_not_believed(info: str) -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        def play(request: Request) -> bytes:
+            camera.start(request.link)
+            return reply(request, 200, f"RTP-Info: {info}")
+        camera.answers["PLAY"] = play
+        rig.record(camera.url)
+        await rig.recorded()
+
+
+@pytest.mark.parametrize("headers", [(), ("Content-Type: application/sdp;charset=utf-8",), ("content-type:text/plain",)])
+async def test_content_type_of_a_description_is_not_asked_for(headers: tuple[str, ...]) -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["DESCRIBE"] = lambda r: reply(r, 200, *headers, body=SDP)
+        rig.record(camera.url)
+        await rig.recorded()
+        assert camera.requests[2].url == camera.url + "/trackID=1"
+
+
+@pytest.mark.parametrize("base", ["rtsp://127.0.0.1/live/", "rtsp://10.9.8.7:8554/live/", "/live/", "127.0.0.1:554/live/", "rtsp://rtsp://h/live/",
+                                  "rtsp://::ffff:127.0.0.1/live/"])
+async def test_content_base_gives_the_path_and_never_the_host(base: str) -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["DESCRIBE"] = lambda r: reply(r, 200, f"Content-Base: {base}", body=SDP)
+        rig.record(camera.url)
+        await rig.recorded()
+        assert camera.requests[2].url == camera.url + "/trackID=1"
+
+
 async def test_audio_that_is_not_recorded_does_not_lose_the_video() -> None:
     async with FakeCamera(sdp=SDP.replace("RTP/AVP 8", "RTP/AVP 98\na=rtpmap:98 AC3/48000")) as camera, Rig() as rig:
         rig.record(camera.url)

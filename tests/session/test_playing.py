@@ -75,6 +75,39 @@ async def test_keepalives_log_in_anew_when_the_nonce_goes_stale() -> None:
         assert rig.stream().state == "recording"
 
 
+@pytest.mark.parametrize("life", [{"GET_PARAMETER"}, {"OPTIONS"}])
+async def test_keepalives_that_are_never_answered_still_keep_alive_what_counts_one_method(life: set[str]) -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.timeout_s, camera.alive_by = 4, life
+        whole = camera.answer
+        camera.answers["GET_PARAMETER"] = lambda r: None
+        camera.answers["OPTIONS"] = lambda r: None if asked(camera, "PLAY") else whole(r)
+        rig.record(camera.url)
+        await rig.recorded(250)
+        assert len(camera.links) == 1 and rig.tape().gaps == []
+
+
+async def test_keepalive_refused_for_want_of_rights_becomes_options() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.timeout_s = 1
+        guard = Guard(camera)
+        camera.answers["GET_PARAMETER"] = lambda r: reply(r, 401, f'WWW-Authenticate: Digest realm="fake", nonce="n{guard.nonce}"')
+        rig.record(camera.url)
+        await rig.until(lambda: asked(camera, "OPTIONS") >= 4)
+        assert asked(camera, "GET_PARAMETER") <= 2 and rig.stream().state == "recording"
+
+
+async def test_forgotten_session_that_sends_nothing_is_begun_anew_at_once() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.timeout_s = 1
+        rig.record(camera.url, stall_s=60.0)
+        await rig.recorded()
+        camera.answers["GET_PARAMETER"] = camera.answers["OPTIONS"] = lambda r: reply(r, 454)
+        camera.links[0].silent = True
+        error = await rig.failed()
+        assert error.cause == GapCause.SENDER_RESTART and "454" in str(error)
+
+
 async def test_receiver_reports_are_sent_on_the_rtcp_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(playing, "REPORT_S", 0.3)
     async with FakeCamera() as camera, Rig() as rig:
@@ -183,6 +216,52 @@ async def test_close_in_the_middle_of_a_frame_keeps_the_last_whole_picture() -> 
         assert again["flags"] & 1 and again["wall_ns"] > before[-1]["wall_ns"]
 
 
+async def test_reset_in_the_middle_of_a_frame_keeps_what_was_whole() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        rig.record(camera.url, audio=False)
+        await rig.recorded()
+        link = camera.links[0]
+        link.silent = True
+        link.send(link.picture(25)[:40])
+        before = len(rig.tape().aus)
+        await rig.until(lambda: rig.stream()._session._played.connection.framing.stats()["bytes"] > 0)  # type: ignore[union-attr]
+        link.reset()
+        assert (await rig.failed()).cause == GapCause.OFFLINE
+        assert rig.tape().gaps == [GapCause.OFFLINE] and len(rig.tape().aus) >= before
+        assert asked(camera, "TEARDOWN") == 0            # nobody is there to hear it
+        await rig.until(lambda: len(camera.links) == 2)
+        assert asked(camera, "TEARDOWN") == 0            # and nothing was left over
+
+
+async def test_bytes_that_come_one_by_one_are_recorded() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        def play(request: Request) -> bytes:
+            async def drip() -> None:
+                for index in range(25):
+                    for byte in request.link.picture(index):
+                        request.link.send(bytes([byte]))
+                        await asyncio.sleep(0)
+            request.link.playing = asyncio.create_task(drip())
+            return reply(request, 200)
+        camera.answers["PLAY"] = play
+        rig.record(camera.url, audio=False)
+        await rig.recorded(24)
+        assert [au["pts"] - rig.tape().aus[0][0]["pts"] for au, _ in rig.tape().aus] == [3600 * n for n in range(len(rig.tape().aus))]
+
+
+async def test_messages_between_frames_are_answered_and_cost_no_picture() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        rig.record(camera.url)
+        await rig.recorded()
+        for number in range(5):
+            camera.links[0].send(f"\r\nSET_PARAMETER {camera.url} RTSP/1.0\r\nCSeq: {number}\r\nContent-Length: 4\r\n\r\na: b\r\n".encode())
+            camera.links[0].send(f"WHAT_IS_THIS * RTSP/1.0\nCSeq: {100 + number}\n\n".encode())
+        await rig.until(lambda: len(camera.heard) == 10)
+        await rig.recorded(len(rig.tape().aus) + 10)
+        assert [answer.split()[1] for answer in camera.heard] == ["200", "501"] * 5
+        assert rig.tape().gaps == [] and not any(au["flags"] & 4 for au, _ in rig.tape().aus)
+
+
 async def test_goodbye_reconnects_without_waiting_for_the_stall() -> None:
     async with FakeCamera() as camera, Rig() as rig:
         rig.record(camera.url, stall_s=60.0)
@@ -204,15 +283,17 @@ async def test_redirect_request_is_followed() -> None:
         assert any("CSeq: 5" in answer for answer in first.heard)
 
 
-async def test_unknown_channels_are_ignored() -> None:
+async def test_unknown_channels_are_ignored_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async with FakeCamera() as camera, Rig() as rig:
         rig.record(camera.url)
         await rig.recorded()
         link = camera.links[0]
-        for _ in range(200):
-            link.send(struct.pack(">cBH", b"$", 7, 1000) + bytes(1000))
-        await rig.recorded(len(rig.tape().aus) + 10)
+        for _ in range(3):
+            for _ in range(70):
+                link.send(struct.pack(">cBH", b"$", 7, 1000) + bytes(1000))
+            await rig.recorded(len(rig.tape().aus) + 10)
         assert rig.tape().gaps == []
+        assert sum("never set up" in line for line in caplog.messages) == 1
 
 
 async def test_operators_stop_tears_down_and_leaves_a_gap_on_every_track() -> None:

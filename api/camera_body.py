@@ -75,7 +75,7 @@ def _url(name: str, value: Any) -> str:
     text = str(_text(URL_MAX)(name, value))
     scheme, separator, rest = text.partition("://")
     if not separator or scheme.lower() not in {"rtsp", "rtsps"} or not rest or " " in text or not text.isascii():
-        raise wrong(name, "must be an rtsp:// address")
+        raise wrong(name, "must be an rtsp:// or rtsps:// address")
     if "@" in rest.split("/", 1)[0]:
         raise wrong(name, "must not hold a user or password; they have members of their own")
     return text
@@ -114,6 +114,8 @@ READERS: Mapping[str, Read] = {
     "user": _text(SECRET_MAX),
     "password": _secret,
     "basic_without_tls": _flag,
+    "tls_fingerprint": _text(SECRET_MAX),
+    "tls_insecure": _flag,
     "audio": _flag,
     "metadata": _flag,
     "g726_order": _one_of(G726_ORDERS),
@@ -148,7 +150,7 @@ _STREAM_SCHEMA = {
     "required": ["url"],
     "additionalProperties": False,
     "properties": {
-        "url": {"type": "string", "maxLength": URL_MAX, "description": "rtsp://host[:port]/path, without user and password"},
+        "url": {"type": "string", "maxLength": URL_MAX, "description": "rtsp:// or rtsps://host[:port]/path, without user and password"},
         "kbps": {"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 4000, "description": "declared bit rate"},
         "transport": {"enum": list(TRANSPORTS), "default": "tcp", "description": "auto: TCP, or UDP where a camera insists"},
     },
@@ -165,6 +167,8 @@ _PROPERTIES: dict[str, Any] = {
     "user": {"type": "string", "maxLength": SECRET_MAX},
     "password": {"type": "string", "format": "password", "maxLength": SECRET_MAX, "writeOnly": True},
     "basic_without_tls": {"type": "boolean", "default": False},
+    "tls_fingerprint": {"type": "string", "maxLength": SECRET_MAX, "description": "SHA-256 of the certificate of an rtsps camera, hexadecimal"},
+    "tls_insecure": {"type": "boolean", "default": False, "description": "believe any certificate"},
     "audio": {"type": "boolean", "default": True},
     "metadata": {"type": "boolean", "default": False},
     "g726_order": {"enum": list(G726_ORDERS), "default": "sdp"},

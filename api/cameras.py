@@ -186,6 +186,8 @@ def source(camera: CameraRecord) -> dict[str, Any]:
         "metadata": config.metadata,
         "g726_order": config.g726_order,
         "basic_without_tls": config.basic_without_tls,
+        "tls_fingerprint": config.tls_fingerprint,
+        "tls_insecure": config.tls_insecure,
         "stall_s": config.stall_s,
     }
 

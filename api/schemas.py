@@ -73,6 +73,8 @@ COMPONENTS: dict[str, Schema] = {
                     "metadata": FLAG,
                     "g726_order": {"enum": ["sdp", "rfc3551", "aal2"]},
                     "basic_without_tls": FLAG,
+                    "tls_fingerprint": TEXT,
+                    "tls_insecure": FLAG,
                     "stall_s": NUMBER,
                 },
                 description="only with the scope admin; the password itself never",

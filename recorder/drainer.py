@@ -4,6 +4,7 @@ import asyncio
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from recorder._ext.drain import Drain
 from recorder._ext.framing import Connection
@@ -16,6 +17,14 @@ REST_RUNS = 3
 LAG_BUCKETS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 OnEvents = Callable[[int], None]
+PUMP_BYTES = 256 << 10
+
+
+class Pump(Protocol):
+    """What reads a connection that the kernel cannot read by itself: TLS."""
+
+    def pump(self, framing: Connection, buffer: memoryview, mono_ns: int, wall_offset_ns: int) -> int:
+        """Feeds `framing` all that has come; EVENT_* bits. `buffer` is scratch memory."""
 
 
 class LoopLag:
@@ -51,6 +60,8 @@ class Drainer:
         self._log = log
         self._drain = Drain(rest_bytes=REST_BYTES, rest_runs=REST_RUNS)
         self._owners: dict[Connection, OnEvents] = {}
+        self._pumps: dict[Connection, Pump] = {}
+        self._buffer = memoryview(bytearray())
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -64,27 +75,41 @@ class Drainer:
             self._timer.cancel()
             self._timer = None
 
-    def add(self, connection: Connection, fd: int, on_events: OnEvents, media: Sequence[UdpMedia] = ()) -> None:
-        """Receive for `connection` from `fd`, and for its `media` over UDP from their sockets (the caller keeps all open until `remove`), and
-        tell `on_events` the EVENT_* bits."""
-        self._drain.add(connection, fd, media)
+    def add(self, connection: Connection, fd: int, on_events: OnEvents, media: Sequence[UdpMedia] = (), pump: Pump | None = None) -> None:
+        """Receive for `connection` from `fd`, and for its `media` over UDP from their sockets; or through `pump`. Tell `on_events` the
+        EVENT_* bits. The caller keeps all open until `remove`."""
+        if pump is None:
+            self._drain.add(connection, fd, media)
+        else:
+            self._pumps[connection] = pump
+            self._buffer = self._buffer or memoryview(bytearray(PUMP_BYTES))
         self._owners[connection] = on_events
 
     def remove(self, connection: Connection) -> None:
         """Receive no more for it."""
         self._owners.pop(connection, None)
-        self._drain.remove(connection)
+        if self._pumps.pop(connection, None) is None:
+            self._drain.remove(connection)
 
     def run_once(self) -> None:
         """Receive all that waits, and tell the owners."""
         for connection, events in self._drain.run(self._clock.mono_ns(), self._wall.offset_ns):
             owner = self._owners.get(connection)
-            if owner is None:
-                continue
-            try:
-                owner(events)
-            except Exception:            # one camera's defect must not stop the others' drain
-                self._log.exception("handling drain events failed")
+            if owner is not None:
+                self._guarded(owner, events)
+        for connection, pump in list(self._pumps.items()):
+            self._guarded(self._pump, connection, pump)
+
+    def _pump(self, connection: Connection, pump: Pump) -> None:
+        events = pump.pump(connection, self._buffer, self._clock.mono_ns(), self._wall.offset_ns)
+        if events:
+            self._owners[connection](events)
+
+    def _guarded(self, do: Callable[..., None], *arguments: object) -> None:
+        try:
+            do(*arguments)
+        except Exception:                # one camera's defect must not stop the others' drain
+            self._log.exception("handling drain events failed")
 
     def __len__(self) -> int:
         return len(self._owners)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from recorder._ext.rtp import RtpTrack
 from recorder.base.clock import Clock
-from recorder.base.config import CameraConfig, StreamConfig
+from recorder.base.config import CameraConfig, RecordingConfig, StreamConfig
 from recorder.base.errors import NoRoom, SourceError, TransportRefused
 from recorder.base.media import GapCause
 from recorder.drainer import Drainer
@@ -19,6 +20,7 @@ from recorder.rtsp.choice import TransportChoice
 from recorder.rtsp.handshake import Credentials, Handshake, MakeTrack, Played, Target
 from recorder.rtsp.memory import CameraMemory
 from recorder.rtsp.session import RtspSession
+from recorder.rtsp.tls import TlsTrust
 from recorder.rtsp.url import parse_url
 from recorder.timeline import SessionTimeline, TrackTimeline, WallOffset
 
@@ -97,9 +99,11 @@ class RtspSource:
 
     live = True
 
-    def __init__(self, camera: CameraConfig, stream: StreamConfig, kinds: tuple[str, ...], udp_ports: tuple[int, int], book: AddressBook,
+    def __init__(self, camera: CameraConfig, stream: StreamConfig, kinds: tuple[str, ...], recording: RecordingConfig, book: AddressBook,
                  gate: HandshakeGate, drainer: Drainer, clock: Clock, wall: WallOffset, complain: Callable[[str], None]) -> None:
-        self._target = Target(stream.url, Credentials(camera.user, camera.password, camera.basic_without_tls), kinds, udp_ports=udp_ports)
+        self._target = Target(stream.url, Credentials(camera.user, camera.password, camera.basic_without_tls), kinds,
+                              udp_ports=(recording.udp_port_first, recording.udp_port_last),
+                              trust=TlsTrust(recording.tls_ca, camera.tls_fingerprint, camera.tls_insecure))
         self._choice = TransportChoice(stream.transport)
         self._book = book
         self._gate = gate
@@ -113,6 +117,8 @@ class RtspSource:
     @property
     def transport(self) -> str:
         """What is asked for now."""
+        if self._target.url.lower().startswith("rtsps:"):
+            return "rtsp/tls"
         return f"rtsp/{self._choice.current}"
 
     async def open(self, make_track: MakeTrack) -> Played:
@@ -131,6 +137,8 @@ class RtspSource:
         url, self._memory.redirect = self._memory.redirect or self._target.url, ""
         target = replace(self._target, url=url, transport=self._choice.current, may_be_tcp=self._choice.may_be_tcp)
         address = parse_url(url)[0]
+        if address.encrypted and target.trust.insecure:
+            self._complain("TLS without proof of who answers (tls_insecure): set tls_fingerprint instead")
         handshake = Handshake(target, self._book, self._clock, lambda: self._wall.offset_ns, make_track, self._memory)
         knock = Knock(self, address.authority, (target.credentials.user, target.credentials.password))
         self._gate.hosts.check(knock)

@@ -122,8 +122,7 @@ class Stream:
         camera, lent = self._camera, self._with
         beside = {"audio": camera.audio, "metadata": camera.metadata} if self.which == "main" else {}
         kinds = ("video", *(kind for kind, wanted in beside.items() if wanted))
-        ports = lent.recording.udp_port_first, lent.recording.udp_port_last
-        return RtspSource(camera, self._config, kinds, ports, lent.book, lent.gate, lent.drainer, lent.clock, lent.wall, self._complain)
+        return RtspSource(camera, self._config, kinds, lent.recording, lent.book, lent.gate, lent.drainer, lent.clock, lent.wall, self._complain)
 
     async def _make_track(self, kind: str, chosen: RtpFormat, ssrc: int) -> RtpTrack:
         """The depacketiser of a medium whose SETUP was accepted."""

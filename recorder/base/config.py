@@ -49,7 +49,10 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class RecordingConfig:
-    """`[recording]`: slots and the rhythm of the packet's way; `camera_networks` are CIDR blocks camera addresses must lie in."""
+    """`[recording]`: slots and the rhythm of the packet's way; `camera_networks` are CIDR blocks camera addresses must lie in.
+
+    `tls_ca` holds the CAs that vouch for rtsps cameras; None: those of the system.
+    """
 
     slots: int = 1
     drain_ms: int = 40
@@ -61,6 +64,7 @@ class RecordingConfig:
     udp_port_first: int = 32768
     udp_port_last: int = 60999
     camera_networks: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
+    tls_ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class CameraConfig:
     """`[[camera]]`. `main` becomes the tracks main (and audio, metadata), `sub` the track sub. `password` never appears in repr.
 
     `g726_order`: bit order of G.726, for cameras that misstate it: sdp (as the SDP says), rfc3551, aal2.
+    `tls_fingerprint` is the SHA-256 of the one certificate an rtsps camera may show (else a CA must vouch for it); `tls_insecure` takes any.
     """
 
     id: str
@@ -94,6 +99,8 @@ class CameraConfig:
     user: str = ""
     password: str = field(default="", repr=False)
     basic_without_tls: bool = False
+    tls_fingerprint: str = ""
+    tls_insecure: bool = False
     audio: bool = True
     metadata: bool = False
     g726_order: str = "sdp"

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ from recorder.base.toml_table import Table, read_toml, shorten, without_none
 
 T = TypeVar("T")
 
-SCHEMES = ("rtsp",)
+SCHEMES = ("rtsp", "rtsps")
+FINGERPRINT = re.compile(r"([0-9a-fA-F]{2}:?){32}")
 UDP_PORTS_MIN = 64
 YEARS_10 = 3660.0
 
@@ -162,6 +164,8 @@ def read_recording(table: Table | None) -> RecordingConfig:
             raise table.error("camera_networks", str(error), "write networks as address/length, such as 10.20.0.0/16") from None
     if recording.udp_port_last - recording.udp_port_first < UDP_PORTS_MIN:
         raise table.error("udp_port_last", f"leaves fewer than {UDP_PORTS_MIN} ports", "two are needed for each track over UDP")
+    if recording.tls_ca is not None and not os.access(recording.tls_ca, os.R_OK):
+        raise table.error("tls_ca", f"{recording.tls_ca} cannot be read", "check the path and its permissions")
     for faster, slower in (("drain_ms", "gather_ms"), ("gather_ms", "commit_ms")):
         least, value = getattr(recording, faster), getattr(recording, slower)
         if value < least:
@@ -218,6 +222,10 @@ def read_camera(table: Table, password: Callable[[Table], str] = read_password, 
     camera = fill(CameraConfig, table, extra=extra, given=given)
     if camera.g726_order not in G726_ORDERS:
         raise table.error("g726_order", f"{shorten(camera.g726_order)} is no bit order", f"use one of {', '.join(G726_ORDERS)}")
+    if camera.tls_fingerprint and not FINGERPRINT.fullmatch(camera.tls_fingerprint):
+        raise table.error("tls_fingerprint", "is no SHA-256 fingerprint", "write its 64 hexadecimal digits, with or without colons")
+    if camera.tls_fingerprint and camera.tls_insecure:
+        raise table.error("tls_insecure", "contradicts tls_fingerprint", "leave it out: the fingerprint is enough")
     if camera.sub is not None and camera.sub.url == camera.main.url:
         raise table.error("sub", "has the address of main", "a stream is asked for once: leave sub out, or give its own address")
     if camera.password and not camera.user:
@@ -236,6 +244,8 @@ def read_stream(table: Table) -> StreamConfig:
         raise table.error("url", f"scheme {shorten(parts.scheme)} is not supported", f"use {' or '.join(scheme + '://' for scheme in SCHEMES)}")
     if stream.transport not in TRANSPORTS:
         raise table.error("transport", f"{shorten(stream.transport)} is not known", f"use one of {', '.join(TRANSPORTS)}")
+    if parts.scheme == "rtsps" and stream.transport in {"udp", "multicast"}:
+        raise table.error("transport", f"{stream.transport} would carry the pictures beside TLS, readable by all", "leave it out")
     if "@" in parts.netloc:
         raise table.error("url", "holds a user or password", "take it out and set user and password_file")
     return stream

@@ -62,6 +62,8 @@ class TransportRefused(SourceError):
     """The camera does not send over the transport that was asked for, or what it describes does better over TCP (`rather_tcp`)."""
 
     rather_tcp = False
+
+
 class NoRoom(SourceError):
     """The camera has no place for another viewer (453, 503)."""
 

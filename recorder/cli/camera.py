@@ -24,11 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove = actions.add_parser("remove", help="stop and hide it; footage stays")
     for action in (add, show, remove):
         action.add_argument("id")
-    add.add_argument("url", help="rtsp://host[:port]/path, without user and password")
+    add.add_argument("url", help="rtsp:// or rtsps://host[:port]/path, without user and password")
     add.add_argument("--kbps", type=int, help="declared bit rate (default 4000)")
     add.add_argument("--transport", choices=TRANSPORTS, help="of both streams (default tcp)")
     add.add_argument("--sub", metavar="URL", help="the small H.264 stream")
     add.add_argument("--password-file", type=Path, help="a file that holds only the password")
+    add.add_argument("--tls-fingerprint", default="", metavar="SHA256", help="of the certificate of an rtsps camera that no CA vouches for")
     for text in TEXTS:
         add.add_argument(f"--{text}", default="")
     add.add_argument("--no-audio", action="store_true")
@@ -67,6 +68,8 @@ def new_camera(args: argparse.Namespace) -> dict[str, Any]:
     camera: dict[str, Any] = {"id": args.id, "main": {"url": args.url, "kbps": args.kbps, "transport": args.transport},
                               "sub": {"url": args.sub, "transport": args.transport} if args.sub else None}
     camera |= {key: getattr(args, key) for key in TEXTS if getattr(args, key)}
+    if args.tls_fingerprint:
+        camera["tls_fingerprint"] = args.tls_fingerprint
     if args.password_file:
         camera["password"] = file_password(Table(Path("arguments"), "", {PASSWORD_KEYS[1]: str(args.password_file)}))
     return camera | ({"audio": False} if args.no_audio else {}) | ({"metadata": True} if args.metadata else {})

@@ -6,6 +6,7 @@ answers to those who wait. Answers are matched by CSeq; one without CSeq goes to
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,7 @@ from recorder.base.media import GapCause
 from recorder.rtsp.address import AddressBook
 from recorder.rtsp.auth import Authenticator, wrong_password
 from recorder.rtsp.message import Response, ServerRequest, build_answer, build_request, parse_message
+from recorder.rtsp.tls import BY_SYSTEM, TlsLine, TlsTrust, open_tls
 from recorder.rtsp.udp import UdpSockets
 from recorder.rtsp.url import RtspUrl
 
@@ -35,8 +37,10 @@ class RtspConnection:
     `on_events` is told EVENT_* bits that came while the handshake received; `wall_offset` gives wall minus monotonic ns.
     """
 
-    def __init__(self, sock: socket.socket, where: str, login: Authenticator, clock: Clock, wall_offset: Callable[[], int]) -> None:
+    def __init__(self, sock: socket.socket, where: str, login: Authenticator, clock: Clock, wall_offset: Callable[[], int],
+                 tls: TlsLine | None = None) -> None:
         self.sock = sock
+        self.tls = tls                                   # None: the camera speaks in the clear
         self.where = where
         self.framing = framing.Connection()
         self.requests_seen: list[ServerRequest] = []     # what the server asked of us and nobody has looked at yet
@@ -53,13 +57,17 @@ class RtspConnection:
 
     @classmethod
     async def open(cls, url: RtspUrl, book: AddressBook, login: Authenticator, clock: Clock,
-                   wall_offset: Callable[[], int]) -> "RtspConnection":
-        """Connect to the first address of the host that answers, within 5 s each. Raises SourceError (`refused`, `offline`)."""
+                   wall_offset: Callable[[], int], trust: TlsTrust = BY_SYSTEM) -> "RtspConnection":
+        """Connect to the first address of the host that answers, within 5 s each; with TLS for rtsps. Raises SourceError (`refused`,
+        `offline`)."""
         addresses = await book.resolve(url.host, url.port)
         error: SourceError | None = None
         for family, address in addresses[:3]:
             try:
-                return cls(await _connect(family, address), url.host, login, clock, wall_offset)
+                if not url.encrypted:
+                    return cls(await _connect(family, address), url.host, login, clock, wall_offset)
+                tls = await open_tls(functools.partial(_connect, family, address), url.host, trust)
+                return cls(tls.sock, url.host, login, clock, wall_offset, tls)
             except OSError as failed:                    # TimeoutError is an OSError
                 error = _unreachable(url, failed)
         raise error or SourceError("the name has no address", cause=GapCause.OFFLINE, where=url.host)
@@ -119,11 +127,16 @@ class RtspConnection:
     async def _send(self, data: bytes) -> None:
         if self._draining:
             self.send(data)
+        elif self.tls is not None:
+            await self.tls.send_all(data)
         else:
             await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
     async def _receive(self) -> None:
-        count = await asyncio.get_running_loop().sock_recv_into(self.sock, self._buffer)
+        if self.tls is not None:
+            count = await self.tls.receive(self._buffer)
+        else:
+            count = await asyncio.get_running_loop().sock_recv_into(self.sock, self._buffer)
         if not count:
             raise self._lost("the camera closed the connection")
         events = self.framing.feed(self._buffer, count, self._clock.mono_ns(), self._wall_offset())
@@ -156,7 +169,7 @@ class RtspConnection:
         if not self._unsent:
             return
         try:
-            self._unsent = self._unsent[self.sock.send(self._unsent):]
+            self._unsent = self._unsent[(self.tls or self.sock).send(self._unsent):]
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
@@ -185,6 +198,8 @@ class RtspConnection:
     def close(self) -> None:
         """Close the socket with FIN, and those of media. May be called twice."""
         self.fail(self._lost("the connection was closed"))
+        if self.tls is not None:
+            self.tls.leave()
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()

@@ -20,6 +20,7 @@ from recorder.rtsp.leftover import end_leftover
 from recorder.rtsp.memory import CameraMemory
 from recorder.rtsp.message import Response
 from recorder.rtsp.sdp import Media, SessionDescription, parse_sdp
+from recorder.rtsp.tls import BY_SYSTEM, TlsTrust
 from recorder.rtsp.transport import TransportAnswer, ask_interleaved, ask_multicast, ask_udp, parse_transport
 from recorder.rtsp.udp import UdpSockets
 from recorder.rtsp.url import RtspUrl, UserInfo, base_url, join_control, parse_url
@@ -64,6 +65,7 @@ class Target:
     transport: str = "tcp"
     may_be_tcp: bool = False
     udp_ports: tuple[int, int] = (32768, 60999)
+    trust: TlsTrust = BY_SYSTEM
 
 
 @dataclass(slots=True)
@@ -145,12 +147,13 @@ class Handshake:
                 connection.close()
                 raise
             connection.close()
-            url, userinfo = _redirected(answer, seen)
+            url, userinfo = _redirected(answer, url, seen)
             who = Credentials(userinfo.user, userinfo.password, who.basic_without_tls) if userinfo else who
 
     async def _open(self, url: RtspUrl, who: Credentials) -> RtspConnection:
-        login = Authenticator(who.user, who.password, basic_allowed=who.basic_without_tls)
-        return await RtspConnection.open(url, self._book, login, self._clock, self._wall_offset)
+        trust = self._target.trust
+        login = Authenticator(who.user, who.password, basic_allowed=who.basic_without_tls or (url.encrypted and not trust.insecure))
+        return await RtspConnection.open(url, self._book, login, self._clock, self._wall_offset, trust)
 
     async def _end_leftover(self, who: Credentials) -> None:
         left = self._memory.leftover
@@ -222,7 +225,7 @@ class Handshake:
 
     async def _set_up(self, connection: RtspConnection, base: str, media: Media, chosen: RtpFormat, kind: str, index: int) -> PlayingTrack:
         url = join_control(base, media.control)
-        if self._target.transport == "tcp":
+        if self._transport(connection) == "tcp":
             answer = await self._ask(connection, url, ask_interleaved(index))
             return await self._bind(connection, answer, chosen, kind, index)
         if self._target.may_be_tcp and _sends_whole(media, chosen):
@@ -233,13 +236,17 @@ class Handshake:
         sockets = connection.keep(UdpSockets.bind(connection.local, self._target.udp_ports))
         return await self._listen(connection, await self._ask(connection, url, ask_udp(sockets.ports)), sockets, chosen, kind)
 
+    def _transport(self, connection: RtspConnection) -> str:
+        """What is asked for. Beside TLS no media go in the clear: they come inside it, or not at all."""
+        return "tcp" if connection.tls is not None else self._target.transport
+
     async def _ask(self, connection: RtspConnection, url: str, transport: str) -> TransportAnswer:
         """SETUP; the answer is of the transport asked for. Raises TransportRefused for another one."""
         answer = await connection.request("SETUP", url, [("Transport", transport), *self._state.headers])
         require(answer, "SETUP", connection.where)
         self._state.learn(answer)
         chosen = parse_transport(answer.headers.get("transport"))
-        wanted = self._target.transport
+        wanted = self._transport(connection)
         if chosen.udp and wanted == "tcp":
             raise refused_transport("the camera insists on UDP", connection.where)
         if (wanted != "tcp" and chosen.channels is not None) or (wanted == "multicast" and not chosen.multicast):
@@ -314,9 +321,12 @@ def require(answer: Response, method: str, where: str) -> None:
     raise SourceError(said, cause=cause, retry_s=retry_s, where=where, remedy=remedy)
 
 
-def _redirected(answer: Response, seen: set[str]) -> tuple[RtspUrl, UserInfo | None]:
-    """Where the answer leads; its addresses are checked like all others when we connect."""
+def _redirected(answer: Response, now: RtspUrl, seen: set[str]) -> tuple[RtspUrl, UserInfo | None]:
+    """Where the answer leads, never out of TLS; its addresses are checked like all others when we connect."""
     url, userinfo = parse_url(answer.headers.get("location"))
+    if now.encrypted and not url.encrypted:
+        raise SourceError("the camera redirects from rtsps to rtsp", cause=GapCause.REFUSED, retry_s=60.0, where=now.host,
+                          remedy="give the address it redirects to, if it may be read by others")
     if url.text in seen or len(seen) > REDIRECTS_MAX:
         raise SourceError("the camera redirects in a circle or too often", cause=GapCause.REFUSED, retry_s=60.0, where=url.host)
     seen.add(url.text)

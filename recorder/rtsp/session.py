@@ -52,7 +52,7 @@ class RtspSession:
         connection = self._played.connection
         connection.hand_over()
         self._play_ns = self._clock.mono_ns()
-        self._drainer.add(connection.framing, connection.sock.fileno(), self.take_events, [udp.media for udp in self._udp])
+        self._drainer.add(connection.framing, connection.sock.fileno(), self.take_events, [udp.media for udp in self._udp], connection.tls)
         self.take_events(connection.events)
         played = self._played
         touches = KeepAlive(connection, played.state, played.base, self._memory, self._forgotten)
@@ -153,8 +153,14 @@ class RtspSession:
         asked, connection.requests_seen = connection.requests_seen, []
         for request in asked:
             if request.method == "REDIRECT":
-                self._memory.redirect = request.headers.get("location")
+                self._memory.redirect = self._where_to(request.headers.get("location"))
                 self.end(SourceError("the camera asks us to connect elsewhere", cause=GapCause.SENDER_RESTART, where=connection.where))
+
+    def _where_to(self, location: str) -> str:
+        """The address to connect to next, "" for our own: a REDIRECT may name none, and may not lead out of TLS."""
+        if self._played.connection.tls is not None and not location.lower().startswith("rtsps:"):
+            return ""
+        return location
 
     def _reports(self, mono_ns: int) -> bytes:
         self._report_due_ns = mono_ns + round(REPORT_S * NS * random.uniform(0.8, 1.0))  # noqa: S311
@@ -173,5 +179,6 @@ class RtspSession:
         if events & rtp.EVENT_DAMAGED_STREAM:
             return SourceError(f"what the camera sends cannot be understood any more ({connection.framing.error})", cause=GapCause.LOSS,
                                where=connection.where)
-        what = f"failed (errno {connection.framing.errno})" if events & rtp.EVENT_ERROR else "was closed by the camera"
+        why = connection.tls.error if connection.tls is not None else f"errno {connection.framing.errno}"
+        what = f"failed ({why})" if events & rtp.EVENT_ERROR else "was closed by the camera"
         return SourceError(f"the connection {what}", cause=GapCause.OFFLINE, where=connection.where)

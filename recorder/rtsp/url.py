@@ -13,24 +13,33 @@ from recorder.base.errors import SourceError
 from recorder.base.media import GapCause
 
 URL_MAX = 2048
-DEFAULT_PORT = 554
+DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}
 _SCHEME = re.compile(r"\s*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9_.-]+)(?::(\d{1,5})?)?$")
 
 
 @dataclass(frozen=True, slots=True)
 class RtspUrl:
-    """An address without userinfo. `authority` is host and port as written, `path` all behind it (query included) as written."""
+    """An address without userinfo. `authority` is host and port as written, `path` all behind it (query included) as written.
+
+    `scheme` is rtsp, or rtsps for RTSP over TLS.
+    """
 
     host: str
     port: int
     authority: str
     path: str
+    scheme: str = "rtsp"
 
     @property
     def text(self) -> str:
         """As it stands on a request line."""
-        return f"rtsp://{self.authority}{self.path}"
+        return f"{self.scheme}://{self.authority}{self.path}"
+
+    @property
+    def encrypted(self) -> bool:
+        """True for RTSP over TLS."""
+        return self.scheme == "rtsps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +56,20 @@ class UserInfo:
 def parse_url(text: str) -> tuple[RtspUrl, UserInfo | None]:
     """The address and its userinfo (None if it has none).
 
-    Raises SourceError (cause `refused`) for another scheme than rtsp, no host, a bad port, or control characters; the message
+    Raises SourceError (cause `refused`) for another scheme than rtsp and rtsps, no host, a bad port, or control characters; the message
     never holds the userinfo.
     """
     match = _SCHEME.match(text)
-    if match is None or match[1].lower() != "rtsp":
+    scheme = match[1].lower() if match is not None else ""
+    if match is None or scheme not in DEFAULT_PORTS:
         raise _refused(f"scheme {match[1]!r} is not for cameras" if match else "no scheme", "write rtsp://host/path")
     rest = text[match.end():].strip()
     if len(text) > URL_MAX or any(c <= " " or c == "\x7f" for c in rest):
         raise _refused("too long, or it holds blanks or control characters", "percent-encode them")
     userinfo, rest = _split_userinfo(rest)
     authority, path = _split_authority(rest)
-    host, port = _host_port(authority)
-    return RtspUrl(host, port, authority, path), userinfo
+    host, port = _host_port(authority, DEFAULT_PORTS[scheme])
+    return RtspUrl(host, port, authority, path, scheme), userinfo
 
 
 def join_control(base: str, control: str) -> str:
@@ -82,7 +92,7 @@ def base_url(request: RtspUrl, content_base: str, content_location: str = "") ->
     text = strip_userinfo((content_base or content_location).strip())
     if not text or any(c <= " " for c in text):
         return request.text
-    return f"rtsp://{request.authority}{_base_path(text, request.host)}"
+    return f"{request.scheme}://{request.authority}{_base_path(text, request.host)}"
 
 
 def strip_userinfo(text: str) -> str:
@@ -148,11 +158,11 @@ def _split_authority(rest: str) -> tuple[str, str]:
     return (rest[:at.start()], rest[at.start():]) if at else (rest, "")
 
 
-def _host_port(authority: str) -> tuple[str, int]:
+def _host_port(authority: str, default_port: int) -> tuple[str, int]:
     match = _AUTHORITY.match(authority)
     if match is None:
         raise _refused("no host, or a port that is no number", "write rtsp://host:port/path; IPv6 addresses stand in brackets")
-    port = int(match[2]) if match[2] else DEFAULT_PORT
+    port = int(match[2]) if match[2] else default_port
     if not 0 < port < 65536:
         raise _refused(f"port {port}", "write a port from 1 to 65535")
     return match[1].strip("[]"), port

@@ -72,6 +72,7 @@ tls = { cert = "pem", key = "pem" }
 [recording]
 slots = 2
 camera_networks = ["127.0.0.0/8"]
+tls_ca = "pem"
 [retention]
 days = 2.5
 bytes_max = 1000000
@@ -85,13 +86,16 @@ main = { url = "rtsp://[fd00::1]:8554/x?y=1", kbps = 8000 }
 sub = { url = "rtsp://10.0.0.1/2" }
 user = "u"
 password_file = "pw"
+tls_fingerprint = "AB:CD:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00"
 latitude = 51
 rule = { days = 1 }
 enabled = false
 """))
     assert site.server.tls is not None and site.server.tls.cert == tmp_path / "pem"
     assert (site.recording.slots, site.retention.days, site.volumes[0].on_root) == (2, 2.5, True)
+    assert site.recording.tls_ca == tmp_path / "pem"
     camera = site.cameras[0]
+    assert camera.tls_fingerprint.startswith("AB:CD:")
     assert (camera.password, camera.latitude, camera.enabled, camera.rule) == (SECRET, 51.0, False, RetentionRule(days=1.0))
     assert camera.main == StreamConfig("rtsp://[fd00::1]:8554/x?y=1", 8000)
     assert SECRET not in repr(site)
@@ -126,6 +130,10 @@ enabled = false
     (GOOD + "[recording]\ncamera_networks = [\"10.0.0.1/8\"]", r"recording\.camera_networks: 10\.0\.0\.1/8 has host bits set"),
     (GOOD + "[recording]\nudp_port_first = 50000\nudp_port_last = 50010", r"recording\.udp_port_last: leaves fewer than 64 ports"),
     (GOOD + CAMERA.replace("1/1\"", "1/1\", transport = \"rtp\""), r'north-road\.main\.transport: "rtp" is not known; use one of tcp'),
+    (GOOD + CAMERA.replace("rtsp:", "rtsps:").replace("1/1\"", "1/1\", transport = \"udp\""), r"north-road\.main\.transport: udp would carry"),
+    (GOOD + "[recording]\ntls_ca = \"none.pem\"", r"recording\.tls_ca: .*none\.pem cannot be read"),
+    (GOOD + CAMERA + 'tls_fingerprint = "ab:cd"', r"camera north-road\.tls_fingerprint: is no SHA-256 fingerprint"),
+    (GOOD + CAMERA + f'tls_fingerprint = "{"0" * 64}"\ntls_insecure = true', r"camera north-road\.tls_insecure: contradicts"),
     (GOOD + "[retention]\ndays = -1", r"retention\.days: must be from 0\.0001 to 3660, not -1"),
     (GOOD + "[retention]\ndays = \"31\"", r'retention\.days: must be a number, not "31"'),
     (GOOD + CAMERA.replace("north-road", "North Road"), r'camera\[1\]\.id: "North Road" does not match'),
@@ -203,6 +211,7 @@ def defaults(cls: type) -> dict[str, Any]:
 @pytest.fixture
 def sample(tmp_path: Path) -> SiteConfig:
     (tmp_path / "north-road.password").write_text("secret")
+    (tmp_path / "cameras-ca.pem").write_text("CAs")
     return read_config(write(tmp_path, sample_with_every_line()))
 
 
@@ -213,6 +222,7 @@ def test_the_sample_as_it_is_can_be_used() -> None:
 
 EXAMPLES = {
     ServerConfig: {"tls"},
+    RecordingConfig: {"tls_ca"},
     CameraConfig: {"sub", "latitude", "longitude", "rule", "user", "password"},
 }
 
@@ -220,7 +230,7 @@ EXAMPLES = {
 def test_the_sample_shows_true_defaults(sample: SiteConfig) -> None:
     for value in (sample, sample.server, sample.recording, sample.retention, sample.volumes[0], sample.cameras[0], sample.cameras[0].main):
         for key, default in defaults(type(value)).items():
-            if key not in EXAMPLES.get(type(value), set()) and key not in {"server", "volumes", "cameras"}:
+            if key not in EXAMPLES.get(type(value), set()) and key not in {"server", "recording", "volumes", "cameras"}:
                 assert getattr(value, key) == default, f"{type(value).__name__}.{key}"
     assert sample.cameras[0].rule == RetentionRule()
 

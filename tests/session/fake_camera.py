@@ -10,6 +10,7 @@ import functools
 import hashlib
 import inspect
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -121,7 +122,7 @@ class Link:
 class FakeCamera:
     """Serves until the block ends. `answers` replaces what a method is answered; None as an answer says nothing."""
 
-    def __init__(self, *, sdp: str = SDP, host: str = "127.0.0.1") -> None:
+    def __init__(self, *, sdp: str = SDP, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.sdp = sdp
         self.answers: dict[str, Answer] = {}
         self.requests: list[Request] = []
@@ -133,11 +134,12 @@ class FakeCamera:
         self.timeout_s = 60
         self.alive_by: set[str] | None = None    # methods that keep a session alive; it ends `timeout_s` after the last. None: nothing does
         self.host = host
+        self.tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self.host, 0)
+        self._server = await asyncio.start_server(self._serve, self.host, 0, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -157,7 +159,7 @@ class FakeCamera:
     @property
     def url(self) -> str:
         """Its address."""
-        return f"rtsp://{self.host}:{self.port}/live"
+        return f"{'rtsps' if self.tls else 'rtsp'}://{self.host}:{self.port}/live"
 
     def methods(self) -> list[str]:
         """What was asked, in order."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,12 +24,12 @@ LOG = logging.getLogger("rig")
 class Rig:
     """`async with Rig() as rig: rig.record(url)`; the block's end ends all cameras as the process's end does."""
 
-    def __init__(self, *, networks: tuple[str, ...] = ("127.0.0.0/8",), sweep_s: float = 0.1) -> None:
+    def __init__(self, *, networks: tuple[str, ...] = ("127.0.0.0/8",), sweep_s: float = 0.1, tls_ca: Path | None = None) -> None:
         self.clock = SystemClock()
         self.wall = WallOffset(self.clock)
         self.tapes = MemoryTapes()
         self.drainer = Drainer(self.clock, self.wall, 10, LOG)
-        self.recording = RecordingConfig(camera_networks=networks)
+        self.recording = RecordingConfig(camera_networks=networks, tls_ca=tls_ca)
         self.services = Services(self.clock, self.wall, self.drainer, HandshakeGate(16), AddressBook(parse_networks(networks)), self.tapes,
                                  self.recording, LOG)
         self.cameras = Cameras(self.services, RetentionRule(), LOG)

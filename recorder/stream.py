@@ -122,7 +122,8 @@ class Stream:
         camera, lent = self._camera, self._with
         beside = {"audio": camera.audio, "metadata": camera.metadata} if self.which == "main" else {}
         kinds = ("video", *(kind for kind, wanted in beside.items() if wanted))
-        return RtspSource(camera, self._config, kinds, lent.recording, lent.book, lent.gate, lent.drainer, lent.clock, lent.wall, self._complain)
+        return RtspSource(camera, self._config, kinds, lent.recording, lent.book, lent.gate, lent.drainer, lent.clock, lent.wall,
+                          self._complain)
 
     async def _make_track(self, kind: str, chosen: RtpFormat, ssrc: int) -> RtpTrack:
         """The depacketiser of a medium whose SETUP was accepted."""

@@ -18,7 +18,7 @@ import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 SOURCE = "videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width={width},height={height},framerate={fps}/1"
 VIDEO = {
@@ -110,13 +110,18 @@ def speak(_, media):
     GLib.timeout_add(500, push)
 
 
-def demand_login(server, factory, user, password):
-    """Let only this user in, by Digest."""
+def guard(server, factory, arguments):
+    """Let only this user in, by Digest; show this certificate."""
     auth = GstRtspServer.RTSPAuth()
-    auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
     token = GstRtspServer.RTSPToken()
     token.set_string("media.factory.role", "viewer")
-    auth.add_digest(user, password, token)
+    if arguments.user:
+        auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+        auth.add_digest(arguments.user, arguments.password, token)
+    else:
+        auth.set_default_token(token)
+    if arguments.cert:
+        auth.set_tls_certificate(Gio.TlsCertificate.new_from_files(arguments.cert, arguments.key))
     server.set_auth(auth)
     permissions = GstRtspServer.RTSPPermissions()
     permissions.add_role("viewer")
@@ -142,6 +147,8 @@ def main():
     parser.add_argument("--metadata", action="store_true")
     for name, value in (("slices", 1), ("seq", -1), ("ts", -1)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--cert", default="", help="with --key: the server speaks TLS and shows this certificate")
+    parser.add_argument("--key", default="")
     for name, value in (("width", 640), ("height", 360), ("fps", 15), ("gop", 30)):
         parser.add_argument(f"--{name}", type=int, default=value)
     arguments = parser.parse_args()
@@ -154,8 +161,8 @@ def main():
     ways(server, factory, arguments)
     if arguments.metadata:
         factory.connect("media-configure", speak)
-    if arguments.user:
-        demand_login(server, factory, arguments.user, arguments.password)
+    if arguments.user or arguments.cert:
+        guard(server, factory, arguments)
     server.get_mount_points().add_factory("/cam", factory)
     server.attach(None)
     print("port", server.get_bound_port(), flush=True)

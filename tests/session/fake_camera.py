@@ -106,6 +106,11 @@ class Link:
         nals = clip()[index % FPS]
         return b"".join(self.rtp(0, 96, index * 3600, nal, marker=nal is nals[-1]) for nal in nals)
 
+    def key_picture(self, timestamp: int) -> bytes:
+        """The clip's first picture, which needs no other."""
+        nals = clip()[0]
+        return b"".join(self.rtp(0, 96, timestamp, nal, marker=nal is nals[-1]) for nal in nals)
+
     async def play(self) -> None:
         """Send pictures and sound in real time."""
         loop = asyncio.get_running_loop()

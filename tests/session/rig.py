@@ -24,14 +24,15 @@ LOG = logging.getLogger("rig")
 class Rig:
     """`async with Rig() as rig: rig.record(url)`; the block's end ends all cameras as the process's end does."""
 
-    def __init__(self, *, networks: tuple[str, ...] = ("127.0.0.0/8",), sweep_s: float = 0.1, tls_ca: Path | None = None) -> None:
+    def __init__(self, *, networks: tuple[str, ...] = ("127.0.0.0/8",), sweep_s: float = 0.1, tls_ca: Path | None = None,
+                 gate: HandshakeGate | None = None) -> None:
         self.clock = SystemClock()
         self.wall = WallOffset(self.clock)
         self.tapes = MemoryTapes()
         self.drainer = Drainer(self.clock, self.wall, 10, LOG)
         self.recording = RecordingConfig(camera_networks=networks, tls_ca=tls_ca)
-        self.services = Services(self.clock, self.wall, self.drainer, HandshakeGate(16), AddressBook(parse_networks(networks)), self.tapes,
-                                 self.recording, LOG)
+        book = AddressBook(parse_networks(networks))
+        self.services = Services(self.clock, self.wall, self.drainer, gate or HandshakeGate(16), book, self.tapes, self.recording, LOG)
         self.cameras = Cameras(self.services, RetentionRule(), LOG)
         self._sweep_s = sweep_s
         self._timer: asyncio.Task[None] | None = None
@@ -57,9 +58,9 @@ class Rig:
             self.tapes.take()
 
     def record(self, url: str, number: int = 1, **options: Any) -> None:
-        """Begin a camera."""
+        """Begin a camera; `kbps` is its declared bit rate."""
+        stream = StreamConfig(url, options.pop("kbps", 4000), options.pop("transport", "tcp"))
         login = {"user": USER, "password": PASSWORD} | {k: options.pop(k) for k in ("user", "password") if k in options}
-        stream = StreamConfig(url, transport=options.pop("transport", "tcp"))
         self.cameras.start(number, CameraConfig(f"cam{number}", stream, **login, **options))
 
     def stream(self, number: int = 1) -> Stream:

@@ -33,7 +33,7 @@ def test_parts(text: str, host: str, port: int, path: str, user: str | None, pas
 
 
 @pytest.mark.parametrize("text", [
-    "", "http://h/x", "rtsps://h/x", "file:///etc/passwd", "rtsp://", "rtsp:///x", "rtsp://h:0/x", "rtsp://h:70000/x", "rtsp://h:x/y",
+    "", "http://h/x", "rtspu://h/x", "file:///etc/passwd", "rtsp://", "rtsp:///x", "rtsp://h:0/x", "rtsp://h:70000/x", "rtsp://h:x/y",
     "rtsp://h/a b", "rtsp://h/a\r\nX: y", "rtsp://" + "h" * 3000, "concat:rtsp://h/x", "rtsp://fd00::1/x",
 ])
 def test_other_addresses_are_refused(text: str) -> None:

@@ -129,6 +129,8 @@ class Hosts:
             del self._refused[next(iter(self._refused))]
         if len(self._proven) > HOSTS_MAX:
             self._proven.clear()
+        if len(self._unproven) > HOSTS_MAX:
+            self._unproven = {key: lock for key, lock in self._unproven.items() if lock.locked()}
 
 
 def _again(error: SourceError, left_ns: int) -> SourceError:

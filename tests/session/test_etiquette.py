@@ -148,6 +148,18 @@ def test_silent_address_is_knocked_at_by_one_stream_for_all() -> None:
     hosts.check(KNOCKS[1])
 
 
+async def test_what_is_known_of_hosts_is_bounded() -> None:
+    hosts = Hosts(SimulatedClock(), random.Random(1))
+    for number in range(5000):
+        knock = Knock(None, f"10.0.0.1:{number}", ("admin", "x"))
+        async with hosts.alone(knock):
+            kind, cause = (SourceError, GapCause.OFFLINE) if number % 2 else (WrongPassword, GapCause.AUTH)
+            hosts.failed(knock, kind("no", cause=cause, retry_s=300))
+        hosts.reached(Knock(None, f"10.0.0.2:{number}", ("admin", "x")))
+        hosts.failed(Knock(None, f"10.0.0.3:{number}", ("admin", "x")), SourceError("no", cause=GapCause.OFFLINE))
+    assert max(len(hosts._silent), len(hosts._refused), len(hosts._proven), len(hosts._unproven)) <= 4097
+
+
 def test_refused_login_is_barred_to_others_and_another_password_is_not() -> None:
     clock = SimulatedClock()
     hosts = Hosts(clock, random.Random(1))

@@ -10,11 +10,13 @@ from typing import Any
 from api.parameters import wrong
 from recorder.base.config import G726_ORDERS, TRANSPORTS
 from recorder.base.media import valid_id
+from recorder.base.source_url import PORTS
 
 Read = Callable[[str, Any], Any]
 TEXT_MAX = 200
 URL_MAX = 1024
 SECRET_MAX = 256
+SCHEMES = frozenset({"rtsp", "rtsps", *PORTS})       # no file: what is imported stands in the configuration file
 
 
 def _text(most: int) -> Read:
@@ -74,8 +76,8 @@ def _id(name: str, value: Any) -> str:
 def _url(name: str, value: Any) -> str:
     text = str(_text(URL_MAX)(name, value))
     scheme, separator, rest = text.partition("://")
-    if not separator or scheme.lower() not in {"rtsp", "rtsps"} or not rest or " " in text or not text.isascii():
-        raise wrong(name, "must be an rtsp:// or rtsps:// address")
+    if not separator or scheme.lower() not in SCHEMES or not rest or " " in text or not text.isascii():
+        raise wrong(name, "must be an address such as rtsp://host/path")
     if "@" in rest.split("/", 1)[0]:
         raise wrong(name, "must not hold a user or password; they have members of their own")
     return text
@@ -150,7 +152,8 @@ _STREAM_SCHEMA = {
     "required": ["url"],
     "additionalProperties": False,
     "properties": {
-        "url": {"type": "string", "maxLength": URL_MAX, "description": "rtsp:// or rtsps://host[:port]/path, without user and password"},
+        "url": {"type": "string", "maxLength": URL_MAX,
+                "description": "rtsp://host[:port]/path (or rtsps, rtmp, srt, udp, http, https), without user and password"},
         "kbps": {"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 4000, "description": "declared bit rate"},
         "transport": {"enum": list(TRANSPORTS), "default": "tcp", "description": "auto: TCP, or UDP where a camera insists"},
     },

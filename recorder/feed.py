@@ -93,7 +93,7 @@ class TrackFeed:
         self.floor_ns = 0                # where the tape ended when the session began
         self.facts = TrackFacts()
         self.gap: GapCause | None = None
-        self._recorded = False           # an AU has come in this process
+        self.recorded = False            # an AU has come in this process
         self.last_au_ns = 0              # UTC; of sessions that have ended
         self.totals = dict.fromkeys((total for total, _ in COUNTED), 0)
         self._format: RtpFormat | None = None
@@ -160,7 +160,7 @@ class TrackFeed:
             self.totals[total] += stats[counter] - (before[counter] if before else 0)  # type: ignore[literal-required]
         if stats["aus"] > (before["aus"] if before else 0):
             self.gap = None              # the tape closes it by itself at the next decodable access point
-            self._recorded = True
+            self.recorded = True
         return stats
 
     def open_gap(self, cause: GapCause, wall_ns: int, detail: str = "") -> None:
@@ -169,7 +169,7 @@ class TrackFeed:
         A tape whose track has not yet recorded in this process has one open (crash, stopped, ...), unless it is new.
         """
         if self.gap is not cause:
-            opened = self.gap is not None or (not self._recorded and self.tape.end_ns > 0)
+            opened = self.gap is not None or (not self.recorded and self.tape.end_ns > 0)
             self.gap = cause
             self.tape.open_gap(cause, wall_ns if opened else None, detail[:200])
 

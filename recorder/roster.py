@@ -115,6 +115,9 @@ class Roster:
         return Order(self._site.worker_of(record.slot), "camera.stop", {"number": record.number, "removed": removed})
 
     def _check_address(self, config: CameraConfig) -> None:
+        if any(stream.url.startswith("file:") for stream in (config.main, config.sub) if stream):
+            raise Refused("files are imported by the configuration file only", where=f"camera {config.id}",
+                          remedy="name the camera in watchroom.toml")
         if address := outside(config, self._site):
             raise Refused(f"the address {address} lies outside camera_networks", where=f"camera {config.id}",
                           remedy="add its network to recording.camera_networks in the configuration, and restart")
@@ -141,7 +144,8 @@ def outside(config: CameraConfig, site: SiteConfig) -> str:
     """The first numeric address of the camera that camera_networks do not hold, "" if there is none; names are checked when resolved."""
     networks = [ipaddress.ip_network(network) for network in site.recording.camera_networks]
     for stream in (config.main, config.sub):
-        host = urlsplit(stream.url).hostname if stream else None
+        parts = urlsplit(stream.url) if stream else urlsplit("")
+        host = "" if parts.scheme == "udp" else parts.hostname      # where we listen: the source process looks at who sends
         try:
             address = ipaddress.ip_address(host or "")
         except ValueError:

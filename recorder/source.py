@@ -83,8 +83,8 @@ class Source(Protocol):
     def live(self) -> bool:
         """False: what comes is as old as the source says, and silence is no stall."""
 
-    async def open(self, make_track: MakeTrack) -> Opened:
-        """A new session, as far as tracks that are ready. Raises SourceError; nothing stays open then."""
+    async def open(self, make_track: MakeTrack, held_ns: int) -> Opened:
+        """A new session, as far as tracks that are ready; the tape ends at `held_ns` (UTC). Raises SourceError; nothing stays open then."""
 
     def session(self, on_events: OnEvents) -> Session:
         """The session just opened, ready to `run`. `on_events` is told EVENT_* bits of its tracks."""
@@ -120,7 +120,7 @@ class RtspSource:
             return "rtsp/tls"
         return f"rtsp/{self._choice.current}"
 
-    async def open(self, make_track: MakeTrack) -> Played:
+    async def open(self, make_track: MakeTrack, held_ns: int) -> Played:
         """From OPTIONS to PLAY, when the gate lets us; once more from the beginning where another transport is called for."""
         while True:
             try:

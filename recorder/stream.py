@@ -11,6 +11,7 @@ import logging
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from recorder._ext import rtp
 from recorder._ext.auqueue import AuQueue
@@ -19,6 +20,7 @@ from recorder.base.clock import Clock
 from recorder.base.config import CameraConfig, RecordingConfig, RetentionRule, StreamConfig
 from recorder.base.errors import Conflict, SourceError, StorageError
 from recorder.base.media import NS, GapCause, TrackKind
+from recorder.base.source_url import SCHEMES, source_url
 from recorder.drainer import Drainer
 from recorder.feed import Tapes, TrackFeed, ceiling_bps, small_queue, video_queue
 from recorder.gate import Backoff, HandshakeGate
@@ -29,6 +31,7 @@ from recorder.rtp.audio import in_g726_order
 from recorder.rtp.formats import VIDEO_CLOCK, RtpFormat
 from recorder.rtsp.address import AddressBook
 from recorder.source import Opened, RtspSource, Session, Source, SourceEnded
+from recorder.sources.source import LibavSource
 from recorder.timeline import RESTART_STEP_NS, SessionTimeline, TrackTimeline, WallOffset
 
 if TYPE_CHECKING:
@@ -105,9 +108,9 @@ class Stream:
     async def _run_once(self) -> tuple[SourceError, float]:
         """One session from connect to its end: why it ended, and for how many seconds its frames were good."""
         try:
-            await self._feed("video", VIDEO_CLOCK)
+            feed = await self._feed("video", VIDEO_CLOCK)
             self._first_au_ns = 0
-            opened = await self._source.open(self._make_track)
+            opened = await self._source.open(self._make_track, feed.tape.end_ns)
         except SourceError as error:
             self._end_feeds(error)
             return error, 0.0
@@ -122,6 +125,10 @@ class Stream:
         camera, lent = self._camera, self._with
         beside = {"audio": camera.audio, "metadata": camera.metadata} if self.which == "main" else {}
         kinds = ("video", *(kind for kind, wanted in beside.items() if wanted))
+        parts = urlsplit(self._config.url)
+        if parts.scheme in SCHEMES:
+            return LibavSource(camera, self._config, source_url(parts), kinds, lent.book, lent.gate, lent.drainer, lent.clock, lent.wall,
+                               lent.recording.import_dir)
         return RtspSource(camera, self._config, kinds, lent.recording, lent.book, lent.gate, lent.drainer, lent.clock, lent.wall,
                           self._complain)
 
@@ -129,7 +136,7 @@ class Stream:
         """The depacketiser of a medium whose SETUP was accepted."""
         feed = await self._feed(kind, chosen.clock_rate)
         chosen = in_g726_order(chosen, self._camera.g726_order)
-        ceiling = ceiling_bps(self._config) if kind == "video" else 0
+        ceiling = ceiling_bps(self._config) if kind == "video" and self._source.live else 0
         return await feed.begin(chosen, self._source.transport, ssrc=ssrc, ceiling_bps=ceiling, wall_ns=self._with.wall.wall_ns())
 
     async def _feed(self, kind: str, clock_rate: int) -> TrackFeed:
@@ -267,6 +274,8 @@ class Stream:
                 self._gap(feed, cause, error.message if error is not None else "")
 
     def _gap(self, feed: TrackFeed, cause: GapCause, detail: str) -> None:
+        if not self._source.live and (feed.gap is not None or not feed.recorded):
+            return                       # what is missing of a file is missing from where it broke off, whatever happens today
         feed.open_gap(cause, self._with.wall.wall_ns(), detail)
 
     def _good_s(self) -> float:

@@ -127,6 +127,7 @@ class TrackTimeline:
     published: bool = False
     lags: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
     kept_report_ns: int = 0
+    evidence: bool = True         # its sender reports are the camera's own
     astray: bool = False          # its timestamps do not pass as time does
     anchor_ns: int = 0            # the delay that is meant to be: below 0 behind a tape's end or a step back of our clock
     passed: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=5))      # (monotonic ns, newest pts) of the last looks
@@ -205,7 +206,7 @@ class TrackTimeline:
 
     def keep_report(self) -> None:
         """Write a sender report down as evidence, one a minute."""
-        report = self.track.sender_report
+        report = self.track.sender_report if self.evidence else None
         if report is None or not report["ntp"] or (self.kept_report_ns and report["mono_ns"] - self.kept_report_ns < REPORT_EVERY_NS):
             return
         self.kept_report_ns = report["mono_ns"]

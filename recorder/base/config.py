@@ -51,7 +51,7 @@ class ServerConfig:
 class RecordingConfig:
     """`[recording]`: slots and the rhythm of the packet's way; `camera_networks` are CIDR blocks camera addresses must lie in.
 
-    `tls_ca` holds the CAs that vouch for rtsps cameras; None: those of the system.
+    `tls_ca` holds the CAs that vouch for rtsps cameras; None: those of the system. Files are imported from below `import_dir` only.
     """
 
     slots: int = 1
@@ -65,18 +65,21 @@ class RecordingConfig:
     udp_port_last: int = 60999
     camera_networks: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
     tls_ca: Path | None = None
+    import_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """One RTSP address of a camera; `url` holds no userinfo. `kbps` is the declared bit rate (sizes the buffer and the ceiling).
+    """One address of a camera; `url` holds no userinfo. `kbps` is the declared bit rate (sizes the buffer and the ceiling).
 
-    `transport`: tcp; auto (TCP, or UDP if the camera insists); udp or multicast (or TCP, if the camera refuses or nothing comes).
+    `transport`, of RTSP: tcp; auto (TCP, or UDP if the camera insists); udp or multicast (or TCP, if the camera refuses or nothing comes).
+    `start`, of an imported file: the RFC 3339 time of its first picture; "" leaves it to the file.
     """
 
     url: str
     kbps: int = 4000
     transport: str = "tcp"
+    start: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
+from recorder.base import source_url
 from recorder.base.config import (
     G726_ORDERS,
     TRANSPORTS,
@@ -28,7 +30,7 @@ from recorder.base.toml_table import Table, read_toml, shorten, without_none
 
 T = TypeVar("T")
 
-SCHEMES = ("rtsp", "rtsps")
+SCHEMES = ("rtsp", "rtsps", *source_url.SCHEMES)
 FINGERPRINT = re.compile(r"([0-9a-fA-F]{2}:?){32}")
 UDP_PORTS_MIN = 64
 YEARS_10 = 3660.0
@@ -238,17 +240,42 @@ def read_stream(table: Table) -> StreamConfig:
     need(table, "url", '"rtsp://10.20.3.17/stream1"')
     stream = fill(StreamConfig, table)
     parts = split_url(stream.url)
-    if parts is None or not parts.hostname:
+    if parts is None or (not parts.hostname and parts.scheme != "file"):
         raise table.error("url", "is no address", 'write it like "rtsp://10.20.3.17:554/stream1"')
     if parts.scheme not in SCHEMES:
-        raise table.error("url", f"scheme {shorten(parts.scheme)} is not supported", f"use {' or '.join(scheme + '://' for scheme in SCHEMES)}")
+        names = ", ".join(f"{scheme}://" for scheme in SCHEMES if scheme != "file")
+        raise table.error("url", f"scheme {shorten(parts.scheme)} is not supported", f"use {names}")
     if stream.transport not in TRANSPORTS:
         raise table.error("transport", f"{shorten(stream.transport)} is not known", f"use one of {', '.join(TRANSPORTS)}")
     if parts.scheme == "rtsps" and stream.transport in {"udp", "multicast"}:
         raise table.error("transport", f"{stream.transport} would carry the pictures beside TLS, readable by all", "leave it out")
     if "@" in parts.netloc:
         raise table.error("url", "holds a user or password", "take it out and set user and password_file")
+    if parts.scheme in source_url.SCHEMES:
+        check_source(table, stream, parts)
+    elif stream.start:
+        raise table.error("start", "is for files that are imported", "take it out")
     return stream
+
+
+def check_source(table: Table, stream: StreamConfig, parts: SplitResult) -> None:
+    """Raises ConfigError for an address of another kind than RTSP that cannot be used, and for a start that is no time."""
+    try:
+        source_url.source_url(parts)
+    except ValueError as error:
+        raise table.error("url", str(error), "see docs/operations.md") from None
+    if stream.start and parts.scheme != "file":
+        raise table.error("start", "is for files that are imported", "take it out")
+    if stream.start and not valid_time(stream.start):
+        raise table.error("start", f"{shorten(stream.start)} is no time", 'write it like "2026-05-01T12:00:00Z"')
+
+
+def valid_time(text: str) -> bool:
+    """True for RFC 3339 with an offset."""
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def split_url(text: str) -> SplitResult | None:

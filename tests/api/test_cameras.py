@@ -156,7 +156,7 @@ async def test_an_id_in_use_is_a_conflict(api: Any) -> None:
         ({**NEW, "password_file": "/etc/shadow"}, "password_file"),
         ({**NEW, "main": {}}, "main.url"),
         ({**NEW, "main": {"url": "file:///etc/passwd"}}, "main.url"),
-        ({**NEW, "main": {"url": "http://10.0.0.1/"}}, "main.url"),
+        ({**NEW, "main": {"url": "ftp://10.0.0.1/"}}, "main.url"),
         ({**NEW, "main": {"url": "rtsp://u:p@10.0.0.1/"}}, "main.url"),
         ({**NEW, "main": {"url": "rtsp://10.0.0.1/\r\nX: y"}}, "main.url"),
         ({**NEW, "main": {"url": "rtsp://"}}, "main.url"),

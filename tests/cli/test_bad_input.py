@@ -121,7 +121,7 @@ def test_a_catalogue_that_is_none_or_newer(site: Site) -> None:
 def test_cameras_that_cannot_be(site: Site) -> None:
     site.write("[[camera]]", 'id = "a"', 'main = { url = "rtsp://127.0.0.1/" }')
     site.run("camera", "add", "../../x", "rtsp://127.0.0.1/").says(CONFIG, r"id: .* does not match")
-    site.run("camera", "add", "b", "http://127.0.0.1/").says(CONFIG, r"main\.url: scheme \"http\" is not supported")
+    site.run("camera", "add", "b", "ftp://127.0.0.1/").says(CONFIG, r"main\.url: scheme \"ftp\" is not supported")
     site.run("camera", "add", "b", "rtsp://10.9.9.9/").says(REFUSED, r"10\.9\.9\.9 lies outside camera_networks")
     site.run("camera", "add", "b", "rtsp://127.0.0.1/", "--user", "u", "--password-file", "/none").says(CONFIG, r"/none cannot be read")
     site.run("camera", "add", "a", "rtsp://127.0.0.1/").says(CONFLICT, r"a: a camera with this id exists")

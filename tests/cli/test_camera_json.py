@@ -24,7 +24,7 @@ def test_the_password_is_left_out_unless_asked_for() -> None:
 @pytest.mark.parametrize(("change", "says"), [
     ({"id": "../x"}, "request: id"),
     ({"id": 7}, "request: id"),
-    ({"main": {"url": "file:///etc/passwd"}}, r"main\.url: is no address"),
+    ({"main": {"url": "file:///etc/passwd"}}, r"main\.url: must be file: and a path below import_dir"),
     ({"main": {"url": "rtsp://u:p@10.0.0.1/"}}, r"main\.url: holds a user or password"),
     ({"main": "rtsp://10.0.0.1"}, "main: must be a table"),
     ({"password_file": "/etc/shadow"}, "password_file: no such key"),

@@ -34,6 +34,11 @@ main = { url = "rtsp://10.0.0.1/1" }
 """
 
 
+def address(url: str, start: str = "") -> str:
+    """A camera with this address."""
+    return f'[[camera]]\nid = "other"\nmain = {{ url = "{url}", start = "{start}" }}\n'
+
+
 def write(folder: Path, text: str, mode: int = 0o644) -> Path:
     file = folder / "site.toml"
     file.write_text(text)
@@ -143,7 +148,20 @@ enabled = false
     (GOOD + CAMERA + "rule = 3", r"camera north-road\.rule: must be a table, not 3"),
     (GOOD + CAMERA + "user = \"a\\u0000b\"", r"camera north-road\.user: must be a text"),
     (GOOD + "[[camera]]\nid = \"a\"", r"camera a\.main: is missing"),
-    (GOOD + CAMERA.replace("rtsp:", "http:"), r'camera north-road\.main\.url: scheme "http" is not supported; use rtsp://'),
+    (GOOD + CAMERA.replace("rtsp:", "ftp:"), r'camera north-road\.main\.url: scheme "ftp" is not supported; use rtsp://'),
+    (GOOD + CAMERA.replace("rtsp:", "srt:"), r"camera north-road\.main\.url: needs a host and a port"),
+    (GOOD + address("udp://239.1.1.1"), "needs a host and a port"),
+    (GOOD + address("udp://239.1.1.1:5000?fifo=1"), "more than an address and a port"),
+    (GOOD + address("srt://10.1.1.1:900?mode=listener"), "option mode is not known; known are latency, streamid"),
+    (GOOD + address("srt://10.1.1.1:900?latency=99999"), "latency must lie between 0 and 10000"),
+    (GOOD + address("http://10.1.1.1/x.ts#y"), "must not hold a #"),
+    (GOOD + address("rtmp://user:secret@10.1.1.1/live"), "holds a user or password"),
+    (GOOD + address("file:../x.mp4"), "a path below import_dir"),
+    (GOOD + address("file:///etc/passwd"), "a path below import_dir"),
+    (GOOD + address("file:x.mp4", start="yesterday"), r'start: "yesterday" is no time'),
+    (GOOD + address("file:x.mp4", start="2026-05-01T12:00:00"), "is no time"),
+    (GOOD + address("srt://10.1.1.1:900", start="2026-05-01T12:00:00Z"), "start: is for files"),
+    (GOOD + CAMERA.replace('/1"', '/1", start = "2026-05-01T12:00:00Z"'), "start: is for files"),
     (GOOD + CAMERA.replace("rtsp://10.0.0.1/1", "10.0.0.1"), r"camera north-road\.main\.url: is no address"),
     (GOOD + CAMERA.replace("10.0.0.1", "10.0.0.1:99999"), r"camera north-road\.main\.url: is no address"),
     (GOOD + CAMERA.replace("rtsp:", "file:"), r"camera north-road\.main\.url: "),
@@ -222,7 +240,7 @@ def test_the_sample_as_it_is_can_be_used() -> None:
 
 EXAMPLES = {
     ServerConfig: {"tls"},
-    RecordingConfig: {"tls_ca"},
+    RecordingConfig: {"tls_ca", "import_dir"},
     CameraConfig: {"sub", "latitude", "longitude", "rule", "user", "password"},
 }
 

@@ -25,12 +25,12 @@ class Rig:
     """`async with Rig() as rig: rig.record(url)`; the block's end ends all cameras as the process's end does."""
 
     def __init__(self, *, networks: tuple[str, ...] = ("127.0.0.0/8",), sweep_s: float = 0.1, tls_ca: Path | None = None,
-                 gate: HandshakeGate | None = None) -> None:
+                 gate: HandshakeGate | None = None, import_dir: Path | None = None) -> None:
         self.clock = SystemClock()
         self.wall = WallOffset(self.clock)
         self.tapes = MemoryTapes()
         self.drainer = Drainer(self.clock, self.wall, 10, LOG)
-        self.recording = RecordingConfig(camera_networks=networks, tls_ca=tls_ca)
+        self.recording = RecordingConfig(camera_networks=networks, tls_ca=tls_ca, import_dir=import_dir)
         book = AddressBook(parse_networks(networks))
         self.services = Services(self.clock, self.wall, self.drainer, gate or HandshakeGate(16), book, self.tapes, self.recording, LOG)
         self.cameras = Cameras(self.services, RetentionRule(), LOG)
@@ -57,9 +57,9 @@ class Rig:
             self.cameras.sweep()
             self.tapes.take()
 
-    def record(self, url: str, number: int = 1, **options: Any) -> None:
-        """Begin a camera; `kbps` is its declared bit rate."""
-        stream = StreamConfig(url, options.pop("kbps", 4000), options.pop("transport", "tcp"))
+    def record(self, url: str, number: int = 1, start: str = "", **options: Any) -> None:
+        """Begin a camera; `kbps` is its declared bit rate, `start` an imported file's."""
+        stream = StreamConfig(url, options.pop("kbps", 4000), options.pop("transport", "tcp"), start=start)
         login = {"user": USER, "password": PASSWORD} | {k: options.pop(k) for k in ("user", "password") if k in options}
         self.cameras.start(number, CameraConfig(f"cam{number}", stream, **login, **options))
 

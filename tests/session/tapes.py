@@ -71,10 +71,15 @@ class MemoryTapes:
 
     def __init__(self) -> None:
         self.by_name: dict[tuple[int, str], MemoryTape] = {}
+        self._begin_ns = 0
+
+    def begin_at(self, end_ns: int) -> None:
+        """New tapes hold something that ends there."""
+        self._begin_ns = end_ns
 
     def open_track(self, camera: int, name: str, kind: TrackKind, *, clock_rate: int, queue: AuQueue, rule: RetentionRule,
                    describe: Callable[[int], SampleEntry | None]) -> MemoryTape:
-        tape = MemoryTape(queue, describe)
+        tape = MemoryTape(queue, describe, self._begin_ns)
         before = self.by_name.get((camera, name))
         if before is not None:
             tape.next_session, tape.end_ns, tape.calls = before.next_session, before.end_ns, before.calls

@@ -34,7 +34,7 @@ class Tone:
     tracks: list[PlayingTrack] = field(default_factory=list)
     on_events: Callable[[int], None] = print
 
-    async def open(self, make_track: MakeTrack) -> "Tone":
+    async def open(self, make_track: MakeTrack, held_ns: int) -> "Tone":
         self.opened += 1
         self.tracks = [PlayingTrack("audio", TONE, await make_track("audio", TONE, -1), -1)]
         return self

@@ -140,6 +140,15 @@ async def test_a_camera_outside_the_networks_is_refused(place: Place) -> None:
         assert not server.notes("camera.start")
 
 
+async def test_a_file_is_never_imported_over_a_socket(place: Place) -> None:
+    async with serving(place) as server:
+        with pytest.raises(Refused, match="by the configuration file only"):
+            await server.call("camera.add", id="gate", main={"url": "file:x.mp4", "start": "2026-05-01T12:00:00Z"})
+        await server.call("camera.add", id="gate", main={"url": "udp://239.1.2.3:5000"})
+        with pytest.raises(Refused, match="by the configuration file only"):
+            await server.call("camera.change", id="gate", changes={"sub": {"url": "file:x.mp4"}})
+
+
 async def test_a_token_is_made_shown_once_and_revoked(place: Place) -> None:
     async with serving(place) as server:
         token = await server.call("token.add", name="wall", scopes=["view"])

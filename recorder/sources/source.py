@@ -28,7 +28,7 @@ from recorder.sources.job import LIMIT, UNLIMITED, SourceJob
 from recorder.sources.process import SourceProcess, whole_number
 from recorder.timeline import SessionTimeline, TrackTimeline, WallOffset
 
-GRANT_S = 0.05
+GRANT_S = 0.1
 LAST_MS = 1000                       # so near its end a file counts as recorded: what is left may hold no access point
 PACED = {"hls", "file"}              # pulled as fast as we like: never more than there is room for
 ENDED = rtp.EVENT_EOF | rtp.EVENT_ERROR | rtp.EVENT_DAMAGED_STREAM
@@ -158,6 +158,7 @@ class LibavSession:
         self._live = live
         self._paced = paced
         self._skip_ms = skip_ms
+        self._granted = b""
         self._ended: asyncio.Future[SourceError | None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -203,5 +204,8 @@ class LibavSession:
         queues = [track.queue for track in self._tracks]
         room = min(queue.capacity - queue.waiting_bytes for queue in queues) // 2
         frames = min(QUEUE_AUS - queue.waiting_aus for queue in queues) // 2
-        self._process.tell(LIMIT.pack(stats["bytes"] + room, stats["frames"] + stats["unbound_frames"] + frames, self._skip_ms))
+        limit = LIMIT.pack(stats["bytes"] + room, stats["frames"] + stats["unbound_frames"] + frames, self._skip_ms)
+        if limit != self._granted:
+            self._granted = limit
+            self._process.tell(limit)
 

@@ -16,12 +16,12 @@ from recorder.base.errors import SourceError
 from recorder.base.media import GapCause
 from recorder.sources.job import SourceJob
 from recorder.sources.libav import srt
-from recorder.sources.libav.readers import HlsOpener, HttpReader, UdpReader
+from recorder.sources.libav.readers import GATHER_S, HlsOpener, HttpReader, UdpReader
 
 FILE_FORMATS = "mov,matroska,mpegts,flv"
 PROBE_BYTES = 2_000_000
 PROBE_US = 3_000_000
-READ_BYTES = 64 << 10
+READ_BYTES = 256 << 10
 WORDS = {"udp": "MPEG-TS", "srt": "MPEG-TS", "http": "MPEG-TS or FLV", "hls": "HLS", "rtmp": "RTMP", "file": "MP4, Matroska, MPEG-TS or FLV"}
 # What libav's binding, or the library beneath a socket, would load at first use.
 EARLY = ("av.audio.stream", "av.subtitles.stream", "av.video.stream", "av.video.codeccontext", "av.audio.codeccontext",
@@ -53,7 +53,7 @@ def open_container(job: SourceJob, ready: Prepared, file: int, give_up: Callable
             return _mpegts(srt.SrtReader(job, ready.srt), options)
         case "http":
             form = "flv" if job.path.partition("?")[0].endswith(".flv") else "mpegts"
-            return _open(HttpReader(job, job.path, ready.tls), form, options)
+            return _open(HttpReader(job, job.path, ready.tls, GATHER_S), form, options)
         case "hls":
             return _hls(HlsOpener(job, ready.tls, give_up), options)
         case "rtmp":

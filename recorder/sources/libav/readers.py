@@ -6,7 +6,8 @@ import ipaddress
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from recorder.sources.job import SourceJob
 CONNECT_S = 5.0
 RECEIVE_BYTES = 4 << 20
 DATAGRAM_MAX = 65_536
+GATHER_S = 0.02              # live bytes wait so long for company
 PLAYLIST_URL_MAX = 2048
 SENDERS_REFUSED_MAX = 1000
 
@@ -30,6 +32,7 @@ class UdpReader:
         self._sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._silence_s = job.silence_s
         self._sock.settimeout(job.silence_s)
         self._sock.bind((job.address, job.port))
         if address.is_multicast:
@@ -38,9 +41,25 @@ class UdpReader:
 
     def read(self, size: int) -> bytes:
         """What has come, at least one datagram's worth; part of one that is too long for `size` waits."""
-        data = self._rest or self._sock.recv(DATAGRAM_MAX)
-        self._rest = data[size:]
-        return data[:size]
+        if not self._rest:
+            self._rest = self._sock.recv(DATAGRAM_MAX)
+            time.sleep(GATHER_S)
+            self._rest += b"".join(self._waiting(size))
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def _waiting(self, size: int) -> Iterator[bytes]:
+        """Datagrams that need no waiting for, up to `size` bytes."""
+        self._sock.settimeout(0)         # a socket with a timeout would wait in spite of MSG_DONTWAIT
+        try:
+            while size > 0:
+                data = self._sock.recv(DATAGRAM_MAX)
+                size -= len(data)
+                yield data
+        except BlockingIOError:
+            return
+        finally:
+            self._sock.settimeout(self._silence_s)
 
     def close(self) -> None:
         """Leave the group, close the socket."""
@@ -66,7 +85,8 @@ class UdpReader:
 class HttpReader:
     """The body of one GET. Redirects are refused: they would lead where nobody has checked."""
 
-    def __init__(self, job: SourceJob, path: str, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, job: SourceJob, path: str, tls: ssl.SSLContext | None, gather_s: float = 0.0) -> None:
+        self._gather_s = gather_s
         self._connection = http.client.HTTPConnection(job.host, job.port, timeout=job.silence_s)
         sock = socket.create_connection((job.address, job.port), CONNECT_S)
         sock.settimeout(job.silence_s)
@@ -83,9 +103,12 @@ class HttpReader:
         _require(self._answer.status)
 
     def read(self, size: int) -> bytes:
-        """What has come, b"" at the end."""
+        """What has come, b"" at the end. With `gather_s` it is given time to become more: a wake-up costs more than the bytes."""
         try:
-            return self._answer.read1(size)
+            data = self._answer.read1(size)
+            if data and len(data) < size // 2 and self._gather_s:
+                time.sleep(self._gather_s)
+            return data
         except http.client.HTTPException as error:
             raise SourceError("the connection was cut", cause=GapCause.OFFLINE) from error
 

@@ -1,5 +1,6 @@
 """Addresses of sources other than RTSP: which kind a scheme names, its port, and what may stand in it."""
 
+import ipaddress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qs
 
@@ -32,8 +33,8 @@ def source_url(parts: SplitResult) -> SourceUrl:
         raise ValueError("must not hold a #")
     if parts.scheme == "srt":
         _check_srt(parts.query)
-    if parts.scheme == "udp" and (parts.path.strip("/") or parts.query):
-        raise ValueError("holds more than an address and a port")
+    if parts.scheme == "udp":
+        _check_udp(parts)
     kind = "hls" if parts.path.endswith(PLAYLIST) else "http" if parts.scheme in {"http", "https"} else parts.scheme
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return SourceUrl(kind, parts.hostname, port, path, parts.scheme == "https")
@@ -44,6 +45,15 @@ def _file(parts: SplitResult) -> SourceUrl:
     if parts.netloc or parts.query or parts.fragment or not parts.path or any(name in {"", ".", ".."} for name in names):
         raise ValueError("must be file: and a path below import_dir")
     return SourceUrl("file", "", 0, parts.path)
+
+
+def _check_udp(parts: SplitResult) -> None:
+    if parts.path.strip("/") or parts.query:
+        raise ValueError("holds more than an address and a port")
+    try:
+        ipaddress.ip_address(parts.hostname or "")
+    except ValueError:
+        raise ValueError("must hold a multicast group or an address of this machine as a number") from None
 
 
 def _check_srt(query: str) -> None:

@@ -151,6 +151,7 @@ enabled = false
     (GOOD + CAMERA.replace("rtsp:", "ftp:"), r'camera north-road\.main\.url: scheme "ftp" is not supported; use rtsp://'),
     (GOOD + CAMERA.replace("rtsp:", "srt:"), r"camera north-road\.main\.url: needs a host and a port"),
     (GOOD + address("udp://239.1.1.1"), "needs a host and a port"),
+    (GOOD + address("udp://encoder.example:5000"), "as a number"),
     (GOOD + address("udp://239.1.1.1:5000?fifo=1"), "more than an address and a port"),
     (GOOD + address("srt://10.1.1.1:900?mode=listener"), "option mode is not known; known are latency, streamid"),
     (GOOD + address("srt://10.1.1.1:900?latency=99999"), "latency must lie between 0 and 10000"),

@@ -13,7 +13,8 @@ from storage.store import TapeStore
 from tests.session.rig import Rig
 from tests.sources.oracle import decoded, nals
 from tests.sources.senders import AAC, X264, content, make
-from tests.worker.test_recording import ALL, packets, site, worker
+from tests.worker.conftest import site
+from tests.worker.recorded import ALL, packets, worker
 
 pytestmark = pytest.mark.live
 START = "2026-05-01T12:00:00Z"

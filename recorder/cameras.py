@@ -32,14 +32,17 @@ class Cameras:
         self._cameras: dict[int, Camera] = {}
         self._turn_ns = services.clock.mono_ns()
 
-    def start(self, number: int, config: CameraConfig, tapes: Tapes | None = None) -> None:
-        """Begin to record, on `tapes` if they are not the worker's own. Raises Conflict if this number records already."""
+    def start(self, number: int, config: CameraConfig, tapes: Tapes | None = None, *, at_once: bool = False) -> None:
+        """Begin to record, on `tapes` if they are not the worker's own. Raises Conflict if this number records already.
+
+        Many cameras are not all asked in the same moment, unless it must be `at_once`: after a death of ours every second counts, and the
+        gate alone limits how many handshakes there are."""
         if number in self._cameras:
             raise Conflict("this camera is recorded already", where=config.id, remedy="stop it first")
         if len(self._cameras) >= CAMERAS_MAX:
             raise Conflict(f"a slot takes at most {CAMERAS_MAX} cameras", where=config.id, remedy="add a slot")
         camera = Camera(number, config, config.rule or self._default_rule, replace(self._with, tapes=tapes or self._with.tapes))
-        spread_s = SPREAD_S if len(self._cameras) >= FEW else 0.0
+        spread_s = SPREAD_S if len(self._cameras) >= FEW and not at_once else 0.0
         self._tasks.start(_task(number), lambda: camera.run(spread_s))
         self._cameras[number] = camera
 

@@ -60,10 +60,13 @@ class Roster:
         """All cameras by number, those of the file with the credentials that only the file holds."""
         return [replace(record, config=self._secrets.get(record.id, record.config)) for record in self._catalogue.cameras()]
 
-    def start_orders(self, worker: int) -> list[Order]:
-        """What this worker must be told when it starts: the cameras of its slot, and of slots that have no worker any more."""
+    def start_orders(self, worker: int, *, at_once: bool = False) -> list[Order]:
+        """What this worker must be told when it starts: the cameras of its slot, and of slots that have no worker any more.
+
+        `at_once`: it recorded them a moment ago, so nobody waits for a turn.
+        """
         records = [record for record in self.cameras() if record.config.enabled]
-        return [self._start(record) for record in records if self._site.worker_of(record.slot) == worker]
+        return [self._start(record, at_once=at_once) for record in records if self._site.worker_of(record.slot) == worker]
 
     def strangers(self) -> list[str]:
         """Ids of cameras whose address lies outside camera_networks: they will not be connected to."""
@@ -105,10 +108,11 @@ class Roster:
         record = self._catalogue.remove_camera(text(args, "id"))
         return Outcome(describe_camera(record), (self._stop(record, removed=True),) if record.config.enabled else ())
 
-    def _start(self, record: CameraRecord) -> Order:
+    def _start(self, record: CameraRecord, *, at_once: bool = False) -> Order:
         """Begin to record the camera, in its slot."""
         camera = camera_to_json(record.config, secrets=True)
-        return Order(self._site.worker_of(record.slot), "camera.start", {"number": record.number, "slot": record.slot, "camera": camera})
+        args = {"number": record.number, "slot": record.slot, "camera": camera, "at_once": at_once}
+        return Order(self._site.worker_of(record.slot), "camera.start", args)
 
     def _stop(self, record: CameraRecord, *, removed: bool = False) -> Order:
         """End the camera's recording; no gap follows if it is `removed`."""

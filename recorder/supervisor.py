@@ -147,7 +147,8 @@ class Supervisor:
             assert self._roster is not None
             roster = self._roster
             async with self._turns[slot]:
-                for order in await self._at_desk(lambda: roster.start_orders(slot)):
+                again = self._workers[slot].state.restarts > 0
+                for order in await self._at_desk(lambda: roster.start_orders(slot, at_once=again)):
                     await self._give(order)
         return start
 

@@ -74,7 +74,7 @@ class Worker:
     async def _record(self, book: AddressBook, cameras: Mapping[int, CameraConfig]) -> None:
         recording, wall = self._site.recording, WallOffset(self._clock)
         drainer = Drainer(self._clock, wall, recording.drain_ms, log)
-        gate = HandshakeGate(recording.handshakes_at_once)
+        gate = HandshakeGate(-(-recording.handshakes_at_once // recording.slots))      # all workers together, about
         services = Services(self._clock, wall, drainer, gate, book, self._rack.tapes(self._number), recording, log)
         self._cameras = Cameras(services, self._site.retention, log)
         control = ControlServer(self._site.slot_socket(self._number), self._answer, log)
@@ -129,7 +129,8 @@ class Worker:
                 slot = _slot(args, self._number)
                 if self._site.worker_of(slot) != self._number:
                     raise Refused(f"slot {slot} is not of worker {self._number}")
-                self._cameras.start(_number(args), camera_from_json(_camera(args), "camera"), self._rack.tapes(slot))
+                self._cameras.start(_number(args), camera_from_json(_camera(args), "camera"), self._rack.tapes(slot),
+                                    at_once=bool(args.get("at_once")))
             case "camera.stop":
                 await self._cameras.stop(_number(args), removed=bool(args.get("removed")))
             case _:

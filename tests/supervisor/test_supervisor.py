@@ -76,6 +76,7 @@ async def test_a_killed_worker_is_back_and_told_its_cameras_again(place: Place) 
             await server.until(lambda round_=round_: len(server.notes("camera.start")) == round_)
             name, pid, _, args = server.notes("camera.start")[-1]
             assert (name, args["number"], args["camera"]["password"]) == ("worker-0", 1, "s3cret")
+            assert args["at_once"] is (round_ > 1), "after a death its cameras do not wait for a turn"
             os.kill(pid, signal.SIGKILL)
         await server.until(lambda: len(server.notes("camera.start")) == 4)
         state = (await server.call("status"))["processes"][0]

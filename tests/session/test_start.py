@@ -1,0 +1,39 @@
+"""How cameras are begun: spread at a site's start, at once after a death of ours."""
+
+import random
+
+from recorder.base.config import CameraConfig, StreamConfig
+from recorder.cameras import FEW, SPREAD_S
+from tests.session.rig import Rig
+
+
+class Dice(random.Random):
+    """Notes what was asked for and never waits."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.asked: list[float] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.asked.append(b)
+        return 0.0
+
+
+async def spreads(at_once: bool) -> list[float]:
+    """For how long each of FEW + 2 cameras may wait before its first try."""
+    async with Rig() as rig:
+        dice = Dice()
+        object.__setattr__(rig.services, "rng", dice)
+        for number in range(1, FEW + 3):
+            config = CameraConfig(f"cam{number}", StreamConfig("rtsp://127.0.0.1:9/"))
+            rig.cameras.start(number, config, at_once=at_once)
+        await rig.until(lambda: len(dice.asked) >= FEW + 2)
+        return dice.asked[:FEW + 2]
+
+
+async def test_cameras_of_a_worker_that_died_do_not_wait_for_a_turn() -> None:
+    assert await spreads(at_once=True) == [0.0] * (FEW + 2)
+
+
+async def test_many_cameras_are_not_asked_in_the_same_moment() -> None:
+    assert await spreads(at_once=False) == [0.0] * FEW + [SPREAD_S] * 2

@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from api import (
     cameras,
     clip,
+    completeness,
     docs,
     documents,
     events,
@@ -65,7 +66,10 @@ class Parts:
 
 def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
-    own = (cameras, timeline, clip, hls, stream, picture, documents, live, events, system, sessions, health, metrics, openapi, docs)
+    own = (
+        cameras, timeline, completeness, clip, hls, stream, picture, documents, live,
+        events, system, sessions, health, metrics, openapi, docs,
+    )
     return [route for module in own for route in module.routes()]
 
 
@@ -95,7 +99,9 @@ def _furnish(app: web.Application, parts: Parts) -> None:
     app[EVENTS] = EventLog(parts.clock)
     app[SIDE], app[LAG] = parts.side, Lag(parts.clock)
     app[ANSWERS] = Counter()
+    app[completeness.COMPLETE] = completeness.Completeness(parts.clock)
     app[metrics.EXTRA] = []
+    app[metrics.EXTRA].append(completeness.figures)
     parts.status.watch(functools.partial(events.state_changed, app[EVENTS], parts.registry))
 
 

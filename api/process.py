@@ -18,6 +18,7 @@ from aiohttp import web
 from api.access import protocol_logger
 from api.application import Parts, make_application
 from api.catalogue import CatalogueFollower
+from api.completeness import COMPLETE
 from api.connections import DOORS
 from api.events import EVENTS
 from api.gapwatch import GapWatch
@@ -149,6 +150,7 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
     tasks.start("catalogue", follower.run)
     tasks.start("loop lag", app[LAG].run)
     tasks.start("gaps", GapWatch(app[EVENTS], registry, side, clock).run)
+    tasks.start("completeness", functools.partial(app[COMPLETE].run, app))
     for slot in range(site.recording.slots):
         client = ControlClient(site.slot_socket(slot), timeout_s=ANSWER_S)
         tasks.start(f"slot {slot}", functools.partial(follow, board, slot, functools.partial(client.call, "status")))

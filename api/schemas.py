@@ -32,6 +32,14 @@ NS_FIELD: Schema = {"type": "integer", "format": "int64", "description": "the sa
 RANGE: Schema = {"start": TIME, "end": _or_null(TIME), "start_ns": NS_FIELD, "end_ns": _or_null(NS_FIELD)}
 STREAM = _object({"url": TEXT, "kbps": WHOLE, "transport": TEXT})
 
+SHARE: Schema = {
+    "expected_s": NUMBER,
+    "footage_s": NUMBER,
+    "damaged_s": NUMBER,
+    "completeness": _or_null({"type": "number", "minimum": 0, "maximum": 1}),
+    "missing_s": {"type": "object", "additionalProperties": NUMBER, "description": "seconds by cause"},
+}
+
 COMPONENTS: dict[str, Schema] = {
     "Problem": _object(
         {"type": TEXT, "title": TEXT, "status": WHOLE, "detail": TEXT, "incident": TEXT, "parameter": TEXT},
@@ -119,6 +127,14 @@ COMPONENTS: dict[str, Schema] = {
             "next": _or_null(TIME),
         },
         description="text: XML as it was sent; base64: what is compressed or no UTF-8",
+    ),
+    "CompletenessPage": _object(
+        {"by": TEXT, "per": TEXT, "items": _list(ref("CompletenessOf")), "next": _or_null(TEXT)},
+        description="next: the cursor of the next page",
+    ),
+    "CompletenessOf": _object(
+        {"name": TEXT, "cameras": WHOLE, **SHARE, "periods": _list(_object({**RANGE, **SHARE}))},
+        description="name: a camera's id, a partner or a site; empty for cameras without one",
     ),
     "System": _object(
         {

@@ -38,6 +38,7 @@ class Timeline:
     spans: list[Span]
     gaps: list[Gap]
     expected_ns: int
+    begin_ns: int                  # where the expected part of the range begins
 
     @property
     def covered_ns(self) -> int:
@@ -107,7 +108,8 @@ def measure(track: RowSource, start_ns: int, end_ns: int, step_ns: int, gaps: Se
     shown += _unexplained(tally.holes, gaps, expected)
     shown.sort(key=lambda gap: gap.start_ns)
     spans = _spans(tally, covered_to)
-    return Timeline(start_ns, end_ns, step_ns, tally.covered, tally.damaged, tally.nbytes, spans, shown, max(expected[1] - expected[0], 0))
+    return Timeline(start_ns, end_ns, step_ns, tally.covered, tally.damaged, tally.nbytes, spans, shown, max(expected[1] - expected[0], 0),
+                    expected[0])
 
 
 def _add_run(track: RowSource, tally: _Tally, run: RowRun) -> None:

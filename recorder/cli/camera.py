@@ -1,4 +1,4 @@
-"""`watchroom camera list|show|add|remove`: the cameras of a site and how they fare."""
+"""`watchroom camera list|show|add|remove|completeness`: the cameras of a site and how they fare."""
 
 import argparse
 from pathlib import Path
@@ -9,6 +9,7 @@ from recorder.base.config import TRANSPORTS, SiteConfig
 from recorder.base.errors import NotFound
 from recorder.base.passwords import PASSWORD_KEYS, file_password
 from recorder.base.toml_table import Table
+from recorder.cli import completeness
 from recorder.cli.control import call, server_runs, slot_status
 from recorder.cli.show import pairs, print_json, table
 from recorder.cli.site import add_config, site_of
@@ -18,7 +19,8 @@ TEXTS = ("name", "partner", "site", "purpose", "user")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|add|remove")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|add|remove|completeness")
+    completeness.add_arguments(actions.add_parser("completeness", help="how much of what was to be recorded there is"))
     add = actions.add_parser("add", help="record another camera from now on")
     show = actions.add_parser("show", help="all about one camera")
     remove = actions.add_parser("remove", help="stop and hide it; footage stays")
@@ -42,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Does one of them; add, remove and list also without a running server."""
     site = site_of(args)
+    if args.action == "completeness":
+        return completeness.run(args, site)
     if args.action == "add":
         return told(args, call(site, "camera.add", new_camera(args)), "is added")
     if args.action == "remove":

@@ -1,7 +1,9 @@
 """What commands print is true, complete, and the same for people and for programs."""
 
 import json
+import shutil
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from recorder.cli.exits import Exit, exit_of
 from recorder.cli.show import size, table
 from recorder.cli.volume import parse_size
 from tests.cli.conftest import ROOT, Site, watchroom
+from tests.storage_write.rig import Rig
 
 
 def test_config_check_prints_every_setting_and_no_password(site: Site) -> None:
@@ -87,3 +90,33 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 def test_a_table_lines_up() -> None:
     assert table(("a", "n"), [("x", 5), ("long", 1000)]) == "a        n\nx        5\nlong  1000"
     assert [size(count) for count in (0, 999, 1500, 2 * 10**12)] == ["0 B", "999 B", "1.5 kB", "2.0 TB"]
+
+
+def test_completeness_is_told_without_a_server(site: Site) -> None:
+    site.init()
+    for camera, partner in (("gate", "council"), ("yard", "council"), ("pier", "")):
+        site.run("camera", "add", camera, "rtsp://127.0.0.1/1", *(["--partner", partner] if partner else []))
+    footage(site.folder / "volume", 1)
+    asked = ("camera", "completeness", "--start", "2025-12-31T12:00:00Z", "--end", "2026-01-01T00:00:04Z")
+    found = {item["name"]: item for item in site.run(*asked, "--json").json()}
+    assert found["gate"]["completeness"] == 1.0 and found["gate"]["footage_s"] == pytest.approx(4.0, abs=0.1)
+    assert [part["completeness"] for part in found["gate"]["periods"]] == [None, 1.0]
+    assert found["yard"]["completeness"] is None and found["yard"]["cameras"] == 1
+    by = {item["name"]: item for item in site.run(*asked, "--by", "partner", "--per", "range", "--json").json()}
+    assert (by["council"]["cameras"], by["council"]["completeness"], by[""]["completeness"]) == (2, 1.0, None)
+    shown = site.run(*asked, "--by", "partner")
+    assert "council" in shown.out and "100.000" in shown.out and "(none)" in shown.out
+    assert len(site.run("camera", "completeness", "gate", "--json").json()) == 1
+    site.run("camera", "completeness", "nobody").says(Exit.NOT_FOUND, "no such camera")
+    site.run("camera", "completeness", "--start", "2261-01-01T00:00:00Z").says(Exit.CONFIG, "past range")
+    site.run("camera", "completeness", "--start", "soon").says(Exit.CONFIG, "--start")
+
+
+def footage(volume: Path, camera: int) -> None:
+    """Four seconds of footage, on 1 January 2026."""
+    live = volume.parent / "rig-live"
+    rig = Rig(volume, live)
+    _, source = rig.track(camera, size=2_000)
+    rig.run(source, 100)
+    rig.close()
+    shutil.rmtree(live)

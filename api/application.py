@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from api import (
     cameras,
     clip,
+    clockwork,
     completeness,
     docs,
     documents,
@@ -67,7 +68,7 @@ class Parts:
 def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
     own = (
-        cameras, timeline, completeness, clip, hls, stream, picture, documents, live,
+        cameras, timeline, completeness, clockwork, clip, hls, stream, picture, documents, live,
         events, system, sessions, health, metrics, openapi, docs,
     )
     return [route for module in own for route in module.routes()]

@@ -136,6 +136,16 @@ COMPONENTS: dict[str, Schema] = {
         {"name": TEXT, "cameras": WHOLE, **SHARE, "periods": _list(_object({**RANGE, **SHARE}))},
         description="name: a camera's id, a partner or a site; empty for cameras without one",
     ),
+    "Clocks": _object(
+        {
+            "camera": TEXT,
+            "track": TEXT,
+            "reports": _list(_object({"arrival": TIME, "camera_time_ns": NS_FIELD, "ahead_s": NUMBER})),
+            "left_out": WHOLE,
+            "steps": _list(_object({"time": TIME, "step_s": NUMBER})),
+        },
+        description="ahead_s: the camera's clock less ours, the report's way through the network included",
+    ),
     "System": _object(
         {
             "name": TEXT,

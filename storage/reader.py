@@ -17,6 +17,7 @@ from recorder.base.errors import FormatError, Gone, NotFound
 from recorder.base.media import Gap, RowFlag, SampleEntry, Session
 from storage import offline
 from storage.chunklease import ChunkLease
+from storage.evidence import Evidence
 from storage.footage import Edges, Entries, RowRun, Rows, Span, row_ends
 from storage.layout import LIVE_ENTRIES, LIVE_ROWS, ROW, ROW_MAX_ENTRIES, index_path, track_path
 from storage.live import LAP_TRIES, LiveDir, LiveFile, LiveState, LiveTrack
@@ -262,6 +263,11 @@ class TrackReader:
         if found is None:
             raise NotFound(f"no session {number}", where=self.where)
         return found
+
+    def evidence(self, start_ns: int, end_ns: int) -> Evidence:
+        """The camera's sender reports, and the steps of our clock, in [start_ns, end_ns). Reads the log."""
+        found = self.live.locate()
+        return self._log.evidence(found[2].log_bytes if found is not None else None, start_ns, end_ns)
 
     def gaps(self, start_ns: int, end_ns: int) -> list[Gap]:
         """Gaps that overlap [start_ns, end_ns), in order, with their true bounds; the last one may be open."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from recorder.base.errors import FormatError
 from recorder.base.media import Gap, GapCause, SampleEntry, Session
+from storage import evidence
 from storage.items import ITEM_HEAD, GapClose, GapOpen, Item, Kind, SampleEntryItem, SessionEnd, SessionStart, TailMove, decode
 
 _WANTED = frozenset({Kind.SAMPLE_ENTRY, Kind.SESSION_START, Kind.SESSION_END, Kind.GAP_OPEN, Kind.GAP_CLOSE,
@@ -80,6 +81,10 @@ class TrackLog:
             os.close(fd)
         return self._facts
 
+    def evidence(self, size: int | None, start_ns: int, end_ns: int) -> evidence.Evidence:
+        """Sender reports and steps of our clock in [start, end): read anew each time, since nobody needs them often."""
+        return evidence.read(self._volume_fd, self._path, size, start_ns, end_ns)
+
     def _take(self, fd: int, limit: int) -> bool:
         """Parse one block; False where the valid items end."""
         block = os.pread(fd, min(READ_BYTES, limit - self._parsed), self._parsed)
@@ -94,13 +99,4 @@ class TrackLog:
 
 def split_items(block: bytes) -> tuple[bytes, int]:
     """The whole items of the kinds that `Facts` takes, joined, and the bytes that all whole items before the first zero one take."""
-    wanted, at = [], 0
-    while at + ITEM_HEAD.size <= len(block):
-        kind, _, size = ITEM_HEAD.unpack_from(block, at)
-        after = at + ITEM_HEAD.size + size + (-size % 8)
-        if kind == 0 or after > len(block):
-            break
-        if kind in _WANTED:
-            wanted.append(block[at:after])
-        at = after
-    return b"".join(wanted), at
+    return evidence.items_of(block, _WANTED)

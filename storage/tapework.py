@@ -30,6 +30,7 @@ NO_ROW = (1 << 64) - 1
 HOLE_NS = 10_000_000            # less is no gap: rounding of rows' ends (storage/timeline.py says the same)
 ENTRY_CONFIG_MAX = 16 << 10     # of a sample entry: a footer holds dozens, so that no camera can fill chunks with parameter sets
 ENTRIES_MAX = 1024              # of a tape: a checkpoint of many cameras that all lie stays in one record
+FIRST = "nothing has been recorded yet"
 REFUSED_FORMAT = "its parameter sets change more often, or are larger, than any camera needs"
 
 
@@ -156,13 +157,17 @@ class TapeWork(TapeBook):
             self.core.close_gap(0)
         elif au[1] & AuFlag.PROVISIONAL:
             self._gap_ends_at_row = True
-            self.core.close_gap(self.gap.start_ns)
+            self.core.close_gap(self._gap_floor())
         else:
-            self._end_gap(max(au[0], self.core.end_ns, self.gap.start_ns))
+            self._end_gap(max(au[0], self.core.end_ns, self._gap_floor()))
+
+    def _gap_floor(self) -> int:
+        """Footage may not lie before the open gap; but it may before a new track's first one: buffered, or of an imported file."""
+        return 0 if self.gap is None or self.gap.detail == FIRST else self.gap.start_ns
 
     def _end_gap(self, end_ns: int) -> None:
         if self.gap is not None:
-            self.note(GapClose(self.gap.start_ns, end_ns))
+            self.note(GapClose(self.gap.start_ns, max(end_ns, self.gap.start_ns)))
         self.gap = None
         self._gap_ends_at_row = False
         self.core.close_gap(end_ns)
@@ -203,6 +208,8 @@ class TapeWork(TapeBook):
             self.end_session(self.session.session, start.start_ns, "superseded")
         if self.gap is None and self.core.end_ns:
             self.open_gap(GapCause.OFFLINE)
+        if self.gap is not None and self.gap.detail == FIRST:
+            self.open_gap(GapCause.NO_KEYFRAME, None, FIRST)
         self.session = start
         self.next_session = max(self.next_session, start.session + 1)
         self._report_ns = 0
@@ -223,7 +230,7 @@ class TapeWork(TapeBook):
         number = self.core.provisional_row
         if number == NO_ROW or session != self.core.session:
             return
-        floor = self.gap.start_ns if self.gap is not None else self._end_before(number)
+        floor = self._gap_floor() or self._end_before(number)
         shift_ns, failed = self.core.publish(shift_ns, floor)
         self._check(failed)
         for item in self._own_gaps:
@@ -233,7 +240,7 @@ class TapeWork(TapeBook):
         if self._gap_ends_at_row:
             raw = self.core.row(number) if number < self.core.next_row else self.core.open_row()
             if raw is not None and self.gap is not None:
-                self._end_gap(max(int.from_bytes(raw[:8], "little", signed=True), self.gap.start_ns))
+                self._end_gap(max(int.from_bytes(raw[:8], "little", signed=True), self._gap_floor()))
 
     def _end_before(self, number: int) -> int:
         """UTC end of the row before `number`, 0 if there is none."""
@@ -244,7 +251,8 @@ class TapeWork(TapeBook):
         """Footage is missing from `start_ns`, or the open gap has another cause: from `start_ns` on if that is given, else altogether."""
         self._check(self.core.close_row())
         if self.gap is not None and not self._gap_ends_at_row:
-            if start_ns is not None and start_ns > self.gap.start_ns and cause != self.gap.cause:
+            told = self.gap.detail != FIRST          # what kept the first footage away is known only now
+            if told and start_ns is not None and start_ns > self.gap.start_ns and cause != self.gap.cause:
                 self.note(GapClose(self.gap.start_ns, start_ns))
                 self.core.reach(start_ns)
                 self.gap = GapOpen(start_ns, cause, detail)
@@ -260,6 +268,12 @@ class TapeWork(TapeBook):
         self.note(self.gap)
         self._check(self.core.open_gap())
         self.core.reach(start_ns)
+
+    def _await_first(self) -> None:
+        """From now on footage is expected of a new track. What a camera had buffered may be older than that: then the gap has no length."""
+        self.gap = GapOpen(self._now()[0], GapCause.OFFLINE, FIRST)
+        self.note(self.gap)
+        self._check(self.core.open_gap())
 
     def sender_report(self, report: SenderReport) -> None:
         """Keep a sender report as evidence, thinned."""
@@ -283,6 +297,8 @@ class TapeWork(TapeBook):
         """AUs come from `queue` from now on."""
         self.core.bind(queue)
         self.rule, self.describe, self.detached, self.stopped = rule, describe, False, False
+        if self.gap is None and not self.core.end_ns:
+            self._await_first()
 
     def detach(self) -> None:
         """The camera was removed: close everything; no footage is expected, so no gap."""

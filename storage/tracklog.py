@@ -44,7 +44,7 @@ class Facts:
 
     def gap_list(self) -> list[Gap]:
         """Gaps by start; one that was never closed ends where the next begins."""
-        found = [self.gaps[start] for start in sorted(self.gaps)]
+        found = [gap for start, gap in sorted(self.gaps.items()) if gap.end_ns != start]      # a gap may have ended where it began
         return [gap if gap.end_ns is not None or after is None else Gap(gap.start_ns, after.start_ns, gap.cause, gap.detail)
                 for gap, after in zip(found, [*found[1:], None], strict=False)]
 

@@ -251,3 +251,18 @@ def test_a_row_of_one_au_does_not_end_the_gap_that_its_crash_made(make_rig: Make
     third = make_rig()
     first_gap = reader(third).gaps(0, END)[0]
     assert (first_gap.start_ns, first_gap.end_ns, first_gap.cause) == (camera.start_ns, camera.start_ns + 2 * S, GapCause.CRASH)
+
+
+@pytest.mark.parametrize("provisional", [0, AuFlag.PROVISIONAL])
+def test_footage_older_than_the_track_stays_at_its_time(make_rig: Make, provisional: int) -> None:
+    """An imported file, or what a camera had buffered: the gap that awaits the first picture must not move it to the present."""
+    rig = make_rig()
+    writer, camera = rig.track()
+    camera.start_ns -= 90 * 86_400 * S
+    camera.put(50, flags=provisional)
+    rig.turn()
+    if provisional:
+        writer.publish(camera.session, 0)
+    rig.turn()
+    raw = rig.slot._works[1, "main"].row(0)
+    assert raw is not None and int.from_bytes(raw[:8], "little", signed=True) == camera.start_ns

@@ -11,6 +11,7 @@ import av
 from recorder.base.config import CameraConfig, SiteConfig
 from recorder.base.control import ControlClient
 from recorder.base.errors import NotFound
+from recorder.base.media import Gap, GapCause
 from recorder.worker import run_worker
 from storage.reader import TrackReader
 from storage.store import TapeStore
@@ -51,6 +52,12 @@ async def until(client: ControlClient, camera: str, track: str, aus: int) -> dic
 
 def track(site: SiteConfig, camera: int, name: str) -> TrackReader:
     return TapeStore([site.volumes[0].path], site.live_dir).track(camera, name)
+
+
+def gaps(reader: TrackReader) -> list[Gap]:
+    """All gaps but that before the first picture."""
+    found = reader.gaps(*ALL)
+    return found[1:] if found and found[0].cause is GapCause.NO_KEYFRAME else found
 
 
 def packets(reader: TrackReader) -> list[tuple[int, int, bytes]]:

@@ -14,7 +14,7 @@ from api.clip import ClipQuery, plan
 from recorder.base.config import CameraConfig, SiteConfig, StreamConfig
 from recorder.base.media import NS, AuFlag, GapCause, RowFlag
 from storage.store import TapeStore
-from tests.worker.recorded import ALL, decoded, packets, track, until, worker
+from tests.worker.recorded import ALL, decoded, gaps, packets, track, until, worker
 from tests.worker.servers import gst_camera
 
 pytestmark = pytest.mark.live
@@ -71,7 +71,7 @@ async def test_each_codec_is_recorded_decoded_and_played(site: SiteConfig, video
     assert (status["tracks"]["main"]["width"], status["tracks"]["main"]["height"]) == (640, 360)
     main, sound = track(site, 1, "main"), track(site, 1, "audio")
     for reader in (main, sound):
-        assert [gap.cause for gap in reader.gaps(*ALL)] == [GapCause.STOPPED]
+        assert [gap.cause for gap in gaps(reader)] == [GapCause.STOPPED]
         assert len(reader.spans(*ALL)) == 1 and reader.spans(*ALL)[0].damaged == ()
     frames = decoded(main, {"mjpeg": "mjpeg", "h264": "h264"}.get(video, "hevc"))
     assert len(frames) >= 75 and {(frame.width, frame.height) for frame in frames} == {(640, 360)}
@@ -94,7 +94,7 @@ async def test_sequence_and_timestamps_that_wrap_within_a_second_leave_no_trace(
         dts = [found[0] for found in packets(reader)]
         assert dts[0] < 1 << 32 < dts[-1] or name == "audio"
         assert all(0 < b - a < 20 * step for a, b in itertools.pairwise(dts))
-        assert len(reader.spans(*ALL)) == 1 and [gap.cause for gap in reader.gaps(*ALL)] == [GapCause.STOPPED]
+        assert len(reader.spans(*ALL)) == 1 and [gap.cause for gap in gaps(reader)] == [GapCause.STOPPED]
 
 
 @pytest.mark.parametrize("options", [("--slices", "4"), ("--aggregate", "max-stap"), ("--slices", "3", "--aggregate", "zero-latency")])

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from recorder.base.errors import ConfigError, Conflict, NotFound, Refused, Volum
 from recorder.base.media import NS, GapCause
 from recorder.worker import run_worker
 from tests.session.fake_camera import PASSWORD, USER, FakeCamera, reply
-from tests.worker.recorded import ALL, decoded, packets, track, until, worker
+from tests.worker.recorded import ALL, decoded, gaps, packets, track, until, worker
 from tests.worker.servers import gst_camera
 
 
@@ -36,7 +37,7 @@ async def test_gst_camera_is_recorded_and_every_au_decodes(site: SiteConfig, vid
         reader = track(site, 7, name)
         frames = decoded(reader, decoder)
         assert len(frames) >= (75 if name == "main" else 30)
-        assert [gap.cause for gap in reader.gaps(*ALL)] == [GapCause.STOPPED]
+        assert [gap.cause for gap in gaps(reader)] == [GapCause.STOPPED]
         assert len(reader.spans(*ALL)) == 1
         first = reader.sample_entry(int(reader.rows(*ALL).rows["sample_entry"][0]))
         assert first.codec == entry
@@ -81,7 +82,7 @@ async def test_camera_comes_and_goes_by_the_control_socket(site: SiteConfig) -> 
             await client.call("camera.start", order)
             await until(client, "fake", "main", 20)
     for name in ("main", "audio"):
-        causes = [gap.cause for gap in track(site, 3, name).gaps(*ALL)]
+        causes = [gap.cause for gap in gaps(track(site, 3, name))]
         assert causes == [GapCause.OPERATOR, GapCause.STOPPED], name
 
 
@@ -90,11 +91,11 @@ async def test_lost_camera_is_a_gap_that_closes_when_it_returns(site: SiteConfig
         await until(client, "fake", "main", 20)
         camera.links[0].writer.close()
         async with asyncio.timeout(120):
-            while [gap.end_ns is None for gap in track(site, 1, "main").gaps(*ALL)] != [False]:     # published 2 s after its return
+            while [gap.end_ns is None for gap in gaps(track(site, 1, "main"))] != [False]:     # published 2 s after its return
                 await asyncio.sleep(0.1)
-        gaps = track(site, 1, "main").gaps(*ALL)
-    assert [gap.cause for gap in gaps] == [GapCause.OFFLINE]
-    assert gaps[0].end_ns is not None and 0 < gaps[0].end_ns - gaps[0].start_ns < 10 * NS
+        (gap,) = gaps(track(site, 1, "main"))
+    assert gap.cause is GapCause.OFFLINE
+    assert gap.end_ns is not None and 0 < gap.end_ns - gap.start_ns < 10 * NS
     rows = track(site, 1, "main").rows(*ALL).rows
     assert all(rows["t_ns"][1:] >= rows["t_ns"][:-1])
 
@@ -109,9 +110,26 @@ async def test_each_stretch_of_an_outage_keeps_its_own_cause(site: SiteConfig) -
             await state(client, "refused")
     async with worker(site, config) as client:
         await state(client, "offline")
-    gaps = track(site, 1, "main").gaps(*ALL)
-    assert [gap.cause for gap in gaps] == [GapCause.OFFLINE, GapCause.REFUSED, GapCause.OFFLINE]
-    assert all(a.end_ns == b.start_ns for a, b in itertools.pairwise(gaps)) and gaps[-1].end_ns is None
+    found = gaps(track(site, 1, "main"))
+    assert [gap.cause for gap in found] == [GapCause.OFFLINE, GapCause.REFUSED, GapCause.OFFLINE]
+    assert all(a.end_ns == b.start_ns for a, b in itertools.pairwise(found)) and found[-1].end_ns is None
+
+
+async def test_the_time_before_the_first_picture_is_a_gap_with_the_reason(site: SiteConfig) -> None:
+    """A new camera is expected from the moment it is begun, whether it answers or not."""
+    began_ns = time.time_ns()
+    async with FakeCamera() as camera:
+        camera.answers["DESCRIBE"] = lambda r: reply(r, 404)
+        async with worker(site, {1: CameraConfig("fake", StreamConfig(camera.url))}) as client:
+            await state(client, "refused")
+            (gap,) = track(site, 1, "main").gaps(*ALL)
+            assert (gap.cause, gap.end_ns) == (GapCause.REFUSED, None) and began_ns <= gap.start_ns < time.time_ns()
+            del camera.answers["DESCRIBE"]
+            await until(client, "fake", "main", 60)
+    first, last = track(site, 1, "main").gaps(*ALL)
+    assert (first.start_ns, first.cause, last.cause) == (gap.start_ns, GapCause.REFUSED, GapCause.STOPPED)
+    found = track(site, 1, "main").timeline(began_ns, last.start_ns)
+    assert found.spans[0].start_ns == first.end_ns and abs(found.expected_ns - (last.start_ns - gap.start_ns)) < NS // 10
 
 
 async def state(client: ControlClient, cause: str) -> None:

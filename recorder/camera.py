@@ -41,6 +41,12 @@ class Camera:
         for stream in self.streams:
             stream.sweep(mono_ns)
 
+    def update(self, config: CameraConfig, rule: RetentionRule) -> None:
+        """The configuration says other things about the camera, or has another rule; it is recorded as before."""
+        self.config = config
+        for stream in self.streams:
+            stream.set_rule(rule)
+
     def step(self, wall_ns: int, step_ns: int) -> None:
         """Our wall clock was set."""
         for stream in self.streams:

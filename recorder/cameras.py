@@ -46,6 +46,13 @@ class Cameras:
         self._tasks.start(_task(number), lambda: camera.run(spread_s))
         self._cameras[number] = camera
 
+    def update(self, number: int, config: CameraConfig) -> None:
+        """Other words about a camera, or another rule of retention: its recording goes on untouched. Raises NotFound."""
+        camera = self._cameras.get(number)
+        if camera is None:
+            raise NotFound("this camera is not recorded here", where=str(number))
+        camera.update(config, config.rule or self._default_rule)
+
     async def stop(self, number: int, *, removed: bool = False) -> None:
         """End the recording: TEARDOWN, last AUs, a gap of cause `operator` (none if the camera is `removed`). Raises NotFound."""
         camera = self._cameras.pop(number, None)

@@ -101,8 +101,14 @@ class Roster:
         config = camera_from_json(camera_to_json(before.config, secrets=True) | changes, "camera")
         self._check_address(config)
         record = self._catalogue.change_camera(before.id, config)
-        orders = (self._stop(before),) if before.config.enabled else ()
-        return Outcome(describe_camera(record), (*orders, self._start(record)) if config.enabled else orders)
+        return Outcome(describe_camera(record), self._changed(before, record))
+
+    def _changed(self, before: CameraRecord, after: CameraRecord) -> tuple[Order, ...]:
+        """What the worker must be told of a change: nothing that stops the recording unless the recording itself is another one."""
+        if before.config.enabled and after.config.enabled and recorded_alike(before.config, after.config):
+            return (replace(self._start(after), call="camera.update"),)
+        stop = (self._stop(before),) if before.config.enabled else ()
+        return (*stop, self._start(after)) if after.config.enabled else stop
 
     def _remove(self, args: Mapping[str, Any]) -> Outcome:
         record = self._catalogue.remove_camera(text(args, "id"))
@@ -142,6 +148,12 @@ class Roster:
 
     def _revoke_token(self, args: Mapping[str, Any]) -> Outcome:
         return Outcome(describe_token(self._catalogue.revoke_token(whole(args, "number"))))
+
+
+def recorded_alike(a: CameraConfig, b: CameraConfig) -> bool:
+    """True if the two differ at most in what is said about the camera, and in how long its footage stays."""
+    said = {"name": "", "partner": "", "site": "", "purpose": "", "latitude": None, "longitude": None, "rule": None}
+    return replace(a, **said) == replace(b, **said)  # type: ignore[arg-type]
 
 
 def outside(config: CameraConfig, site: SiteConfig) -> str:

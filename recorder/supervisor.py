@@ -6,6 +6,7 @@ they change. SIGTERM and SIGINT end the API first, then the workers, each in bou
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import os
 import signal
@@ -183,9 +184,11 @@ class Supervisor:
         assert self._roster is not None
         roster = self._roster
         outcome = await self._at_desk(lambda: roster.call(call, args))
-        for order in outcome.orders:
-            async with self._turns[order.slot]:
-                await self._give(order)
+        # A call's orders go together and in the catalogue's order, or a removal could slip between the stop and the start of a change.
+        for slot, orders in itertools.groupby(outcome.orders, lambda order: order.slot):
+            async with self._turns[slot]:
+                for order in orders:
+                    await self._give(order)
         return outcome.result
 
     async def _status(self) -> dict[str, Any]:

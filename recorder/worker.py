@@ -131,6 +131,8 @@ class Worker:
                     raise Refused(f"slot {slot} is not of worker {self._number}")
                 self._cameras.start(_number(args), camera_from_json(_camera(args), "camera"), self._rack.tapes(slot),
                                     at_once=bool(args.get("at_once")))
+            case "camera.update":
+                self._cameras.update(_number(args), camera_from_json(_camera(args), "camera"))
             case "camera.stop":
                 await self._cameras.stop(_number(args), removed=bool(args.get("removed")))
             case _:

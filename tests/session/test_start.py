@@ -1,9 +1,14 @@
 """How cameras are begun: spread at a site's start, at once after a death of ours."""
 
 import random
+from dataclasses import replace
 
-from recorder.base.config import CameraConfig, StreamConfig
+import pytest
+
+from recorder.base.config import CameraConfig, RetentionRule, StreamConfig
+from recorder.base.errors import NotFound
 from recorder.cameras import FEW, SPREAD_S
+from tests.session.fake_camera import FakeCamera
 from tests.session.rig import Rig
 
 
@@ -33,6 +38,20 @@ async def spreads(at_once: bool) -> list[float]:
 
 async def test_cameras_of_a_worker_that_died_do_not_wait_for_a_turn() -> None:
     assert await spreads(at_once=True) == [0.0] * (FEW + 2)
+
+
+async def test_another_rule_or_name_does_not_touch_the_session() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        rig.record(camera.url)
+        await rig.recorded()
+        with pytest.raises(NotFound):
+            rig.cameras.update(2, CameraConfig("other", StreamConfig(camera.url)))
+        before = rig.cameras._cameras[1].config
+        rig.cameras.update(1, replace(before, name="New name", rule=RetentionRule(3.0)))
+        await rig.recorded(len(rig.tape().aus) + 10)
+        assert camera.methods().count("DESCRIBE") == 1 and rig.tape().gaps == []
+        assert rig.stream()._rule == RetentionRule(3.0) and "set_rule" in rig.tape().names
+        assert rig.cameras._cameras[1].config.name == "New name"
 
 
 async def test_many_cameras_are_not_asked_in_the_same_moment() -> None:

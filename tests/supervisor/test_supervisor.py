@@ -125,6 +125,38 @@ async def test_a_camera_added_while_it_runs_is_started_changed_and_stopped(place
         assert again["number"] == 2
 
 
+async def test_words_and_rules_change_without_a_stop(place: Place) -> None:
+    async with serving(place) as server:
+        await server.call("camera.add", id="gate", main={"url": "rtsp://10.0.0.9/1"})
+        await server.call("camera.change", id="gate", changes={"name": "Gate", "partner": "council", "latitude": 51.5, "longitude": 0.0})
+        await server.call("camera.change", id="gate", changes={"rule": {"days": 3.0}})
+        await server.call("camera.change", id="gate", changes={"main": {"url": "rtsp://10.0.0.9/2"}, "name": "Back gate"})
+        await server.call("camera.change", id="gate", changes={"enabled": False, "name": "Gone"})
+        await server.call("camera.change", id="gate", changes={"name": "Still gone"})
+        calls = server.notes("camera.start", "camera.stop", "camera.update")
+        assert [call[2] for call in calls] == ["camera.start", "camera.update", "camera.update", "camera.stop", "camera.start", "camera.stop"]
+        assert [call[3]["camera"]["name"] for call in calls[1:3]] == ["Gate", "Gate"] and calls[2][3]["camera"]["rule"]["days"] == 3.0
+
+
+async def test_a_removal_never_slips_into_a_change(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change is a stop and a start; a removal between them left a camera recorded that nobody could see."""
+    give = Supervisor._give
+
+    async def slow(self: Supervisor, order: Order) -> None:
+        await give(self, order)
+        await asyncio.sleep(0.05)          # long enough for whoever waits to slip in
+
+    monkeypatch.setattr(Supervisor, "_give", slow)
+    async with serving(place) as server:
+        names = [f"cam-{n}" for n in range(4)]
+        await asyncio.gather(*(server.call("camera.add", id=name, main={"url": "rtsp://10.0.0.9/1"}) for name in names))
+        changes = [asyncio.create_task(server.call("camera.change", id=name, changes={"stall_s": 5.0})) for name in names]
+        removals = await asyncio.gather(*(server.call("camera.remove", id=name) for name in names), return_exceptions=True)
+        assert not [error for error in [*removals, *await asyncio.gather(*changes, return_exceptions=True)] if isinstance(error, Exception)]
+        last = {call[3]["number"]: call[2] for call in server.notes("camera.start", "camera.stop")}
+        assert set(last.values()) == {"camera.stop"}
+
+
 async def test_a_camera_of_the_file_belongs_to_the_file(place: Place) -> None:
     with_camera(place)
     async with serving(place) as server:

@@ -26,7 +26,7 @@ KEPT = 10_000
 QUEUED = 1_000
 BEAT_S = 2.0
 SEND_S = 10.0
-LINGER_NS = 60 * NS
+LINGER_NS = 600 * NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class EventLog:
         self.dropped = 0
         self._left_ns = -LINGER_NS
         self._closed = False
+        self._blind = -1        # the newest event when the watch over gaps last paused: who knows no newer one has missed something
 
     def add(self, kind: str, camera: str = "", **data: Any) -> None:
         """Something has happened now."""
@@ -95,10 +96,15 @@ class EventLog:
         if boot != self.boot or not (number.isascii() and number.isdigit() and len(number) < 19):
             return [], -1
         kept = [event for event in self._events if event.number > int(number)]
-        return kept, self.last - int(number) - len(kept) if int(number) <= self.last else -1
+        missed = self.last - int(number) - len(kept) if int(number) <= self.last else -1
+        return kept, missed if int(number) > self._blind else -1
+
+    def paused(self) -> None:
+        """Nobody has listened for long, so gaps are not watched any more: who comes back later is told that it missed something."""
+        self._blind = self.last
 
     def wanted(self) -> bool:
-        """True while somebody listens, or did a minute ago and may come back."""
+        """True while somebody listens, or did ten minutes ago and may come back."""
         return bool(self._listeners) or self._clock.mono_ns() - self._left_ns < LINGER_NS
 
     def join(self) -> Listener:
@@ -147,7 +153,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
     listener = log.join()
     try:
-        missed, missing = log.since(request.headers.get("Last-Event-ID", f"{log.boot}-{log.last}"))
+        last = request.headers.get("Last-Event-ID")
+        missed, missing = log.since(last) if last is not None else ([], 0)
         await response.prepare(request)
         await _send(response, f"retry: 2000\n\n{_lost(missing)}{_words(request, grant, log, missed)}")
         told = 0
@@ -184,7 +191,10 @@ def _words(request: web.Request, grant: Grant, log: EventLog, events: list[Event
 
 def routes() -> list[Route]:
     """The routes of this module."""
-    text = "camera state changes and gaps as they happen; `Last-Event-ID` goes on where a client stopped; `lost` says what it did not get"
+    text = (
+        "camera state changes, gaps, disks and retention as they happen; "
+        "`Last-Event-ID` goes on where a client stopped; `lost` says what it did not get"
+    )
     return [
         Route(
             "GET",

@@ -48,7 +48,7 @@ class GapWatch:
         self._side = side
         self._clock = clock
         self._newest: dict[int, int] = {}
-        self._open: dict[int, int] = {}
+        self._open: dict[int, tuple[int, str]] = {}     # start and cause
         self._looked_ns = 0
 
     async def run(self) -> None:
@@ -72,6 +72,8 @@ class GapWatch:
 
     def forget(self) -> None:
         """Nobody listens: what happens meanwhile will not be told as news."""
+        if self._looked_ns:
+            self._events.paused()
         self._newest.clear()
         self._open.clear()
         self._looked_ns = 0
@@ -85,17 +87,27 @@ class GapWatch:
                 if gap.start_ns > newest:
                     self._newest[number] = gap.start_ns
                     self._opened(number, gap, told=not first)
+                self._changed(number, gap)
                 self._closed(number, gap)
 
     def _opened(self, number: int, gap: Gap, *, told: bool) -> None:
         if told or gap.end_ns is None:
-            self._open[number] = gap.start_ns
+            self._open[number] = (gap.start_ns, gap.cause.word)
         camera = self._registry.camera_by_number(number)
         if told and camera is not None:
             self._events.add("gap.open", camera.id, track=TRACK, cause=gap.cause.word, start=rfc3339(gap.start_ns))
 
+    def _changed(self, number: int, gap: Gap) -> None:
+        """The gap goes on for another reason than it was told to have."""
+        start_ns, before = self._open.get(number, (0, ""))
+        camera = self._registry.camera_by_number(number)
+        if start_ns != gap.start_ns or before == gap.cause.word or camera is None:
+            return
+        self._open[number] = (start_ns, gap.cause.word)
+        self._events.add("gap.change", camera.id, track=TRACK, cause=gap.cause.word, before=before, start=rfc3339(start_ns))
+
     def _closed(self, number: int, gap: Gap) -> None:
-        if gap.end_ns is None or self._open.get(number) != gap.start_ns:
+        if gap.end_ns is None or self._open.get(number, (0, ""))[0] != gap.start_ns:
             return
         del self._open[number]
         camera = self._registry.camera_by_number(number)

@@ -27,6 +27,7 @@ from api.lag import LAG
 from api.problems import RETRY_S, Problem
 from api.registry import Registry
 from api.side import Side
+from api.slotevents import SlotEvents
 from api.status import ANSWER_S, StatusBoard, follow
 from recorder.base.clock import Clock, SystemClock
 from recorder.base.config import ServerConfig, SiteConfig
@@ -154,6 +155,7 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
     for slot in range(site.recording.slots):
         client = ControlClient(site.slot_socket(slot), timeout_s=ANSWER_S)
         tasks.start(f"slot {slot}", functools.partial(follow, board, slot, functools.partial(client.call, "status")))
+        tasks.start(f"events {slot}", SlotEvents(app[EVENTS], registry, client.call).run)
     return app
 
 

@@ -20,6 +20,7 @@ from recorder.base.errors import NotFound, Refused, VolumeError
 from recorder.cameras import Cameras
 from recorder.drainer import Drainer
 from recorder.gate import HandshakeGate
+from recorder.noted import Noted
 from recorder.rack import Rack, open_others
 from recorder.rtsp.address import AddressBook, parse_networks
 from recorder.stream import Services
@@ -54,6 +55,7 @@ class Worker:
         self._volume_failed = ""
         self._broken = False
         self._loop = asyncio.get_running_loop()
+        self._noted = Noted(site, number, clock)
         self._cameras: Cameras
         self._rack: Rack
 
@@ -99,6 +101,7 @@ class Worker:
         self._loop.call_soon_threadsafe(self._note_event, event)
 
     def _note_event(self, event: SlotEvent) -> None:
+        self._noted.take(event)
         if isinstance(event, VolumeFailed):
             self._volume_failed = event.message
             log.error("slot %d: %s", self._number, VolumeError(event.message, where=str(event.path), remedy="see docs/operations.md"))
@@ -118,6 +121,7 @@ class Worker:
             await asyncio.sleep(due - loop.time())
             try:
                 self._cameras.sweep()
+                self._noted.turn(self._clock.mono_ns())
             except Exception:            # the timer outlives a defect in one turn
                 log.exception("slot %d: a sweep failed", self._number)
 
@@ -131,6 +135,8 @@ class Worker:
                     raise Refused(f"slot {slot} is not of worker {self._number}")
                 self._cameras.start(_number(args), camera_from_json(_camera(args), "camera"), self._rack.tapes(slot),
                                     at_once=bool(args.get("at_once")))
+            case "events":
+                return self._noted.after(str(args.get("life", "")), _last(args))
             case "camera.update":
                 self._cameras.update(_number(args), camera_from_json(_camera(args), "camera"))
             case "camera.stop":
@@ -150,6 +156,11 @@ def _number(args: Mapping[str, Any]) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise Refused("`number` must be a camera's number")
     return number
+
+
+def _last(args: Mapping[str, Any]) -> int:
+    last = args.get("last", 0)
+    return last if isinstance(last, int) and not isinstance(last, bool) else 0
 
 
 def _slot(args: Mapping[str, Any], default: int) -> int:

@@ -10,6 +10,7 @@ from api import keys
 from api.events import EVENTS, QUEUED, EventLog, Listener
 from api.gapwatch import GapWatch
 from api.registry import Registry
+from api.slotevents import SlotEvents
 from recorder.base.clock import SimulatedClock
 from recorder.base.config import CameraConfig, StreamConfig
 from recorder.base.media import Gap, GapCause
@@ -170,6 +171,89 @@ def test_old_gaps_are_no_news_but_the_end_of_an_open_one_is() -> None:
     assert told(log) == []
     gaps.compare({1: [Gap(100, 200, GapCause.LOSS), Gap(300, 400, GapCause.AUTH)]})
     assert told(log) == [("gap.close", "auth")]
+
+
+def test_another_cause_of_an_open_gap_is_told_once() -> None:
+    gaps, log = watch()
+    gaps.compare({1: []})
+    for cause in (GapCause.OFFLINE, GapCause.AUTH, GapCause.AUTH):
+        gaps.compare({1: [Gap(100, None, cause)]})
+    gaps.compare({1: [Gap(100, 300, GapCause.AUTH)]})
+    assert told(log) == [("gap.open", "offline"), ("gap.change", "auth"), ("gap.close", "auth")]
+    assert log._events[1].data["before"] == "offline"
+
+
+async def test_who_comes_back_after_gaps_were_not_watched_is_told_so() -> None:
+    """Nobody had listened for ten minutes: a client that resumed was sent nothing and believed that nothing had happened."""
+    gaps, log = watch()
+    gaps._looked_ns = 1
+    log.add("one")
+    gaps.forget()
+    assert log.since(f"{log.boot}-1") == ([], -1)
+    log.add("two")
+    assert log.since(f"{log.boot}-2") == ([], 0)
+    assert [event.kind for event in log.since(f"{log.boot}-1")[0]] == ["two"] and log.since(f"{log.boot}-1")[1] == -1
+
+
+async def test_a_new_client_has_missed_nothing(api: Any) -> None:
+    log = log_of(api)
+    log.paused()
+    async with Stream(api) as stream:
+        log.add("mark")
+        assert (await stream.event())[0] == "mark"
+
+
+def slot_events() -> tuple[SlotEvents, EventLog]:
+    _, log = watch()
+    registry = Registry()
+    registry.replace([CameraRecord(1, "north", "api", 0, CameraConfig("north", StreamConfig("rtsp://10.0.0.1/")), 0)], [])
+    return SlotEvents(log, registry, None), log  # type: ignore[arg-type]
+
+
+def said(life: str, *numbers: int, kind: str = "disk", **more: Any) -> dict[str, Any]:
+    events = [{"event": number, "kind": kind, "time_ns": number * 10**9, "slot": 2, "state": "slow", **more} for number in numbers]
+    return {"life": life, "last": max(numbers, default=0), "events": events}
+
+
+def test_a_disks_events_are_told_once_and_old_ones_are_no_news() -> None:
+    slot, log = slot_events()
+    slot.take(said("a", 1, 2))
+    assert told(log) == []
+    slot.take(said("a", 3))
+    slot.take(said("a"))
+    assert [(event.kind, event.camera, event.data["state"], event.data["slot"]) for event in log._events] == [("disk", "", "slow", 2)]
+    slot.take(said("b", 1))                       # the worker was started again: all of it is news
+    slot.take(said("b", 5))
+    assert [event.kind for event in log._events] == ["disk", "disk", "lost", "disk"]
+    assert log._events[2].data["count"] == 3
+
+
+def test_a_disks_events_of_a_camera_bear_its_id_and_nothing_else_gets_through() -> None:
+    slot, log = slot_events()
+    slot.take(said("a"))
+    slot.take(said("a", 1, number=1, path="/srv/secret"))
+    slot.take(said("a", 2, number=7))             # a camera that has been removed
+    slot.take(said("a", 3, kind="strange"))
+    (event,) = log._events
+    assert (event.camera, "path" in event.data) == ("north", False)
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"life": "a"}, {"life": "a", "last": 1, "events": [{}]}])
+async def test_a_slot_that_talks_nonsense_ends_nothing(answer: Any) -> None:
+    slot, log = slot_events()
+    asked = asyncio.Event()
+
+    async def call(name: str, args: dict[str, Any]) -> Any:
+        asked.set()
+        return answer
+
+    slot._call, slot._life = call, "a"
+    running = asyncio.create_task(slot.run())
+    await asked.wait()
+    await asyncio.sleep(0)
+    assert not running.done() and told(log) == []
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 def test_a_look_that_failed_changes_nothing() -> None:

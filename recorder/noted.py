@@ -1,0 +1,59 @@
+"""What a worker's storage has told, for who asks later: the newest few hundred, numbered, so that nothing is told twice or missed unseen."""
+
+import secrets
+from collections import deque
+from typing import Any
+
+from recorder.base.clock import Clock
+from recorder.base.config import SiteConfig
+from recorder.base.media import NS
+from storage.events import NotSealed, Retired, SlotEvent, SlowCommit, Starved, VolumeFailed
+
+KEPT = 500
+RETENTION_NS = 60 * NS
+
+
+class Noted:
+    """`take` what happens, `after` answers the control socket's `events`. On the loop's thread. Says numbers, never paths."""
+
+    def __init__(self, site: SiteConfig, slot: int, clock: Clock) -> None:
+        self._volumes = {volume.path: number for number, volume in enumerate(site.volumes)}
+        self._slot = slot
+        self._clock = clock
+        self._life = secrets.token_hex(4)
+        self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._last = 0
+        self._retired: dict[int, int] = {}       # chunks by camera since the last word about it
+        self._since_ns = clock.mono_ns()
+
+    def take(self, event: SlotEvent) -> None:
+        """Note a storage event; retirement is gathered, since a full volume retires chunks all the time."""
+        match event:
+            case VolumeFailed():
+                self._add("disk", state="failed", volume=self._volumes.get(event.path), message=event.message)
+            case SlowCommit():
+                self._add("disk", state="slow", volume=self._volumes.get(event.path), commit_ms=round(event.commit_ms))
+            case Starved():
+                self._add("disk", number=event.camera, state="starved", track=event.track)
+            case NotSealed():
+                self._add("disk", number=event.camera, state="not_sealed", track=event.track)
+            case Retired():
+                self._retired[event.camera] = self._retired.get(event.camera, 0) + 1
+
+    def turn(self, mono_ns: int) -> None:
+        """Once a second: what was retired in the last minute becomes one event."""
+        if mono_ns - self._since_ns < RETENTION_NS:
+            return
+        self._since_ns = mono_ns
+        if self._retired:
+            self._add("retention", chunks=sum(self._retired.values()), cameras=len(self._retired))
+            self._retired.clear()
+
+    def after(self, life: str, last: int) -> dict[str, Any]:
+        """Events after `last` of this life of the worker; all that are kept if the caller knows another life."""
+        wanted = last if life == self._life else 0
+        return {"life": self._life, "last": self._last, "events": [event for event in self._events if event["event"] > wanted]}
+
+    def _add(self, kind: str, **data: Any) -> None:
+        self._last += 1
+        self._events.append({"event": self._last, "kind": kind, "time_ns": self._clock.wall_ns(), "slot": self._slot, **data})

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, default=0.0, help="length of a window (default: as long as a camera takes to fill a chunk)")
     add("--warm-up", type=float, default=10.0, help="seconds of recording before the first window")
     add("--rounds", type=int, default=1, help="clean windows of each subject; the median counts")
+    add("--tries", type=int, default=0, help="windows of each subject at most (default: twice as many as --rounds)")
     add("--volume-gb", default="auto",
         help="auto: chunks are used ones, as on a volume in use; 0: a new volume's first lap; N: a full volume of N GB")
     add("--verify", type=int, default=0, help="cameras whose tapes are compared byte for byte (default: all)")
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> list[Window]:
     """All windows, one subject after the other; each leaves its folder empty."""
     size, sweep = volume_bytes(args.volume_gb), loads(args)
     measures = {load: subjects(args, load) for load in sweep}
-    plan = Plan(args.warm_up, args.seconds, args.rounds, teller(time.monotonic()))
+    plan = Plan(args.warm_up, args.seconds, args.rounds, teller(time.monotonic()), args.tries)
     root = Path(tempfile.mkdtemp(prefix="ingest-", dir=args.folder))
     found: list[Window] = []
     try:

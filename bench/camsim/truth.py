@@ -11,6 +11,7 @@ from bench.camsim import clip as clips
 from bench.camsim.packets import au_hash
 
 DIGEST_FACTOR = 0x100000001B3
+STATUS_S = 60       # it shares its core with whoever measures
 
 
 def digest(aus: Iterable[bytes], start: int = 0) -> int:
@@ -23,7 +24,7 @@ def digest(aus: Iterable[bytes], start: int = 0) -> int:
 
 def fetch_status(port: int, host: str = "127.0.0.1") -> dict[str, Any]:
     """The report of a running simulation (see bench/camsim/report.py). Blocks."""
-    with urllib.request.urlopen(f"http://{host}:{port}/status", timeout=10) as response:
+    with urllib.request.urlopen(f"http://{host}:{port}/status", timeout=STATUS_S) as response:
         result: dict[str, Any] = json.load(response)
     return result
 

@@ -122,7 +122,7 @@ def capture(name: str, url: str, codecs: tuple[str, ...], *, udp: bool = False) 
         channels = over_udp(session, sdp)
     else:
         stream = session.stream(sdp)
-        put("framing", name, stream[:24 << 10])
+        put("framing", name, stream[:12 << 10])
         channels = packets_of(stream)
     put("sdp", name, sdp)
     for number, answer in enumerate(session.answers):
@@ -138,10 +138,10 @@ def capture(name: str, url: str, codecs: tuple[str, ...], *, udp: bool = False) 
 
 
 @contextlib.contextmanager
-def gst(video: str, audio: str) -> Iterator[str]:
+def gst(video: str, audio: str, *more: str) -> Iterator[str]:
     """gst-rtsp-server with small pictures; its address."""
     command = ["/usr/bin/python3", str(ROOT / "tests" / "servers" / "gst_server.py"), "--video", video, "--width", "160", "--height", "96",
-               "--gop", "8", *(["--audio", audio] if audio else [])]
+               "--gop", "8", *(["--audio", audio] if audio else []), *more]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdin
@@ -186,6 +186,9 @@ def camsim() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         small = ["--size", "160x96", "--bitrate", "64", "--gop", "10", "--cache", folder]
+        with SimProcess(["--count", "3", "--codec", "jpeg,h264,h264", "--audio", "opus,l16,g726", *small]) as sim:
+            for camera, codecs in enumerate((("jpeg", "opus"), ("h264", "l16"), ("h264", "g726-24"))):
+                capture(f"camsim-{'-'.join(codecs)}", sim.url(camera), codecs)
         with SimProcess(["--count", "4", "--codec", "h264,h265", "--audio", "aac,pcma,pcmu,none", "--bframes", "2", *small]) as sim:
             for camera, codecs in enumerate((("h264", "aac"), ("h265", "pcma"), ("h264", "pcma"), ("h265",))):
                 capture(f"camsim-{camera}", sim.url(camera), codecs)
@@ -228,6 +231,11 @@ def main() -> int:
     for video, audio in (("h264", "aac"), ("h264-b", "pcma"), ("h265", "pcmu")):
         with gst(video, audio) as url:
             capture(f"gst-{video}-{audio}", url, (video.partition("-")[0], "aac" if audio == "aac" else "pcma"))
+    for audio, codec in (("latm", "latm"), ("opus", "opus"), ("g726", "g726-24"), ("aal2-g726", "aal2-g726-40"), ("l16", "l16")):
+        with gst("h264", audio) as url:
+            capture(f"gst-h264-{audio}", url, ("h264", codec))
+    with gst("mjpeg", "", "--metadata") as url:
+        capture("gst-mjpeg-metadata", url, ("jpeg", "metadata"))
     with tempfile.TemporaryDirectory() as folder:
         for codec in ("h264", "h265"):
             with vlc(codec, Path(folder)) as url:

@@ -9,7 +9,7 @@ from pathlib import Path
 import mutation
 from mutation import Mutator, unpack
 from rtpkit import MS, WALL
-from watched import CODECS, Watched
+from watched import CLOCK, CODECS, Watched
 
 from recorder._ext import nal as nal_kernel
 from recorder._ext.framing import Connection
@@ -255,7 +255,7 @@ PAYLOADS = [
 RTCP = [b"\x80\xc8\0\6", b"\x81\xc9\0\7", b"\x81\xcb\0\1", b"\x81\xca\0\2", b"\x80\xcc\0\2"]
 
 TARGETS = {target.name: target for target in (
-    *(Target(f"rtp-{codec}", rtp_target(codec), mutation.packets, PAYLOADS) for codec in CODECS),
+    *(Target(f"rtp-{codec}", rtp_target(codec), mutation.packets, PAYLOADS) for codec in CLOCK),
     Target("rtcp", rtp_target("h264"), mutation.packets, RTCP),
     Target("framing", framing, mutation.frames, WORDS),
     Target("rtsp-message", rtsp_message, mutation.lines, WORDS),

@@ -27,9 +27,10 @@ def test_hostile_inputs_keep_what_must_hold(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_corpus_is_small_and_does_something(name: str) -> None:
     seeds = TARGETS[name].seeds()
-    assert len(seeds) >= 3
+    assert seeds
     assert all(len(seed) <= 64 << 10 for seed in seeds)
-    assert len({attempt(TARGETS[name], seed) for seed in seeds}) >= 2
+    nothing = attempt(TARGETS[name], b"")
+    assert any(attempt(TARGETS[name], seed) != nothing for seed in seeds)
 
 
 def test_the_same_seed_gives_the_same_inputs() -> None:

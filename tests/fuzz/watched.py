@@ -40,6 +40,8 @@ class Watched:
             self.taken += 1
             assert au["session"] == 3
             assert au["wall_ns"] >= WALL
+            if self.codec == "jpeg":
+                assert data[:2] == b"\xff\xd8"
             if self.codec.startswith("h26"):
                 assert all(nal for nal in rtpkit.split(data))
                 assert 1 <= au["format"] <= self.track.stats()["formats"]

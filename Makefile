@@ -78,6 +78,7 @@ bench-ingest: setup
 	@mkdir -p build/bench
 	@$(BENCH) --cameras 128,256 --rounds 3 --json build/bench/ingest.json --markdown build/bench/ingest.md --svg build/bench/ingest.svg
 	@$(BENCH) --cameras 128,512 --bitrate 2000 --beside native --rounds 3 --json build/bench/many.json --markdown build/bench/many.md
+	@$(BENCH) --cameras 256 --bitrate 2000 --transport tcp,udp --beside none --rounds 3 --markdown build/bench/udp.md
 	@$(BENCH) --partnership --json build/bench/partnership.json --markdown build/bench/partnership.md
 	@$(BENCH) --partnership --playbacks 20 --exports 2 --markdown build/bench/partnership-readers.md
 	@$(BENCH) --partnership --playbacks 20 --exports 2 --cold --markdown build/bench/partnership-cold.md

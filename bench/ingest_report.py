@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bench.load import Load
 from bench.window import Window
@@ -45,6 +46,8 @@ def _row(group: Sequence[Window]) -> str:
     spread = f" ({min(clean):.0f} to {max(clean):.0f}, {len(clean)} windows)" if len(clean) > 1 else ""
     losses = [v for v in group if v.loss]
     lost = f"{losses[-1].lost_aus} of {losses[-1].loss['expected']}" if losses else "not compared"
+    if losses and w.load.transport == "udp":
+        lost += f"; {losses[-1].loss.get('overrun', 0)} packets without room"
     cells = (w.load.label, w.subject, f"{w.us_per_stream_s:.0f}{' (dirty)' if w.dirty else spread}", f"{w.all_us:.0f}", f"{w.cpu_s_per_gb:.2f}",
              f"{w.private_kb_per_stream:.0f}", f"{w.pss_kb_per_stream:.0f}", *(_delay(w, name) for name in ("undurable", "commit", "lag")),
              w.steal_percent, w.foreign_percent, w.dropped_aus, lost)
@@ -73,7 +76,16 @@ def ratios(windows: Sequence[Window]) -> list[str]:
                          f"{theirs.cpu_s_per_gb / ours.cpu_s_per_gb:.1f} times the CPU of all of Watchroom's processes{dirty}.")
         if theirs.dropped_aus:
             lines.append(f"{load.label}: {subject} did not keep up, {theirs.dropped_aus} AUs were dropped by the cameras.")
-    return [*lines, *_scaling([w for (_, subject), w in best.items() if subject == "watchroom"])]
+    mine = [w for (_, subject), w in best.items() if subject == "watchroom"]
+    return [*lines, *_scaling(mine), *_over_udp(mine)]
+
+
+def _over_udp(ours: Sequence[Window]) -> list[str]:
+    """UDP against TCP, where nothing else differs."""
+    by_load = {w.load: w for w in ours}
+    pairs = [(w, by_load.get(replace(w.load, transport="tcp"))) for w in ours if w.load.transport == "udp"]
+    return [f"{udp.load.label}: UDP costs {udp.cpu_s_per_gb / max(tcp.cpu_s_per_gb, 1e-9):.2f} times as much as TCP per byte."
+            for udp, tcp in pairs if tcp]
 
 
 def _scaling(ours: Sequence[Window]) -> list[str]:

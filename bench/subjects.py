@@ -100,10 +100,11 @@ def watchroom(bench: Bench) -> list[Window]:
     try:
         with site:
             wait_until(started, START_TIMEOUT_S, "a worker's start")
-            found, told = _windows(bench, Subject("watchroom", bench.sim, load, since, site.worker_pids, site.pids, site.check_alive), site)
+            subject = Subject("watchroom", bench.sim, load, since, site.worker_pids, site.pids, site.check_alive)
+            found, told, overrun = _windows(bench, subject, site)
         notes = Notes(site.notes)
         bench.plan.say("watchroom: comparing its tapes with what was sent")
-        loss = tape_loss(site, bench, since) | {"dropped": told}
+        loss = tape_loss(site, bench, since) | {"dropped": told, "overrun": overrun}
     finally:
         site.clean()
     found = [replace(w, delays=w.delays | notes.delays(w.delays.pop("from_s"), w.delays.pop("to_s"))) for w in found]
@@ -120,13 +121,14 @@ def site_of(bench: Bench) -> Site:
                 recording=[f"slots = {load.slots}"])
 
 
-def _windows(bench: Bench, subject: Subject, site: Site) -> tuple[list[Window], int]:
-    """The windows, and how many AUs the recorder says it dropped."""
+def _windows(bench: Bench, subject: Subject, site: Site) -> tuple[list[Window], int, int]:
+    """The windows; how many AUs the recorder says it dropped, and packets that its sockets had no room for."""
     wait_until(lambda: recorded(site, bench.load) >= bench.load.cameras, START_TIMEOUT_S, "all tracks")
     numbers = itertools.islice(site.numbers().values(), WATCHED_TRACKS)
     with Durability(site.store(), [(number, "main") for number in numbers]) as ages:
         found = windows(subject, bench.plan, lambda start_s, stop_s: {"from_s": start_s, "to_s": stop_s, **ages.delays(start_s, stop_s)})
-    return found, sum(track["dropped_aus"] for _, track in tracks(site, bench.load))
+    told = [track for _, track in tracks(site, bench.load)]
+    return found, sum(track["dropped_aus"] for track in told), sum(track["overrun_packets"] for track in told)
 
 
 def status(site: Site, load: Load) -> list[dict[str, Any]]:

@@ -74,6 +74,13 @@ def test_clean_windows_are_preferred_and_dirty_ones_say_so() -> None:
     assert "900 (dirty)" in table(windows[:1], {})
 
 
+def test_udp_is_set_beside_tcp_with_what_its_sockets_had_no_room_for() -> None:
+    udp = window("watchroom", 520, load=Load(64, transport="udp"), loss={"expected": 9, "missing": 1, "overrun": 3})
+    windows = [window("watchroom", 400), udp]
+    assert ratios(windows) == ["64 x 4 Mbit/s, udp: UDP costs 1.30 times as much as TCP per byte."]
+    assert "| 1 of 9; 3 packets without room |" in table(windows, {})
+
+
 def test_losses_are_shown() -> None:
     lossy = window("watchroom", 1, loss={"expected": 9, "recorded": 6, "missing": 2, "wrong": 1, "dropped": 2})
     assert "| 5 of 9 |" in table([lossy], {})

@@ -1,13 +1,15 @@
 """`watchroom bench ingest`: what recording costs, over numbers and kinds of cameras, beside other recorders in the same run."""
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -97,13 +99,24 @@ def run(args: argparse.Namespace) -> list[Window]:
     return found
 
 
+@contextlib.contextmanager
+def orderly() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: cameras and recorders are ended, what was recorded is removed."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(args: argparse.Namespace) -> int:
     """Measure, print the table; exit code 1 if Watchroom lost an AU or something failed."""
     os.sched_setaffinity(0, {SIM_CORE % (os.cpu_count() or 1)})
     try:
-        if args.partnership:
-            return partnership.main(args, teller(time.monotonic()))
-        found = run(args)
+        with orderly():
+            if args.partnership:
+                return partnership.main(args, teller(time.monotonic()))
+            found = run(args)
     except (RuntimeError, TimeoutError, ValueError, OSError) as error:
         print(f"bench ingest: {error}", file=sys.stderr)
         return 1

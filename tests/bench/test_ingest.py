@@ -184,6 +184,22 @@ def test_a_small_run_loses_nothing_and_writes_its_reports(words: list[str], tmp_
     assert not list(short_folder.iterdir())
 
 
+@pytest.mark.live
+def test_a_run_that_is_ended_leaves_nothing_behind(tmp_path: Path, short_folder: Path) -> None:
+    run = options("--cameras", "2", "--bitrate", "400", "--volume-gb", "0", "--seconds", "600", "--beside", "none", "--folder",
+                  str(short_folder), "--json", str(tmp_path / "json"), "--markdown", str(tmp_path / "md"), "--svg", str(tmp_path / "svg"))
+    words = json.dumps({key: str(value) if isinstance(value, Path) else value for key, value in vars(run).items()})
+    with subprocess.Popen([sys.executable, "-c", _SMALL, words], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert "2 cameras play" in process.stderr.readline()
+        children = machine.process_tree(process.pid)
+        process.terminate()
+        assert process.wait(120) == 143
+    assert len(children) > 2
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+    assert not list(short_folder.iterdir())
+
+
 _SMALL = """
 import argparse, json, sys
 from pathlib import Path

@@ -1,7 +1,9 @@
 """What a measurement must say about the machine, and CPU time of processes from /proc."""
 
+import contextlib
 import os
 import platform
+import resource
 import subprocess
 import time
 from collections.abc import Iterable
@@ -36,6 +38,16 @@ def cpu_ns(pid: int) -> int:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ticks_ns = (int(fields[11]) + int(fields[12])) * 1_000_000_000 // TICKS
     return max(total, ticks_ns - 2_000_000_000 // TICKS)
+
+
+def allow_files(count: int) -> int:
+    """Let this process and its children open `count` files, as far as the system lets us; how many they may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limits in ((max(soft, count), max(hard, count)), (hard, hard)):       # the first only if we may raise the hard limit
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            break
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 @dataclass(frozen=True, slots=True)

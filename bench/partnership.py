@@ -93,7 +93,12 @@ def _record(bench: Bench, site: Site, args: argparse.Namespace) -> Result:
     with ExitStack() as held:
         began = time.monotonic()
         held.enter_context(site)
-        wait_until(lambda: len(playing(bench.sim, 0)) >= load.cameras, START_TIMEOUT_S, "all cameras playing")
+
+        def all_play() -> bool:
+            site.check_alive()
+            return len(playing(bench.sim, 0)) >= load.cameras
+
+        wait_until(all_play, START_TIMEOUT_S, "all cameras playing")
         wait_until(lambda: recorded(site, load) >= load.cameras, START_TIMEOUT_S, "all cameras recorded")
         cold_start_s = time.monotonic() - began
         say(f"all {load.cameras} cameras record {cold_start_s:.1f} s after the server's start")

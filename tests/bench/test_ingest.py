@@ -165,6 +165,12 @@ def test_cpu_time_and_memory_of_a_process_are_seen() -> None:
     assert machine.sample([process.pid]).cpu_s == 0
 
 
+def test_files_for_hundreds_of_cameras_are_allowed() -> None:
+    code = "import resource\nfrom bench.machine import allow_files\nprint(allow_files(700), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    limited = ["prlimit", "--nofile=512:1024", sys.executable, "-c", code]
+    assert subprocess.run(limited, capture_output=True, text=True, check=True).stdout == "700 700\n"
+
+
 @pytest.mark.live
 @pytest.mark.parametrize("words", [["--beside", "ffmpeg,native"], ["--beside", "none", "--serve", "--volume-gb", "0"]])
 def test_a_small_run_loses_nothing_and_writes_its_reports(words: list[str], tmp_path: Path, short_folder: Path) -> None:

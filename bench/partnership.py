@@ -75,7 +75,8 @@ def run(args: argparse.Namespace, say: Say) -> Result:
     gigabytes = 32.0 if args.volume_gb == "auto" else float(args.volume_gb)
     try:
         with SimProcess([*load.sim_options(args.cache), "--timeout", "120"], core=SIM_CORE) as sim:
-            bench = Bench(sim, load, plan, root / "site", whole=True, volume_bytes=int(gigabytes * 1e9), verify=args.verify)
+            whole = bool(args.playbacks or args.exports)
+            bench = Bench(sim, load, plan, root / "site", whole, volume_bytes=int(gigabytes * 1e9), verify=args.verify)
             bench.folder.mkdir()
             site = site_of(bench)
             say(f"writing a volume of {gigabytes:g} GB")

@@ -79,7 +79,8 @@ def run(args: argparse.Namespace, say: Say) -> Result:
             bench = Bench(sim, load, plan, root / "site", whole, volume_bytes=int(gigabytes * 1e9), verify=args.verify)
             bench.folder.mkdir()
             site = site_of(bench)
-            say(f"writing a volume of {gigabytes:g} GB")
+            if bench.volume_bytes:
+                say(f"writing a volume of {gigabytes:g} GB")
             fill(site.volume, 1, bench.volume_bytes)
             try:
                 return _record(bench, site, args)

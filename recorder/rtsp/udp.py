@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import functools
 import ipaddress
+import logging
 import random
 import socket
 import struct
@@ -13,12 +15,21 @@ from recorder._ext.udp import UdpMedia
 from recorder.base.errors import SourceError
 from recorder.base.media import GapCause
 
+ENOUGH_BYTES = 1 << 20       # less than a second of 8 Mbit/s, with what the kernel adds to each packet
 RECEIVE_BYTES = 4 << 20      # a socket waits for up to two ticks; the kernel gives at most net.core.rmem_max
 TRIES = 64
 UDP_GRO = 104                # <linux/udp.h>
 SO_RXQ_OVFL = 40             # <asm-generic/socket.h>
 IP_MULTICAST_ALL = 49        # <linux/in.h>
 RECEIVER_REPORT = 201
+_log = logging.getLogger(__name__)
+
+
+@functools.cache
+def _tell_small(got_bytes: int) -> None:
+    """One line for the process: how much the kernel gives does not change from socket to socket."""
+    _log.warning("UDP sockets hold %d KiB, which bursts of a high bit rate may not fit into: set the sysctl net.core.rmem_max to %d",
+                 got_bytes >> 10, RECEIVE_BYTES)
 
 
 class UdpSockets:
@@ -109,6 +120,9 @@ def _bound(where: tuple[str, int]) -> socket.socket:
         if ":" not in where[0] and ipaddress.ip_address(where[0]).is_multicast:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)       # other streams of this group's cameras, other programs
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        got_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2        # the kernel counts its own share in
+        if got_bytes < ENOUGH_BYTES:
+            _tell_small(got_bytes)
         sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
         with contextlib.suppress(OSError):           # kernels before 5.0
             sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)

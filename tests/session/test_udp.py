@@ -8,6 +8,7 @@ from recorder.base.config import TRANSPORTS
 from recorder.base.errors import SourceError
 from recorder.base.media import GapCause
 from recorder.rtsp import session as playing
+from recorder.rtsp import udp
 from recorder.rtsp.choice import TransportChoice
 from recorder.rtsp.udp import UdpSockets
 from tests.session.fake_camera import SDP, FakeCamera, reply
@@ -206,6 +207,13 @@ def test_every_transport_of_the_configuration_is_known_and_tcp_is_always_a_way_o
             asked.append(choice.current)
         assert "tcp" in asked and choice.current == asked[0]
         assert ("udp" in asked or "multicast" in asked) == (name != "tcp")
+
+
+def test_sockets_that_the_kernel_keeps_small_are_told_of_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(udp, "RECEIVE_BYTES", 100_000)
+    for _ in range(2):
+        UdpSockets.bind("127.0.0.1", (32768, 60999)).close()
+    assert [record.message.count("net.core.rmem_max") for record in caplog.records] == [1]
 
 
 def test_a_full_range_of_ports_is_an_error_that_names_the_keys() -> None:

@@ -107,12 +107,15 @@ class RtspSession:
                                  where=self._played.connection.where, remedy="check firewalls between, or set transport = \"tcp\""))
 
     def _look_for_oddities(self) -> None:
-        """What is strange about the bytes of this connection and yet no reason to end it."""
+        """What is strange about what comes and yet no reason to end it."""
         stats = self._played.connection.framing.stats()
         if stats["unbound_frames"]:
             self._complain(f"sends on channels that were never set up: ignored ({stats['unbound_frames']} frames so far)")
         if stats["resyncs"]:
             self._complain(f"garbage between frames: {stats['skipped_bytes']} bytes skipped in {stats['resyncs']} places so far")
+        foreign = sum(sockets.media.stats()["foreign"] for sockets in self._udp)
+        if foreign:
+            self._complain(f"others send to its UDP ports: dropped ({foreign} packets so far)")
 
     async def close(self) -> None:
         """TEARDOWN on the live connection, at most 1.5 s, then FIN. A session whose end is not confirmed is left to the memory."""

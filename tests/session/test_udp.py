@@ -125,7 +125,7 @@ async def test_sound_refused_over_udp_never_stops_the_pictures() -> None:
         assert transports(camera) == ["RTP/AVP", "RTP/AVP"]
 
 
-async def test_strangers_and_a_port_that_flips_are_dropped_and_counted() -> None:
+async def test_strangers_and_a_port_that_flips_are_dropped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     async with UdpCamera() as camera, Rig() as rig:
         rig.record(camera.url, transport="udp", audio=False)
         await rig.recorded(5)
@@ -135,6 +135,7 @@ async def test_strangers_and_a_port_that_flips_are_dropped_and_counted() -> None
                 stranger.bind((address, 0))
                 camera.datagram(0, bytes([0x80, 96]) + bytes(30), stranger)
         await rig.until(lambda: media.stats()["foreign"] == 2)
+        await rig.until(lambda: "others send to its UDP ports: dropped" in caplog.text)
         before = len(rig.tape().aus)
         await rig.recorded(before + 5)
         assert rig.stream().feeds["video"].totals["lost_packets"] == 0

@@ -22,6 +22,7 @@ from tests.proof.test_slow_clients import BIG
 VIDEO = class_of(TrackKind.VIDEO)
 INNER = VIDEO.inner_bytes
 SETTLED_S = 2.0             # several commits
+CLOSED_S = 60.0             # a row is closed after a second or two; on a busy machine later
 
 
 @dataclass
@@ -44,6 +45,11 @@ class Map:
             self.starts += entries.offset[closed].tolist()
             self.ends += (entries.offset + entries.size)[closed].tolist()
             self.row = run.next - run.open
+
+    def reaches(self, offset: int) -> bool:
+        """True once all up to the tape offset is known."""
+        self.learn()
+        return bool(self.ends) and self.ends[-1] >= offset
 
     def expected(self, start: int) -> bytes:
         """The inner chunk that begins at a tape offset."""
@@ -119,9 +125,8 @@ def sample(site: Site, maps: list[Map], readers: list[Twice], seconds: int) -> l
             if not any(seen) and 0 <= k < newest - 1 and k >= low:
                 came_later(known, reader, k)
         time.sleep(0.01)
-    time.sleep(1)
-    for known in maps:
-        known.learn()
+    reached = [max(one.after.durable_offset for one in samples if one.tape == tape) for tape in range(len(maps))]
+    wait_until(lambda: all(known.reaches(offset) for known, offset in zip(maps, reached, strict=True)), CLOSED_S, "rows of all that was seen")
     return samples
 
 

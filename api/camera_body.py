@@ -104,7 +104,7 @@ def _object(readers: Mapping[str, Read], required: tuple[str, ...] = (), *, none
     return read
 
 
-STREAM = {"url": _url, "kbps": _integer(1, 1_000_000), "transport": _one_of(TRANSPORTS)}
+STREAM = {"url": _url, "kbps": _integer(1, 1_000_000), "ceiling_kbps": _integer(0, 10_000_000), "transport": _one_of(TRANSPORTS)}
 READERS: Mapping[str, Read] = {
     "name": _text(TEXT_MAX),
     "partner": _text(TEXT_MAX),
@@ -156,6 +156,13 @@ _STREAM_SCHEMA = {
                 "description": "rtsp://host[:port]/path (or rtsps, rtmp, srt, udp, http, https), without user and password"},
         "kbps": {"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 4000, "description": "declared bit rate"},
         "transport": {"enum": list(TRANSPORTS), "default": "tcp", "description": "auto: TCP, or UDP where a camera insists"},
+        "ceiling_kbps": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 10_000_000,
+            "default": 0,
+            "description": "beyond this over 10 s its pictures are dropped; 0: max(3 x kbps, 32000)",
+        },
     },
 }
 _SHORT = {"type": "string", "maxLength": TEXT_MAX}

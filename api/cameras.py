@@ -193,7 +193,7 @@ def source(camera: CameraRecord) -> dict[str, Any]:
 
 
 def _stream(stream: StreamConfig) -> dict[str, Any]:
-    return {"url": stream.url, "kbps": stream.kbps, "transport": stream.transport}
+    return {"url": stream.url, "kbps": stream.kbps, "ceiling_kbps": stream.ceiling_kbps, "transport": stream.transport}
 
 
 def _time(ns: int) -> str | None:

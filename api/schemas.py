@@ -30,7 +30,7 @@ FLAG: Schema = {"type": "boolean"}
 TIME: Schema = {"type": "string", "format": "date-time", "description": "UTC, nine digits, Z"}
 NS_FIELD: Schema = {"type": "integer", "format": "int64", "description": "the same in ns since 1970"}
 RANGE: Schema = {"start": TIME, "end": _or_null(TIME), "start_ns": NS_FIELD, "end_ns": _or_null(NS_FIELD)}
-STREAM = _object({"url": TEXT, "kbps": WHOLE, "transport": TEXT})
+STREAM = _object({"url": TEXT, "kbps": WHOLE, "ceiling_kbps": WHOLE, "transport": TEXT})
 
 SHARE: Schema = {
     "expected_s": NUMBER,

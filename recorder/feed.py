@@ -208,5 +208,5 @@ def small_queue() -> AuQueue:
 
 
 def ceiling_bps(stream: StreamConfig) -> int:
-    """Above this for 10 s a stream's AUs are dropped: max(3 x declared, 32 Mbit/s)."""
-    return max(3 * stream.kbps * 1000, CEILING_MIN_BPS)
+    """Above this for 10 s a stream's AUs are dropped: as configured, else max(3 x declared, 32 Mbit/s)."""
+    return stream.ceiling_kbps * 1000 or max(3 * stream.kbps * 1000, CEILING_MIN_BPS)

@@ -242,7 +242,12 @@ class Stream:
     def _watch_queue(self, feed: TrackFeed, mono_ns: int) -> None:
         since_ns = feed.queue.dropping_since_ns
         if since_ns and mono_ns - since_ns > OVERLOAD_NS:
-            self._gap(feed, GapCause.OVERLOAD, "the writer does not keep up")
+            full = 2 * feed.queue.waiting_bytes > feed.queue.capacity
+            many = f"the camera sends more than its ceiling of {ceiling_bps(self._config) // 1000} kbit/s"
+            why = "the writer does not keep up" if full else many
+            if feed.gap is not GapCause.OVERLOAD:
+                self._with.log.warning("%s/%s: pictures are dropped: %s", self._where, feed.name, why)
+            self._gap(feed, GapCause.OVERLOAD, why)
 
     def step(self, wall_ns: int, step_ns: int) -> None:
         """Our wall clock was set. The line goes on; after a long step forward the session begins anew, at the right time."""

@@ -88,4 +88,5 @@ def load_config(text: str) -> CameraConfig:
 
 
 def _stream(document: dict[str, Any]) -> StreamConfig:
-    return StreamConfig(url=str(document["url"]), kbps=int(document["kbps"]), transport=str(document.get("transport", "tcp")))
+    return StreamConfig(url=str(document["url"]), kbps=int(document["kbps"]), transport=str(document.get("transport", "tcp")),
+                        ceiling_kbps=int(document.get("ceiling_kbps", 0)))

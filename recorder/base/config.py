@@ -70,16 +70,18 @@ class RecordingConfig:
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """One address of a camera; `url` holds no userinfo. `kbps` is the declared bit rate (sizes the buffer and the ceiling).
+    """One address of a camera; `url` holds no userinfo. `kbps` is the declared bit rate (sizes the buffer).
 
     `transport`, of RTSP: tcp; auto (TCP, or UDP if the camera insists); udp or multicast (or TCP, if the camera refuses or nothing comes).
     `start`, of an imported file: the RFC 3339 time of its first picture; "" leaves it to the file.
+    Beyond `ceiling_kbps` over 10 s its pictures are dropped up to the next key frame; 0: max(3 x kbps, 32,000).
     """
 
     url: str
     kbps: int = 4000
     transport: str = "tcp"
     start: str = ""
+    ceiling_kbps: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How cameras are begun: spread at a site's start, at once after a death of ours."""
+"""How cameras are begun, and what of them may change: spread at a site's start, at once after a death of ours; ceilings."""
 
 import random
 from dataclasses import replace
@@ -7,8 +7,9 @@ import pytest
 
 from recorder.base.config import CameraConfig, RetentionRule, StreamConfig
 from recorder.base.errors import NotFound
+from recorder.base.media import GapCause
 from recorder.cameras import FEW, SPREAD_S
-from tests.session.fake_camera import FakeCamera
+from tests.session.fake_camera import PASSWORD, USER, FakeCamera
 from tests.session.rig import Rig
 
 
@@ -56,3 +57,17 @@ async def test_another_rule_or_name_does_not_touch_the_session() -> None:
 
 async def test_many_cameras_are_not_asked_in_the_same_moment() -> None:
     assert await spreads(at_once=False) == [0.0] * FEW + [SPREAD_S] * 2
+
+
+async def test_a_camera_above_its_own_ceiling_is_told_apart_from_a_writer_that_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are an overload; the first is the camera's doing, touches nobody else, and is mended elsewhere."""
+    monkeypatch.setattr("recorder.stream.OVERLOAD_NS", 100_000_000)
+    async with FakeCamera() as camera, FakeCamera() as other, Rig() as rig:
+        url = camera.url
+        rig.cameras.start(1, CameraConfig("wild", StreamConfig(url, ceiling_kbps=1), user=USER, password=PASSWORD))
+        rig.record(other.url, number=2)
+        await rig.until(lambda: rig.tape().gaps == [GapCause.OVERLOAD])
+        await rig.recorded(20, number=2)
+        (detail,) = [call[2] for call in rig.tape().calls if call[0] == "open_gap"]
+        assert detail == "the camera sends more than its ceiling of 1 kbit/s"
+        assert rig.stream(2).state == "recording" and rig.tape(number=2).gaps == []

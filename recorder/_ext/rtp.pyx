@@ -382,9 +382,9 @@ cdef void rtcp_packet(rtptrack_t* t, const unsigned char* p, size_t n, int64_t m
 
 
 cdef void rtptrack_data(rtptrack_t* t, const unsigned char* p, size_t n, int64_t mono_ns, int64_t wall_offset_ns) noexcept nogil:
-    """One packet, RTP or RTCP on whichever channel (RFC 5761 4 tells them apart)."""
+    """One packet, RTP or RTCP on whichever channel (RFC 5761 4 tells them apart, but for marked packets of the types 64 to 95)."""
     t.au.wall_offset = wall_offset_ns
-    if n >= 2 and 192 <= p[1] <= 223:
+    if n >= 2 and 192 <= p[1] <= 223 and (200 <= p[1] <= 204 or not is_type(t, p[1] & 127)):
         rtcp_packet(t, p, n, mono_ns)
     else:
         rtp_packet(t, p, n, mono_ns)

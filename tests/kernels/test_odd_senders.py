@@ -99,6 +99,18 @@ def test_the_first_packet_may_have_any_numbers(codec: str, ssrc: int, seq: int, 
 
 
 @CODECS
+@pytest.mark.parametrize("pt", [35, 64, 71, 77, 95, 127])
+def test_a_marker_never_makes_a_report_of_a_payload_type(codec: str, pt: int) -> None:
+    """With a marker the types 64 to 95 have the second byte of RTCP."""
+    stream = Stream(codec, pt=pt)
+    stream.key()
+    for i in range(10):
+        stream.inter(seed=i)
+    assert datas(stream) == stream.sent
+    assert stream.track.stats()["lost"] == 0
+
+
+@CODECS
 def test_an_empty_packet_between_fragments_changes_nothing(codec: str) -> None:
     stream = Stream(codec)
     stream.warm()

@@ -33,11 +33,11 @@ class Step:
     limit_s: float = STEP_S
 
 
-def steps(fuzz_s: float) -> list[Step]:
+def steps(fuzz_s: float, rounds: int) -> list[Step]:
     """What is run, one after the other: figures want a quiet machine."""
     demo = (str(BIN / "watchroom"), "demo", "--seconds", "30")
     soak = (str(BIN / "pytest"), "-m", "soak", "-q", "-n", "4", "--junitxml", str(LOGS / "soak.xml"))
-    ingest = (str(BIN / "watchroom"), "bench", "ingest", "--cameras", "128,256", "--rounds", "2",
+    ingest = (str(BIN / "watchroom"), "bench", "ingest", "--cameras", "64,128,256", "--rounds", str(rounds),
               "--markdown", str(LOGS / "ingest.md"), "--svg", str(LOGS / "ingest.svg"))
     fuzz = (sys.executable, str(ROOT / "scripts" / "fuzz.py"), "--seconds", str(fuzz_s))
     return [Step("demo", demo), Step("bench-ingest", ingest), Step("fuzz", fuzz, limit_s=STEP_S + FUZZ_TARGETS * fuzz_s), Step("tests", soak)]
@@ -102,11 +102,12 @@ def main() -> int:
     """Runs everything and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fuzz-seconds", type=float, default=600.0, help="of each fuzz target (default 600)")
+    parser.add_argument("--rounds", type=int, default=2, help="clean windows of each subject of the ingest benchmark (default 2)")
     args = parser.parse_args()
     LOGS.mkdir(parents=True, exist_ok=True)
     for name in ("ingest.md", "soak.xml", "fuzz.log"):
         (LOGS / name).unlink(missing_ok=True)
-    done = [run(step) for step in steps(args.fuzz_seconds)]
+    done = [run(step) for step in steps(args.fuzz_seconds, args.rounds)]
     PAGE.write_text(page(done))
     print(f"soak: wrote {PAGE.relative_to(ROOT)}")
     return 1 if any(step.code for step in done) else 0

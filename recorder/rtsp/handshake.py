@@ -291,6 +291,9 @@ def choose(description: SessionDescription, kind: str) -> tuple[Media, RtpFormat
     """The first medium of this kind that can be recorded. Raises SourceError (`unsupported`) with the reasons of all."""
     error = _unsupported(f"the camera offers no {kind}", "", "choose another of its streams")
     for media in description.received(kind):
+        if "SAVP" in media.protocol:         # RFC 3711: its keys would come by MIKEY, which is not spoken here
+            error = _unsupported(f"the camera offers its {kind} as SRTP only", "", "turn SRTP off on the camera; rtsps:// encrypts too")
+            continue
         try:
             return media, rtp_format(media)
         except SourceError as reason:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from recorder.base.errors import SourceError
 from recorder.base.media import GapCause
+from recorder.rtsp.handshake import choose
 from recorder.rtsp.sdp import PayloadFormat, SessionDescription, parse_sdp
 
 GOOD = """v=0
@@ -240,3 +241,13 @@ def test_any_lines_are_read_or_bad_sdp(lines: list[str]) -> None:
         assert error.cause == GapCause.BAD_SDP
     else:
         assert all(m.formats and all(0 <= p < 128 for p in m.payload_types) for m in found.medias)
+
+
+def test_a_medium_that_is_encrypted_is_refused_by_name_and_a_plain_one_beside_it_is_taken() -> None:
+    """Its ciphertext would be recorded as if it were pictures."""
+    secret = GOOD.replace("m=video 0 RTP/AVP 96", "m=video 0 RTP/SAVP 96")
+    with pytest.raises(SourceError, match="its video as SRTP only") as caught:
+        choose(sdp(secret), "video")
+    assert caught.value.cause == GapCause.UNSUPPORTED
+    media, _ = choose(sdp(secret + GOOD[GOOD.index("m=video"):GOOD.index("m=audio")]), "video")
+    assert media.protocol == "RTP/AVP"

@@ -54,7 +54,7 @@ def linked_debug_tree() -> None:
     for name in ("recorder", "storage", "api", "hw", "bench"):
         for path in (ROOT / name).rglob("*"):
             target = DEBUG / path.relative_to(ROOT)
-            if path.is_file() and path.suffix not in {".so", ".c", ".pyc"}:
+            if path.is_file() and path.suffix not in {".so", ".pyc"}:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.symlink_to(path)
 

@@ -62,7 +62,7 @@ def parse_url(text: str) -> tuple[RtspUrl, UserInfo | None]:
     match = _SCHEME.match(text)
     scheme = match[1].lower() if match is not None else ""
     if match is None or scheme not in DEFAULT_PORTS:
-        raise _refused(f"scheme {match[1]!r} is not for cameras" if match else "no scheme", "write rtsp://host/path")
+        raise _refused(f"scheme {match[1][:20]!r} is not for cameras" if match else "no scheme", "write rtsp://host/path")
     rest = text[match.end():].strip()
     if len(text) > URL_MAX or any(c <= " " or c == "\x7f" for c in rest):
         raise _refused("too long, or it holds blanks or control characters", "percent-encode them")

@@ -95,3 +95,9 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
             continue
         assert 0 < url.port < 65536 and url.host
         assert url.text.startswith("rtsp://") and "\n" not in base_url(url, text)
+
+
+def test_a_scheme_without_end_is_not_told_in_full() -> None:
+    with pytest.raises(SourceError, match="is not for cameras") as caught:
+        parse_url("btsp" * 1000 + "://10.0.0.1/x")
+    assert len(str(caught.value)) < 200

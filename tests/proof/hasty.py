@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 
-from recorder import supervisor, worker
+from recorder import rack, supervisor
 from recorder.__main__ import main
 from storage.slot import Slot
 
@@ -20,6 +20,6 @@ def own_command(*arguments: str) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    worker.Slot = functools.partial(Slot, quarantine_s=QUARANTINE_S)  # type: ignore[misc, assignment]
+    rack.Slot = functools.partial(Slot, quarantine_s=QUARANTINE_S)  # type: ignore[misc, assignment]
     supervisor.Supervisor.__init__.__kwdefaults__["command"] = own_command
     sys.exit(main())

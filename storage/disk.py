@@ -52,6 +52,21 @@ def syncfs(fd: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def open_direct(fd: int) -> int:
+    """The file of `fd` once more, to be written past the page cache (O_DIRECT); -1 where that cannot be."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def close_all(*fds: int) -> None:
+    """Close those that are open (not -1)."""
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
+
+
 @functools.cache
 def _zero_pages() -> memoryview:
     """1 MiB of page-aligned zeros. Private and never written, so every page is the kernel's one page of zeros: nothing is cleared or kept."""

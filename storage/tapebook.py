@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from recorder._ext.tapewriter import TapeCore
 from recorder.base.config import RetentionRule
 from recorder.base.media import SampleEntry
-from storage.disk import write_at
+from storage.disk import close_all, write_at
 from storage.items import (
     ChunkTaken,
     Deletion,
@@ -37,6 +37,7 @@ class OpenChunk:
 
     number: int
     fd: int
+    direct_fd: int                  # past the page cache, -1: none
     generation: int
     first_row: int
     frames_off: int
@@ -51,6 +52,7 @@ class ClosedChunk:
 
     number: int
     fd: int
+    direct_fd: int
     generation: int
     first_row: int
     end_row: int
@@ -99,10 +101,11 @@ class TapeBook:
             self._retire_chunk(self.chunk)
         first_row = self.core.next_row + self.core.has_open_row
         head, kind = prepared.head, self.chunk_class
-        self.chunk = OpenChunk(prepared.number, prepared.fd, head.generation, first_row, self.core.entries_end, self._now()[1])
+        self.chunk = OpenChunk(prepared.number, prepared.fd, prepared.direct_fd, head.generation, first_row, self.core.entries_end, self._now()[1])
         self.next_number = prepared.number + 1
         self.core.set_chunk(prepared.fd, prepared.number * kind.tape_bytes, 0, b"", kind.inner_bytes, kind.inner_count, kind.footer_bytes,
                             FOOTER_START, 0)
+        self.core.set_direct(prepared.direct_fd)
         self.pending.append(encode(ChunkTaken(prepared.number, head.generation, first_row, self.core.entries_end)))
         self._begin_footer(self.chunk)
         step(Step.SWITCHED)
@@ -129,7 +132,7 @@ class TapeBook:
     def _retire_chunk(self, chunk: OpenChunk) -> None:
         end_row = self.core.next_row + self.core.has_open_row
         self.quick = self._now()[1] - chunk.opened_ns < QUICK_NS
-        self.closed.append(ClosedChunk(chunk.number, chunk.fd, chunk.generation, chunk.first_row, end_row, chunk.frames_off,
+        self.closed.append(ClosedChunk(chunk.number, chunk.fd, chunk.direct_fd, chunk.generation, chunk.first_row, end_row, chunk.frames_off,
                                        self.core.entries_end, self.core.used, b"".join(chunk.items)))
         self.chunk = None
 
@@ -164,11 +167,10 @@ class TapeBook:
 
     def close_files(self) -> None:
         """Close every descriptor of the tape."""
-        fds = [self._log_fd, *(c.fd for c in self.closed)]
-        fds += [self.chunk.fd] if self.chunk is not None else []
-        fds += [self.next_chunk.fd] if self.next_chunk is not None else []
-        for fd in fds:
-            os.close(fd)
+        os.close(self._log_fd)
+        for chunk in (*self.closed, self.chunk, self.next_chunk):
+            if chunk is not None:
+                close_all(chunk.fd, chunk.direct_fd)
         self.ring.close()
         self.frames.close()
 

@@ -44,6 +44,13 @@ cdef enum:
     STAGED_ENTRIES = 4096
     ENTRY_MAX = 32              # three varints of at most 10 bytes
 
+cdef extern from "directwrite.h" nogil:
+    ctypedef struct wr_direct:
+        uint32_t count
+        long long result[64]
+        size_t size[64]
+        uint32_t rest[64]
+
 cdef struct track_t:
     queue_t* q
     live_t* live
@@ -52,6 +59,8 @@ cdef struct track_t:
     uint32_t rate               # ticks per second
     # the open chunk
     int fd                      # -1: none
+    int direct_fd               # the same file past the page cache, -1: not to be had
+    int direct                  # the last run went past the page cache
     uint64_t base               # tape offset of its first byte
     uint64_t used               # bytes of tape in it
     uint64_t tape_bytes
@@ -101,7 +110,7 @@ cdef struct track_t:
     uint8_t entries[STAGED_ENTRIES + ENTRY_MAX]
     uint32_t entry_bytes
     int touched
-    uint8_t tail[4096]          # the tail page as far as it is filled
+    uint8_t* tail               # the tail page as far as it is filled, on a page's border
     # what the journal holds
     uint64_t journal_row
     uint64_t journal_entries
@@ -133,3 +142,10 @@ cdef class WriterPass:
     cdef int* codes
     cdef uint32_t count
     cdef uint32_t room
+    cdef uint32_t needing       # tracks of the pass under way that need something
+    cdef wr_direct* batch       # NULL: not to be had, or not yet tried
+    cdef bint batch_tried
+    cdef uint32_t batched[64]   # whose the batch's writes are
+    cdef int batched_codes[64]
+    cdef void let_out(self) noexcept nogil
+    cdef void need(self, uint32_t i, int code) noexcept nogil

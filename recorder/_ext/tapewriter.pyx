@@ -6,10 +6,11 @@ and Python decides. Bounds: a pass stages at most STAGED_ROWS rows and STAGED_EN
 ENTRY_MAX bytes; the live file's windows are larger than what may wait for the journal (`held`).
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EINTR, EIO, errno
+from libc.errno cimport EINTR, EINVAL, EIO, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
+from posix.stdlib cimport posix_memalign
 
 from recorder._ext.auqueue cimport (
     AU_DAMAGED, AU_DISCONTINUITY, AU_KEY, AU_LEADING, AU_PROVISIONAL, AuQueue, au_t, queue_at, queue_t, wr_load, wr_store)
@@ -49,8 +50,17 @@ cdef extern from * nogil:
     void wr_fence()
     void wr_relaxed(uint64_t* p, uint64_t v)
 
+cdef extern from "directwrite.h" nogil:
+    wr_direct* wr_direct_new()
+    void wr_direct_free(wr_direct* d)
+    uint32_t wr_direct_add(wr_direct* d, int fd, unsigned char* tail, size_t prefix, const unsigned char* run, size_t size, int64_t at)
+    void wr_direct_run(wr_direct* d)
+    unsigned char* wr_direct_last(wr_direct* d, uint32_t i)
+    enum: WR_DIRECT
+
 cdef enum:
     PAGE = 4096
+    DIRECT_LEAST = 16 << 10     # bytes of a run from which a track goes past the page cache
     ROW_OPEN = 1
     ROW_CONTINUED = 2
     ROW_DAMAGED = 4
@@ -165,8 +175,22 @@ cdef void close_row(track_t* t, const au_t* after) noexcept nogil:
     t.touched = 1
 
 
+cdef void match_phase(track_t* t, const au_t* au) noexcept nogil:
+    """Leave out up to a page of tape (zeros), so that the AU's first byte lies as deep in a page on the tape as in memory."""
+    cdef uint64_t gap = (au.pos - t.used) & (PAGE - 1), prefix = t.used & (PAGE - 1)
+    if gap == 0 or t.used + gap + au.nbytes > t.tape_bytes:
+        return
+    if prefix + gap < PAGE:
+        memset(t.tail + prefix, 0, gap)
+    else:
+        memset(t.tail, 0, PAGE)         # the page before was written with zeros behind its bytes
+    t.used += gap
+
+
 cdef void start_row(track_t* t, const au_t* au, int broken) noexcept nogil:
     cdef row_t* row = &t.row
+    if t.run_bytes == 0 and t.direct_fd >= 0:
+        match_phase(t, au)
     memset(row, 0, sizeof(row_t))
     row.t_ns = au.wall_ns if au.wall_ns > t.end_ns else t.end_ns
     row.media_pts = au.pts
@@ -317,6 +341,33 @@ cdef int write_run(track_t* t) noexcept nogil:
         memcpy(t.tail, t.run + t.run_bytes - rest, rest)
     t.used += t.run_bytes
     t.run_bytes = 0
+    t.direct = 0
+    return 0
+
+
+cdef int may_go_direct(track_t* t) noexcept nogil:
+    """Whether the staged run is worth writing past the page cache, and lies so that it can be. What somebody watches stays in the cache."""
+    if t.direct_fd < 0 or t.q.watched or t.run_bytes == 0:
+        return 0
+    if t.run_bytes < DIRECT_LEAST and not t.direct:
+        return 0
+    return ((<uint64_t>(t.run - t.q.base)) ^ t.used) & (PAGE - 1) == 0
+
+
+cdef int take_direct(track_t* t, wr_direct* d, uint32_t k) noexcept nogil:
+    """Write `k` of the batch has ended: the run is on the disk, or is written through the page cache; 0 or errno."""
+    cdef int64_t done = d.result[k]
+    if done != <int64_t>d.size[k]:
+        if done == -EINVAL or done == -EOPNOTSUPP:
+            t.direct_fd = -1            # this file system cannot
+        elif done < 0:
+            return <int>-done
+        return write_run(t)
+    if d.rest[k]:
+        memcpy(t.tail, wr_direct_last(d, k), d.rest[k])
+    t.used += t.run_bytes
+    t.run_bytes = 0
+    t.direct = 1
     return 0
 
 
@@ -391,10 +442,14 @@ cdef int write_rings(track_t* t) noexcept nogil:
 
 
 cdef int flush(track_t* t) noexcept nogil:
-    """Bytes to the chunk, then rows and entries to the live file, then the queue's room back to its producer; 0 or errno."""
+    """Bytes to the chunk, then what they mean; 0 or errno."""
     cdef int failed = write_run(t)
-    if failed:
-        return failed
+    return failed if failed else tell(t)
+
+
+cdef int tell(track_t* t) noexcept nogil:
+    """The bytes are written: rows and entries to the live file, then the queue's room back to its producer; 0 or errno."""
+    cdef int failed
     if t.touched:
         show(t)
         failed = write_rings(t)
@@ -435,6 +490,9 @@ cdef class TapeCore:
         memset(&self.t, 0, sizeof(track_t))
         if live.shape[0] < LIVE_ENTRIES_AT + LIVE_ENTRIES or lease.shape[0] < 8 or clock_rate == 0:
             raise ValueError("a live block, 8 bytes of lease and a clock are needed")
+        if posix_memalign(<void**>&self.t.tail, PAGE, PAGE) != 0:
+            self.t.tail = NULL
+            raise MemoryError("no memory for a tail page")
         self.queue = queue
         self.live_buffer = live
         self.lease_buffer = lease
@@ -442,7 +500,7 @@ cdef class TapeCore:
         self.t.live = <live_t*>&live[0]
         self.t.lease = <uint64_t*>&lease[0]
         self.t.rate = clock_rate
-        self.t.fd = self.t.ring_fd = self.t.frames_fd = -1
+        self.t.fd = self.t.direct_fd = self.t.ring_fd = self.t.frames_fd = -1
         self.t.limit = NONE
         self.t.provisional_row = NONE
         self.t.waiting = 1
@@ -451,6 +509,9 @@ cdef class TapeCore:
         if self.t.taken:
             self.t.last_crc = queue.q.aus[(self.t.taken - 1) & queue.q.au_mask].crc
         self.t.pend_fd = -1
+
+    def __dealloc__(self):
+        free(self.t.tail)
 
     def bind(self, AuQueue queue not None):
         """Take AUs from this queue from now on; the one before is empty or given up."""
@@ -519,6 +580,8 @@ cdef class TapeCore:
         t.tape_bytes, t.inner_bytes, t.inner_count = inner_bytes * inner_count, inner_bytes, inner_count
         t.footer_bytes, t.footer_used, t.items_bytes = footer_bytes, footer_used, 0
         t.marked = marked
+        t.direct_fd = -1
+        t.direct = 0
         t.close_chunk = 0
         t.force_cut = 1
         memcpy(t.tail, PyBytes_AS_STRING(tail), len(tail))
@@ -527,9 +590,13 @@ cdef class TapeCore:
         """Tape bytes of this track's chunks: larger AUs are refused. Needed before the first chunk is there."""
         self.t.tape_bytes = tape_bytes
 
+    def set_direct(self, int fd):
+        """Write the open chunk past the page cache through `fd` (O_DIRECT) where that pays; -1: never."""
+        self.t.direct_fd = fd
+
     def drop_chunk(self):
         """There is no open chunk any more; no row may be open. (A row that ends here is closed by `close_row` first.)"""
-        self.t.fd = -1
+        self.t.fd = self.t.direct_fd = -1
         self.t.close_chunk = 0
 
     def want_close(self):
@@ -771,6 +838,11 @@ cdef class TapeCore:
         return self.t.fd
 
     @property
+    def direct_fd(self):
+        """The open chunk past the page cache, -1: none (any more)."""
+        return self.t.direct_fd
+
+    @property
     def tail_row(self):
         return self.t.live.tail_row
 
@@ -793,8 +865,11 @@ cdef class WriterPass:
         self.tracks = NULL
         self.wanted = NULL
         self.codes = NULL
+        self.batch = NULL
+        self.batch_tried = False
 
     def __dealloc__(self):
+        wr_direct_free(self.batch)
         free(self.tracks)
         free(self.wanted)
         free(self.codes)
@@ -826,12 +901,16 @@ cdef class WriterPass:
 
         Returns a list of (core, code) for the tracks that need something: a code of this module, or -errno of a failed write.
         """
-        cdef uint32_t i, k = 0
-        cdef int code
+        cdef uint32_t i, k
+        cdef int code, failed
         cdef track_t* t
-        cdef uint64_t watched
+        cdef uint64_t watched, prefix
         cdef list out = []
+        if not self.batch_tried:
+            self.batch_tried = True
+            self.batch = wr_direct_new()
         with nogil:
+            self.needing = 0
             for i in range(self.count):
                 t = self.tracks[i]
                 watched = wr_load(t.lease) > now_mono_ns
@@ -843,14 +922,43 @@ cdef class WriterPass:
                 t.age = 0
                 if t.taken == wr_load(&t.q.au_head) and t.taken < wr_load(&t.limit):
                     continue
-                code = pass_track(t)
-                if code != DONE and code != HELD:
-                    self.wanted[k] = i
-                    self.codes[k] = code
-                    k += 1
-        for i in range(k):
+                code = stage(t)
+                if self.batch is not NULL and may_go_direct(t):
+                    prefix = t.used & (PAGE - 1)
+                    k = wr_direct_add(self.batch, t.direct_fd, t.tail, prefix, t.run, t.run_bytes, <int64_t>(PAGE + t.used - prefix))
+                    self.batched[k] = i
+                    self.batched_codes[k] = code
+                    if k + 1 == WR_DIRECT:
+                        self.let_out()
+                else:
+                    failed = flush(t)
+                    self.need(i, -failed if failed else pass_track(t) if code == MORE else code)
+            if self.batch is not NULL and self.batch.count:
+                self.let_out()
+        for i in range(self.needing):
             out.append((self.cores[self.wanted[i]], self.codes[i]))
         return out
+
+    cdef void need(self, uint32_t i, int code) noexcept nogil:
+        """Note what track `i` needs, if it needs anything."""
+        if code != DONE and code != HELD:
+            self.wanted[self.needing] = i
+            self.codes[self.needing] = code
+            self.needing += 1
+
+    cdef void let_out(self) noexcept nogil:
+        """Write the batch and make it count."""
+        cdef uint32_t k, n = self.batch.count
+        cdef int code, failed
+        cdef track_t* t
+        wr_direct_run(self.batch)
+        for k in range(n):
+            t = self.tracks[self.batched[k]]
+            code = self.batched_codes[k]
+            failed = take_direct(t, self.batch, k)
+            if not failed:
+                failed = tell(t)
+            self.need(self.batched[k], -failed if failed else pass_track(t) if code == MORE else code)
 
     def grown(self):
         """The cores whose rows, entries or open row have changed since their last record."""

@@ -1,10 +1,14 @@
 """Whole writes, zeros and syncfs on descriptors."""
 
+import contextlib
 import ctypes
 import functools
 import mmap
 import os
 
+from storage.layout import PAGE
+
+DIRECT_LEAST = 64 << 10
 ZEROS = bytes(1 << 20)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,10 +43,54 @@ def read_into(fd: int, buffer: memoryview, at: int) -> int:
     return done
 
 
+class PastCache:
+    """Reads files past the page cache (O_DIRECT) into one buffer that is used again and again; through it where that cannot be."""
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+    def read(self, fd: int, direct_fd: int, size: int, at: int) -> memoryview:
+        """`size` bytes from `at`, fewer only at the end of the file; good until the next call. `direct_fd`: as of `open_direct`."""
+        first = at // PAGE * PAGE
+        span = -(-(at + size) // PAGE) * PAGE - first
+        if span > len(self._buffer):
+            self._buffer = memoryview(mmap.mmap(-1, span * 5 // 4 // PAGE * PAGE + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        if direct_fd >= 0:
+            with contextlib.suppress(OSError):
+                got = read_into(direct_fd, self._buffer[:span], first)
+                return self._buffer[at - first:min(at - first + size, got)]
+        return self._buffer[:read_into(fd, self._buffer[:size], at)]
+
+
 def zero_range(fd: int, start: int, stop: int) -> None:
-    """Write zeros over [start, stop)."""
+    """Write zeros over [start, stop): whole pages past the page cache where the file system can."""
+    first, last = -(-start // PAGE) * PAGE, stop // PAGE * PAGE
+    if last - first >= DIRECT_LEAST and _zero_direct(fd, first, last):
+        _zero_cached(fd, start, first)
+        _zero_cached(fd, last, stop)
+    else:
+        _zero_cached(fd, start, stop)
+
+
+def _zero_cached(fd: int, start: int, stop: int) -> None:
     while start < stop:
         start += os.pwrite(fd, memoryview(ZEROS)[:min(len(ZEROS), stop - start)], start)
+
+
+def _zero_direct(fd: int, start: int, stop: int) -> bool:
+    """Zeros over the whole pages [start, stop) by O_DIRECT; False if that cannot be, or has failed (the page cache's way will say why)."""
+    direct = open_direct(fd)
+    if direct < 0:
+        return False
+    zeros = _zero_pages()
+    try:
+        while start < stop:
+            start += os.pwrite(direct, zeros[:min(len(zeros), stop - start)], start)
+    except OSError:
+        return False
+    finally:
+        os.close(direct)
+    return True
 
 
 def syncfs(fd: int) -> None:
@@ -71,28 +119,3 @@ def close_all(*fds: int) -> None:
 def _zero_pages() -> memoryview:
     """1 MiB of page-aligned zeros. Private and never written, so every page is the kernel's one page of zeros: nothing is cleared or kept."""
     return memoryview(mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ))
-
-
-def fill_direct(dir_fd: int, name: str, size: int) -> None:
-    """Write zeros over the whole file `name` past the page cache (O_DIRECT) where the file system can, else through it."""
-    try:
-        fd = os.open(name, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-    except OSError:
-        fd = -1
-    if fd >= 0:
-        zeros = _zero_pages()
-        try:
-            at = 0
-            while at < size:
-                at += os.pwrite(fd, zeros[:min(len(zeros), size - at)], at)
-        except OSError:
-            at = 0
-        finally:
-            os.close(fd)
-        if at >= size:
-            return
-    fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-    try:
-        zero_range(fd, 0, size)
-    finally:
-        os.close(fd)

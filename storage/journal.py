@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from recorder._ext.crc32c import crc32c
 from recorder.base.errors import FormatError
-from storage.disk import fill_direct, read_at, write_at
+from storage.disk import read_at, write_at, zero_range
 from storage.layout import JOURNAL_MAGIC, PAGE, RECORD_HEAD
 from storage.steps import Step, step
 from storage.volume import Volume
@@ -160,9 +160,9 @@ class Journal:
         fd = self._volume.open_file(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
             os.posix_fallocate(fd, 0, self._bytes)
+            zero_range(fd, 0, self._bytes)
         finally:
             os.close(fd)
-        fill_direct(self._volume.dir_fd, temporary, self._bytes)
         self._volume.rename(temporary, self._path(number))
         step(Step.SEGMENT_CREATED)
         self._spares.append(number)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from recorder.base.clock import Clock
 from recorder.base.errors import FormatError
 from storage import retention, seal
-from storage.disk import close_all
+from storage.disk import PastCache, close_all
 from storage.events import NotSealed, Retired, SlotEvent, Starved
 from storage.items import ChunkSealed, encode
 from storage.journal import Journal
@@ -68,6 +68,7 @@ class Keeper:
         self._sealing: set[int] = set()
         self._takes: dict[int, deque[int]] = {c.number: deque() for c in CLASSES}
         self._starved: set[int] = set()
+        self._reader = PastCache()
         self._retention_ns = 0
         self._growing: set[int] = set()
         self._cached: list[tuple[int, int]] = []    # sealed chunks' descriptors, and the record after which their pages may go
@@ -181,7 +182,7 @@ class Keeper:
 
     def _seal_one(self, work: TapeWork, chunk: ClosedChunk) -> None:
         try:
-            seal.seal(work, chunk)
+            seal.seal(work, chunk, self._reader)
         except FormatError as error:
             self._desk.on_event(NotSealed(work.ident.camera, work.ident.name, chunk.number, str(error)))
         self._sealing.add(work.ident.tape)

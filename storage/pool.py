@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from recorder.base.errors import FormatError
 from storage.chunkfile import ChunkHead, parse_head
 from storage.chunkpage import free_head, head_page, taken_head
-from storage.disk import fill_direct, open_direct, read_at, write_at, zero_range
+from storage.disk import open_direct, read_at, write_at, zero_range
 from storage.layout import CLASSES, LARGE, PAGE, ChunkClass, track_path
 from storage.steps import Step, step
 from storage.volume import Volume
@@ -92,7 +92,7 @@ class Pool:
                 os.posix_fallocate(fd, 0, chunk_class.file_bytes)
                 step(Step.POOL_CREATED)
                 if filled:
-                    fill_direct(self._volume.dir_fd, temporary, chunk_class.file_bytes)
+                    zero_range(fd, 0, chunk_class.file_bytes)
                 step(Step.POOL_FILLED)
                 write_at(fd, head_page(free_head(chunk_class, 0)), 0)
             finally:
@@ -116,7 +116,7 @@ class Pool:
         free = self._free[chunk_class.number].popleft()
         path = f"{self._pool}/{free.name}"
         if slow and not free.clean:
-            fill_direct_tail(self._volume, path, chunk_class)
+            zero_tail(self._volume, path, chunk_class)
         fd = self._volume.open_file(path, os.O_RDWR)
         try:
             head = taken_head(parse_head(read_at(fd, PAGE, 0), path), camera, track, number)
@@ -168,7 +168,7 @@ class Pool:
         for number, waiting in self._free.items():
             for free in waiting:
                 if not free.clean and mono_ns - free.since_ns >= STALE_NS:
-                    fill_direct_tail(self._volume, f"{self._pool}/{free.name}", CLASSES[number])
+                    zero_tail(self._volume, f"{self._pool}/{free.name}", CLASSES[number])
                     free.clean = True
                     return True
         return False
@@ -179,7 +179,7 @@ class Pool:
             return False
         free = self._free[chunk_class.number].popleft()
         if not free.clean:
-            fill_direct_tail(self._volume, f"{self._pool}/{free.name}", chunk_class)
+            zero_tail(self._volume, f"{self._pool}/{free.name}", chunk_class)
         self._volume.unlink(f"{self._pool}/{free.name}")
         self.total_bytes -= chunk_class.file_bytes
         return True
@@ -224,7 +224,7 @@ class Pool:
         return f"{chunk_class.name}-{self._serial:010d}"
 
 
-def fill_direct_tail(volume: Volume, path: str, chunk_class: ChunkClass) -> None:
+def zero_tail(volume: Volume, path: str, chunk_class: ChunkClass) -> None:
     """Zeros over everything behind the head page of a chunk file."""
     fd = volume.open_file(path, os.O_RDWR)
     try:

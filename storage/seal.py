@@ -9,7 +9,7 @@ from recorder.base.errors import FormatError
 from recorder.base.media import SenderReport
 from storage.chunkfile import ChunkHead
 from storage.chunkpage import head_page, pack_footer
-from storage.disk import read_into, write_at, zero_range
+from storage.disk import PastCache, write_at, zero_range
 from storage.items import decode, encode
 from storage.layout import FOOTER_HEAD, PAGE, ROW
 from storage.steps import Step, step
@@ -24,7 +24,7 @@ def ready(work: TapeWork, chunk: ClosedChunk) -> bool:
     return row >= chunk.end_row and offset >= start + chunk.used and work.core.provisional_row >= chunk.end_row
 
 
-def seal(work: TapeWork, chunk: ClosedChunk) -> ChunkHead:
+def seal(work: TapeWork, chunk: ClosedChunk, reader: PastCache) -> ChunkHead:
     """Seal the chunk and return its head; the caller closes it. FormatError if a row of it cannot be found any more."""
     kind = work.chunk_class
     inner_end = -(-chunk.used // kind.inner_bytes) * kind.inner_bytes
@@ -33,7 +33,7 @@ def seal(work: TapeWork, chunk: ClosedChunk) -> ChunkHead:
     rows = _rows(work, chunk)
     entries = work.entry_bytes(chunk.frames_off, chunk.frames_end)
     items = _fitting(chunk.items, kind.footer_bytes - FOOTER_HEAD.itemsize - len(rows) * 96 // 64 - len(entries))
-    footer, digest = pack_footer(rows, _digests(work, chunk, rows), entries, items)
+    footer, digest = pack_footer(rows, _digests(work, chunk, rows, reader), entries, items)
     write_at(chunk.fd, footer, kind.footer_start)
     step(Step.FOOTER_WRITTEN)
     count = len(rows) // ROW.itemsize
@@ -57,16 +57,11 @@ def _rows(work: TapeWork, chunk: ClosedChunk) -> bytes:
     return b"".join(out)
 
 
-def _digests(work: TapeWork, chunk: ClosedChunk, rows: bytes) -> bytes:
+def _digests(work: TapeWork, chunk: ClosedChunk, rows: bytes, reader: PastCache) -> bytes:
     base = chunk.number * work.chunk_class.tape_bytes
     table = np.frombuffer(rows, ROW)
-    largest = int(table["bytes"].max()) if len(table) else 0
-    buffer = memoryview(bytearray(largest))      # one for all rows: fresh memory for each costs more than reading it
-    out = []
-    for size, offset in zip(table["bytes"].tolist(), table["offset"].tolist(), strict=True):
-        got = read_into(chunk.fd, buffer[:size], PAGE + offset - base)
-        out.append(blake3(buffer[:got]).digest())
-    return b"".join(out)
+    return b"".join(blake3(reader.read(chunk.fd, chunk.direct_fd, size, PAGE + offset - base)).digest()
+                    for size, offset in zip(table["bytes"].tolist(), table["offset"].tolist(), strict=True))
 
 
 def _fitting(items: bytes, room: int) -> bytes:

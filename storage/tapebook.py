@@ -101,7 +101,8 @@ class TapeBook:
             self._retire_chunk(self.chunk)
         first_row = self.core.next_row + self.core.has_open_row
         head, kind = prepared.head, self.chunk_class
-        self.chunk = OpenChunk(prepared.number, prepared.fd, prepared.direct_fd, head.generation, first_row, self.core.entries_end, self._now()[1])
+        self.chunk = OpenChunk(prepared.number, prepared.fd, prepared.direct_fd, head.generation, first_row, self.core.entries_end,
+                               self._now()[1])
         self.next_number = prepared.number + 1
         self.core.set_chunk(prepared.fd, prepared.number * kind.tape_bytes, 0, b"", kind.inner_bytes, kind.inner_count, kind.footer_bytes,
                             FOOTER_START, 0)

@@ -50,27 +50,38 @@ def allow_files(count: int) -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+BUFFERS = "/memfd:watchroom-au"     # the queues' memory (recorder/_ext/auqueue.pyx)
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Memory of some processes. `pss_kb`: shared pages are shared out; `private_kb`: what nobody else maps (a page that a process has mapped
-    twice counts as shared: the queues' memory is not in it)."""
+    """Memory of some processes. `pss_kb`: shared pages are shared out; `private_kb`: what nobody else maps, without the queues' buffers,
+    whose size is the operator's choice (`buffer_s`); `buffer_kb`: those."""
 
     pss_kb: int
     private_kb: int
+    buffer_kb: int
 
 
 def memory(pids: Iterable[int]) -> Memory:
     """Now."""
-    pss = private = 0
+    pss = private = buffer = 0
     for pid in pids:
         try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            lines = Path(f"/proc/{pid}/smaps").read_text().splitlines()
         except OSError:
             continue
-        sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith(" kB")}
-        pss += sizes["Pss"]
-        private += sizes["Private_Clean"] + sizes["Private_Dirty"]
-    return Memory(pss, private)
+        of_queue = False
+        for line in lines:
+            name, _, rest = line.partition(":")
+            if "-" in name:                     # the head of a mapping: addresses, rights, ..., path
+                of_queue = BUFFERS in line
+            elif name == "Pss":
+                pss += int(rest.split()[0])
+                buffer += int(rest.split()[0]) if of_queue else 0
+            elif name in {"Private_Clean", "Private_Dirty"} and not of_queue:
+                private += int(rest.split()[0])
+    return Memory(pss, private, buffer)
 
 
 def memory_kb(pids: Iterable[int]) -> int:

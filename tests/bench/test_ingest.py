@@ -165,6 +165,19 @@ def test_cpu_time_and_memory_of_a_process_are_seen() -> None:
     assert machine.sample([process.pid]).cpu_s == 0
 
 
+def test_the_queues_buffers_are_told_apart_from_private_memory() -> None:
+    code = ("from recorder._ext.auqueue import AuQueue\nimport time\nqueue = AuQueue(64 << 20)\n"
+            "assert queue.append(bytes(48 << 20), 0, 0, 0, 0, 1)\nprint(1, flush=True)\ntime.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline()
+        used = machine.memory([process.pid])
+        process.kill()
+    assert 48 << 10 <= used.buffer_kb < 56 << 10
+    assert used.private_kb < 40 << 10
+    assert used.private_kb + used.buffer_kb <= used.pss_kb
+
+
 def test_files_for_hundreds_of_cameras_are_allowed() -> None:
     code = "import resource\nfrom bench.machine import allow_files\nprint(allow_files(700), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     limited = ["prlimit", "--nofile=512:1024", sys.executable, "-c", code]

@@ -75,12 +75,13 @@ def packets(reader: TrackReader) -> list[tuple[int, int, bytes]]:
     return found
 
 
-def decoded(reader: TrackReader, codec: str) -> list[Any]:
-    """Every picture, or every sound frame, that a decoder makes of the tape. Raises on the first complaint."""
+def decoded(reader: TrackReader, codec: str, cut: int = 0) -> list[Any]:
+    """Every picture, or every sound frame, that a decoder makes of the tape without its last `cut` AUs. Raises on the first complaint."""
     entry = reader.sample_entry(int(reader.rows(*ALL).rows["sample_entry"][0]))
     context = av.CodecContext.create(codec, "r")
     context.extradata = entry.config or None
     if codec.startswith("pcm"):
         context.sample_rate, context.layout = entry.sample_rate, "mono"
-    frames = [frame for _, _, data in packets(reader) for frame in context.decode(av.Packet(data))]
+    aus = packets(reader)
+    frames = [frame for _, _, data in aus[:len(aus) - cut] for frame in context.decode(av.Packet(data))]
     return frames + context.decode(None)

@@ -24,11 +24,11 @@ def transport_of(reader: TrackReader) -> str:
     return reader.session(int(reader.rows(*ALL).rows["session"][0])).transport
 
 
-def is_whole(reader: TrackReader, codec: str, aus: int) -> None:
-    """Nothing is missing or damaged once the first picture has come, and all of it decodes."""
-    entries = reader.entries(reader.rows(*ALL))
-    assert not (entries.flags & AuFlag.DAMAGED).any()
-    assert len(decoded(reader, codec)) >= aus
+def is_whole(reader: TrackReader, codec: str, aus: int, cut: int = 0) -> None:
+    """Nothing is missing or damaged once the first picture has come (but for the last `cut` AUs), and all of it decodes."""
+    flags = reader.entries(reader.rows(*ALL)).flags
+    assert not (flags[:len(flags) - cut] & AuFlag.DAMAGED).any()
+    assert len(decoded(reader, codec, cut)) >= aus - cut
     (span,) = reader.spans(*ALL)
     assert [gap.cause for gap in reader.gaps(*ALL) if gap.start_ns >= span.start_ns] == [GapCause.STOPPED]
 
@@ -62,7 +62,7 @@ async def test_reordering_and_duplicates_cost_nothing(site: SiteConfig) -> None:
     async with gst_camera("--dup", "0.1", "--delay", "60") as url, worker(site, {1: camera(url, "udp")}) as client:
         status = await until(client, "cam", "main", 120)
     assert status["tracks"]["main"]["lost_packets"] == 0
-    is_whole(track(site, 1, "main"), "h264", 120)
+    is_whole(track(site, 1, "main"), "h264", 120, cut=4)    # the recording may end while packets that come 60 ms late are still awaited
 
 
 async def test_loss_over_udp_is_flagged_and_the_rest_decodes(site: SiteConfig) -> None:

@@ -123,7 +123,8 @@ async def test_ffmpeg_records_exactly_what_was_sent(video: VideoSpec, sound: str
             assert at is not None
             assert at < counters["first"] + 10
             assert got == [truth.au_bytes(at + i) for i in range(len(got))]
-    code, text = await run("ffmpeg", "-v", "warning", "-i", str(out), "-map", "0:v", "-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-")
+    as_they_are = ("-fps_mode", "passthrough", "-enc_time_base", "-1")     # arrival times: two pictures may share a tick of 1/25 s
+    code, text = await run("ffmpeg", "-v", "warning", "-i", str(out), "-map", "0:v", *as_they_are, "-f", "null", "-")
     assert (code, text) == (0, "")
 
 

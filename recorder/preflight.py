@@ -14,7 +14,7 @@ from recorder.base.errors import ConfigError, Conflict, WatchroomError
 OUR_NAMES = ("recorder", "storage", "api", "hw", "bench")
 OUR_DISTRIBUTION = "watchroom"
 FILES_BASE = 1024            # the API's connections, decoders, catalogue
-FILES_PER_CAMERA = 24        # of one process: main, sub, sound, each with chunk in work and the next, ring, frames, log, two sockets
+FILES_PER_CAMERA = 24        # of one process: main, sub, sound, each with chunk in work (twice) and the next, ring, frames, log, two sockets
 CAMERAS_SPARE = 100          # cameras may be added while it runs
 MOUNTS = Path("/proc/self/mountinfo")
 

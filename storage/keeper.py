@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from recorder.base.clock import Clock
 from recorder.base.errors import FormatError
 from storage import retention, seal
-from storage.disk import PastCache, close_all
+from storage.disk import PastCache
 from storage.events import NotSealed, Retired, SlotEvent, Starved
 from storage.items import ChunkSealed, encode
 from storage.journal import Journal
@@ -127,7 +127,7 @@ class Keeper:
         """A detached tape needs no chunk any more."""
         prepared, work.next_chunk = work.next_chunk, None
         if prepared is not None:
-            close_all(prepared.fd, prepared.direct_fd)
+            os.close(prepared.fd)
             path = f"{track_path(work.ident.camera, work.ident.name)}/c/{prepared.number}"
             self._desk.pool.retire(path, work.chunk_class, mono_ns)
 
@@ -196,7 +196,6 @@ class Keeper:
         work.pending.append(encode(ChunkSealed(chunk.number, chunk.end_row)))
         self._desk.sealed(work, chunk.end_row)
         work.closed.popleft()
-        close_all(chunk.direct_fd)
         self._cached.append((chunk.fd, self._desk.next_epoch()))
         self._sealing.discard(work.ident.tape)
 

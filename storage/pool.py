@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from recorder.base.errors import FormatError
 from storage.chunkfile import ChunkHead, parse_head
 from storage.chunkpage import free_head, head_page, taken_head
-from storage.disk import open_direct, read_at, write_at, zero_range
-from storage.layout import CLASSES, LARGE, PAGE, ChunkClass, track_path
+from storage.disk import read_at, write_at, zero_range
+from storage.layout import CLASSES, PAGE, ChunkClass, track_path
 from storage.steps import Step, step
 from storage.volume import Volume
 
@@ -40,10 +40,9 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A chunk that a tape may go on in: head written, in its place, index empty. `direct_fd`: past the page cache, -1: not for this class."""
+    """A chunk that a tape may go on in: head written, in its place, index empty."""
 
     fd: int
-    direct_fd: int
     number: int
     head: ChunkHead
 
@@ -127,7 +126,7 @@ class Pool:
         except BaseException:
             os.close(fd)
             raise
-        return Prepared(fd, open_direct(fd) if chunk_class is LARGE else -1, number, head)
+        return Prepared(fd, number, head)
 
     def retire(self, path: str, chunk_class: ChunkClass, mono_ns: int) -> None:
         """Move a chunk file out of its track into quarantine. Its tail move must be durable."""

@@ -10,10 +10,10 @@ from recorder._ext.tapewriter import TapeCore
 from recorder.base.errors import FormatError
 from storage.chunkfile import ChunkHead, read_footer, read_head
 from storage.chunkpage import head_page
-from storage.disk import open_direct, read_at, write_at, zero_range
+from storage.disk import read_at, write_at, zero_range
 from storage.events import SlotEvent
 from storage.items import EntriesItem, RowItem, SampleEntryItem, encode
-from storage.layout import LARGE, PAGE, ROW, index_path, track_path
+from storage.layout import PAGE, ROW, index_path, track_path
 from storage.livefile import LiveWriter
 from storage.replay import LOGGED, Found, FoundChunk, RowView
 from storage.rings import FIRST_FRAMES, FIRST_ROWS, IndexWriter
@@ -168,7 +168,7 @@ class Rebuilder:
     def _closed(self, found: Found, chunk: FoundChunk, after: FoundChunk, fd: int, head: ChunkHead) -> ClosedChunk:
         base = chunk.taken.chunk * found.chunk_class.tape_bytes
         used = _end_in(found, chunk.taken.first_row, after.taken.first_row, base) - base
-        return ClosedChunk(chunk.taken.chunk, fd, -1, head.generation, chunk.taken.first_row, after.taken.first_row, chunk.taken.frames_off,
+        return ClosedChunk(chunk.taken.chunk, fd, head.generation, chunk.taken.first_row, after.taken.first_row, chunk.taken.frames_off,
                            after.taken.frames_off, used, _footer_items(found) + b"".join(chunk.items))
 
     def _go_on(self, work: TapeWork, found: Found, chunk: FoundChunk, fd: int, head: ChunkHead, resume: int) -> None:
@@ -183,14 +183,13 @@ class Rebuilder:
         fresh = ChunkHead(kind, False, head.camera, head.track, head.chunk, head.generation, taken.first_row, 0, 0, 0, 0, 0, bytes(32))
         work.to_mark = (fd, head_page(fresh, marked))
         items = [_footer_items(found), *chunk.items]
-        direct_fd = open_direct(fd) if kind is LARGE else -1
-        work.chunk = OpenChunk(taken.chunk, fd, direct_fd, head.generation, taken.first_row, taken.frames_off, self._now()[1], items,
-                               set(found.sample_entries))
+        opened = OpenChunk(taken.chunk, fd, -1, head.generation, taken.first_row, taken.frames_off, self._now()[1], items,
+                           set(found.sample_entries))
         work.next_number = taken.chunk + 1
         footer_used = FOOTER_START + 96 * (state.next_row - taken.first_row) + state.entries_end - taken.frames_off
         tail = read_at(fd, used % PAGE, PAGE + used // PAGE * PAGE)
         work.core.set_chunk(fd, base, used, tail, kind.inner_bytes, kind.inner_count, kind.footer_bytes, footer_used, marked)
-        work.core.set_direct(direct_fd)
+        work.go_on(opened)
         work.core.add_items_bytes(sum(len(item) for item in items))
 
 

@@ -9,7 +9,7 @@ from recorder.base.errors import FormatError
 from recorder.base.media import SenderReport
 from storage.chunkfile import ChunkHead
 from storage.chunkpage import head_page, pack_footer
-from storage.disk import PastCache, write_at, zero_range
+from storage.disk import PastCache, close_all, open_direct, write_at, zero_range
 from storage.items import decode, encode
 from storage.layout import FOOTER_HEAD, PAGE, ROW
 from storage.steps import Step, step
@@ -60,8 +60,12 @@ def _rows(work: TapeWork, chunk: ClosedChunk) -> bytes:
 def _digests(work: TapeWork, chunk: ClosedChunk, rows: bytes, reader: PastCache) -> bytes:
     base = chunk.number * work.chunk_class.tape_bytes
     table = np.frombuffer(rows, ROW)
-    return b"".join(blake3(reader.read(chunk.fd, chunk.direct_fd, size, PAGE + offset - base)).digest()
-                    for size, offset in zip(table["bytes"].tolist(), table["offset"].tolist(), strict=True))
+    direct_fd = open_direct(chunk.fd)
+    try:
+        return b"".join(blake3(reader.read(chunk.fd, direct_fd, size, PAGE + offset - base)).digest()
+                        for size, offset in zip(table["bytes"].tolist(), table["offset"].tolist(), strict=True))
+    finally:
+        close_all(direct_fd)
 
 
 def _fitting(items: bytes, room: int) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from recorder._ext.tapewriter import TapeCore
 from recorder.base.config import RetentionRule
 from recorder.base.media import SampleEntry
-from storage.disk import close_all, write_at
+from storage.disk import close_all, open_direct, write_at
 from storage.items import (
     ChunkTaken,
     Deletion,
@@ -22,7 +22,7 @@ from storage.items import (
     TapeState,
     encode,
 )
-from storage.layout import FOOTER_HEAD, ROW, class_of
+from storage.layout import FOOTER_HEAD, LARGE, ROW, class_of
 from storage.pool import Prepared
 from storage.rings import IndexWriter, row_is
 from storage.steps import Step, step
@@ -52,7 +52,6 @@ class ClosedChunk:
 
     number: int
     fd: int
-    direct_fd: int
     generation: int
     first_row: int
     end_row: int
@@ -101,16 +100,26 @@ class TapeBook:
             self._retire_chunk(self.chunk)
         first_row = self.core.next_row + self.core.has_open_row
         head, kind = prepared.head, self.chunk_class
-        self.chunk = OpenChunk(prepared.number, prepared.fd, prepared.direct_fd, head.generation, first_row, self.core.entries_end,
-                               self._now()[1])
+        direct_fd = self._open_direct(prepared.fd)
+        self.chunk = OpenChunk(prepared.number, prepared.fd, direct_fd, head.generation, first_row, self.core.entries_end, self._now()[1])
         self.next_number = prepared.number + 1
         self.core.set_chunk(prepared.fd, prepared.number * kind.tape_bytes, 0, b"", kind.inner_bytes, kind.inner_count, kind.footer_bytes,
                             FOOTER_START, 0)
-        self.core.set_direct(prepared.direct_fd)
+        self.core.set_direct(direct_fd)
         self.pending.append(encode(ChunkTaken(prepared.number, head.generation, first_row, self.core.entries_end)))
         self._begin_footer(self.chunk)
         step(Step.SWITCHED)
         return True
+
+    def _open_direct(self, fd: int) -> int:
+        """The open chunk past the page cache; -1 for a class whose pieces are too small to gain by it."""
+        return open_direct(fd) if self.chunk_class is LARGE else -1
+
+    def go_on(self, chunk: OpenChunk) -> None:
+        """Recovery: write on in this chunk, which the core has been set to."""
+        chunk.direct_fd = self._open_direct(chunk.fd)
+        self.chunk = chunk
+        self.core.set_direct(chunk.direct_fd)
 
     def _begin_footer(self, chunk: OpenChunk) -> None:
         for entry, number in self.sample_entries.items():
@@ -133,8 +142,10 @@ class TapeBook:
     def _retire_chunk(self, chunk: OpenChunk) -> None:
         end_row = self.core.next_row + self.core.has_open_row
         self.quick = self._now()[1] - chunk.opened_ns < QUICK_NS
-        self.closed.append(ClosedChunk(chunk.number, chunk.fd, chunk.direct_fd, chunk.generation, chunk.first_row, end_row, chunk.frames_off,
+        self.closed.append(ClosedChunk(chunk.number, chunk.fd, chunk.generation, chunk.first_row, end_row, chunk.frames_off,
                                        self.core.entries_end, self.core.used, b"".join(chunk.items)))
+        self.core.set_direct(-1)
+        close_all(chunk.direct_fd)
         self.chunk = None
 
     def close_chunk(self) -> None:
@@ -169,9 +180,11 @@ class TapeBook:
     def close_files(self) -> None:
         """Close every descriptor of the tape."""
         os.close(self._log_fd)
-        for chunk in (*self.closed, self.chunk, self.next_chunk):
-            if chunk is not None:
-                close_all(chunk.fd, chunk.direct_fd)
+        if self.chunk is not None:
+            close_all(self.chunk.fd, self.chunk.direct_fd)
+        for waiting in (*self.closed, self.next_chunk):
+            if waiting is not None:
+                os.close(waiting.fd)
         self.ring.close()
         self.frames.close()
 

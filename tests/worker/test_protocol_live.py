@@ -10,6 +10,7 @@ from recorder.base.media import GapCause
 from tests.session.certificates import Certificate, make
 from tests.session.fake_camera import PASSWORD, USER
 from tests.session.rig import Rig
+from tests.worker.netns import CameraNetwork, camera_network
 from tests.worker.servers import gst_camera, gst_process
 
 pytestmark = pytest.mark.live
@@ -72,3 +73,15 @@ async def test_killed_camera_is_offline_at_once_and_keeps_its_last_whole_picture
         assert (await rig.failed()).cause == GapCause.OFFLINE
         assert rig.tape().gaps[0] == GapCause.OFFLINE
         assert not any(au["flags"] & 4 for au, _ in rig.tape().aus)
+
+
+async def test_pulled_cable_is_a_stall_and_the_camera_is_back_when_it_is_plugged_in() -> None:
+    with camera_network(78) as net:
+        async with gst_camera(inside=net.inside, address=net.camera) as url, Rig(networks=(CameraNetwork(78).network,)) as rig:
+            rig.record(url, stall_s=2.0)
+            await rig.recorded(30)
+            net.pull()
+            assert (await rig.failed()).cause == GapCause.STALL
+            assert rig.tape().gaps == [GapCause.STALL]
+            net.plug()
+            await rig.until(lambda: any(au["session"] >= 2 for au, _ in rig.tape().aus))

@@ -8,7 +8,7 @@ import pytest
 from recorder.base.config import CameraConfig, RecordingConfig, SiteConfig, StreamConfig
 from recorder.base.media import AuFlag, GapCause
 from storage.reader import TrackReader
-from tests.worker.netns import NETWORK, THEIRS, camera_network
+from tests.worker.netns import CameraNetwork, camera_network
 from tests.worker.recorded import ALL, decoded, packets, track, until, worker
 from tests.worker.servers import gst_camera
 from tests.worker.vlc import vlc_camera
@@ -88,9 +88,10 @@ async def test_vlc_camera_is_recorded(site: SiteConfig) -> None:
 
 async def test_multicast_is_joined_on_the_way_to_the_camera(site: SiteConfig) -> None:
     """The camera sits in a network of its own, behind a cable that no route for groups leads to."""
-    site = replace(site, recording=RecordingConfig(camera_networks=(NETWORK, "239.0.0.0/8")))
-    with camera_network() as inside:
-        async with gst_camera("--audio", "aac", "--transports", "multicast", "--group", "239.1.2.3", inside=inside, address=THEIRS) as url, \
+    site = replace(site, recording=RecordingConfig(camera_networks=(CameraNetwork(77).network, "239.0.0.0/8")))
+    with camera_network(77) as net:
+        options = ("--audio", "aac", "--transports", "multicast", "--group", "239.1.2.3")
+        async with gst_camera(*options, inside=net.inside, address=net.camera) as url, \
                 worker(site, {1: camera(url, "multicast"), 2: replace(camera(url, "multicast"), id="again")}) as client:
             for name in ("cam", "again"):             # two receivers of one group share its port
                 await until(client, name, "main", 45)

@@ -39,7 +39,8 @@ class CameraNetwork:
         """Lay it."""
         space, near, far = f"wrcam{self.lane}", f"wrnear{self.lane}", f"wrfar{self.lane}"
         self._ip(f"netns add {space}", f"link add {near} type veth peer name {far} netns {space}",
-                 f"addr add 10.199.{self.lane}.1/24 dev {near}", f"link set {near} up", f"-n {space} addr add {self.camera}/24 dev {far}", f"-n {space} link set {far} up",
+                 f"addr add 10.199.{self.lane}.1/24 dev {near}", f"link set {near} up",
+                 f"-n {space} addr add {self.camera}/24 dev {far}", f"-n {space} link set {far} up",
                  f"-n {space} link set lo up", f"-n {space} route add 224.0.0.0/4 dev {far}")
 
     def remove(self) -> None:

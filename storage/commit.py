@@ -108,6 +108,7 @@ class Committer:
         self._journal.append(pack_record(self._slot, self.epoch + 1, wall_ns, commit.items))
         step(Step.JOURNAL_WRITTEN)
         syncfs(self._sync_fd)
+        self._journal.flush()
         step(Step.SYNCED)
         self._writer.mark_live()
         self.epoch += 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from recorder._ext.crc32c import crc32c
 from recorder.base.errors import FormatError
-from storage.disk import read_at, write_at, zero_range
+from storage.disk import flush_disk, read_at, write_at, zero_range
 from storage.layout import JOURNAL_MAGIC, PAGE, RECORD_HEAD
 from storage.steps import Step, step
 from storage.volume import Volume
@@ -146,6 +146,10 @@ class Journal:
         write_at(self._fd, record, self._at)
         self._at += len(record)
         self._size = max(self._size, self._at)
+
+    def flush(self) -> None:
+        """Have the disk write what it holds in its own cache. OSError: something was lost; never try again."""
+        flush_disk(self._fd)
 
     def prepare(self) -> None:
         """See that a spare segment waits."""

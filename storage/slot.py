@@ -21,7 +21,7 @@ from recorder.base.config import RecordingConfig, RetentionRule
 from recorder.base.errors import Conflict, VolumeError
 from recorder.base.media import SampleEntry, TrackKind
 from storage.commit import Commit, Committer
-from storage.disk import syncfs, write_at
+from storage.disk import flush_disk, syncfs, write_at
 from storage.events import SlotBroken, SlotEvent, VolumeFailed
 from storage.items import Checkpoint, CheckpointEnd, On, Tape, encode
 from storage.journal import SEGMENT_BYTES, Journal
@@ -127,6 +127,7 @@ class Slot:
     def _settle(self, found: Recovered) -> None:
         """Make what recovery did durable, then mark the open chunks' indexes, then say it all in a checkpoint."""
         syncfs(self.volume.dir_fd)
+        flush_disk(self._lock_fd)
         for work in self._works.values():
             if work.to_mark is not None:
                 write_at(work.to_mark[0], work.to_mark[1], 0)

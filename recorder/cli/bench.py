@@ -3,7 +3,8 @@
 import argparse
 import importlib
 
-MEASUREMENTS = {"ingest": "what recording costs, beside other recorders in the same run"}
+MEASUREMENTS = {"ingest": "what recording costs, beside other recorders in the same run",
+                "crash": "power cuts on real file systems: what is acknowledged is there, nothing else is served"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,110 @@
+"""The disk's process: `python -m bench.powercut.server MOUNTPOINT IMAGE`. Commands on standard input, an answer of one line to each.
+
+`mark N`: everything so far has been acknowledged as number N. `recorded`: the recording is over; says how many entries there are.
+`cut AT SEED`: there is a file `cut-<n>` as the power cut before entry AT may have left the disk; says its name and the last mark before.
+`forget NAME`: it is needed no more.
+"""
+
+import random
+import select
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.powercut.disklog import DiskLog, Flush, Mark, Write, get, put
+from bench.powercut.fuse import Folder
+
+
+class Recorded:
+    """The disk while it is recorded: what it holds now, and the log of how it came to that."""
+
+    def __init__(self, image: Path) -> None:
+        self.log = DiskLog(bytearray(image.read_bytes()))
+        self.size = len(self.log.base)
+        self._now: dict[int, bytes] = {}
+
+    def read(self, at: int, size: int) -> bytes:
+        """As written last, durable or not."""
+        return get(self.log.base, self._now, at, size)
+
+    def write(self, at: int, data: bytes) -> None:
+        """Logged."""
+        self.log.entries.append(Write(at, data))
+        put(self.log.base, self._now, at, data)
+
+    def flush(self) -> None:
+        """Logged."""
+        self.log.entries.append(Flush())
+
+    def forget_now(self) -> None:
+        """The recording is over."""
+        self._now.clear()
+
+
+class Cut:
+    """A disk after a power cut. What is written to it goes with it."""
+
+    def __init__(self, base: bytearray, blocks: dict[int, bytes]) -> None:
+        self.size, self._base, self._blocks = len(base), base, blocks
+
+    def read(self, at: int, size: int) -> bytes:
+        """As the cut left it, or as written since."""
+        return get(self._base, self._blocks, at, size)
+
+    def write(self, at: int, data: bytes) -> None:
+        """Kept until the cut is forgotten."""
+        put(self._base, self._blocks, at, data)
+
+    def flush(self) -> None:
+        """Nothing is lost any more."""
+
+
+class Server:
+    """See the module."""
+
+    def __init__(self, point: Path, image: Path) -> None:
+        self._folder = Folder(point)
+        self._disk = Recorded(image)
+        self._folder.add("disk", self._disk)
+        self._cuts = 0
+        self._commands: dict[str, Callable[..., str]] = {"mark": self._mark, "recorded": self._recorded, "cut": self._cut, "forget": self._forget}
+
+    def run(self) -> None:
+        """Serve until standard input ends and the folder is unmounted."""
+        print("ready", flush=True)
+        waiting = [self._folder.fileno(), sys.stdin.fileno()]
+        while True:
+            readable, _, _ = select.select(waiting, [], [])
+            if self._folder.fileno() in readable and not self._folder.answer():
+                return
+            if sys.stdin.fileno() in readable:
+                line = sys.stdin.readline()
+                if not line:
+                    waiting.remove(sys.stdin.fileno())
+                    continue
+                name, *args = line.split()
+                print(self._commands[name](*args), flush=True)
+
+    def _mark(self, number: str) -> str:
+        self._disk.log.entries.append(Mark(int(number)))
+        return "ok"
+
+    def _recorded(self) -> str:
+        self._disk.forget_now()
+        self._folder.drop("disk")
+        return str(len(self._disk.log.entries))
+
+    def _cut(self, at: str, seed: str) -> str:
+        blocks, mark = self._disk.log.cut(int(at), random.Random(int(seed)))  # noqa: S311
+        self._cuts += 1
+        name = f"cut-{self._cuts}"
+        self._folder.add(name, Cut(self._disk.log.base, blocks))
+        return f"{name} {mark}"
+
+    def _forget(self, name: str) -> str:
+        self._folder.drop(name)
+        return "ok"
+
+
+if __name__ == "__main__":
+    Server(Path(sys.argv[1]), Path(sys.argv[2])).run()

@@ -28,6 +28,7 @@ from storage.zarrmeta import extend_shape
 RETENTION_NS = 20_000_000_000
 RATE_NS = 120_000_000_000
 AHEAD_S = 30.0
+RETIRED_AT_ONCE = 32    # in a round of KEEP_S: 500 cameras of 4 Mbit/s take 16 chunks a second
 GROW_ROWS = 8192        # rows and entry bytes that may come before the next look
 GROW_FRAMES = 512 << 10
 
@@ -150,13 +151,16 @@ class Keeper:
         pool = self._desk.pool
         seconds = min(pool.quarantine_ns / 1e9 + AHEAD_S, 600.0)
         wanted = -(-len(takes) * round(seconds * 1e9) // RATE_NS)
-        if pool.free(kind) + self._coming(kind) >= wanted:
+        missing = wanted - pool.free(kind) - self._coming(kind)
+        if missing <= 0:
             return
         if pool.room(kind):
             if pool.free(kind) * RATE_NS < len(takes) * round(AHEAD_S * 1e9):
                 pool.make(kind, mono_ns, filled=True)
-        else:
-            self._retire_oldest(kind, works)
+            return
+        for _ in range(min(missing, RETIRED_AT_ONCE)):
+            if not self._retire_oldest(kind, works):
+                break
 
     def _shrink(self, works: list[TapeWork]) -> None:
         """One file less while the slot has more than its share; what a tape waits for is not taken."""

@@ -104,9 +104,11 @@ def _retirable(volume: Volume, work: TapeWork, number: int) -> ChunkHead | None:
     pending = [chunk.number for chunk in list(work.closed)] + ([work.chunk.number] if work.chunk is not None else [work.next_number])
     if number >= min(pending):
         return None
-    head = chunk_head(volume, work, number)
+    head = work.first_head if work.first_head is not None and work.first_head.chunk == number else chunk_head(volume, work, number)
     if head is None or not head.sealed:
         return _stand_in(volume, work, number, min(pending))
+    if number == work.first_chunk:
+        work.first_head = head
     return head if head.first_row + head.rows <= work.safe_row else None
 
 

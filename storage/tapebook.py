@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from recorder._ext.tapewriter import TapeCore
 from recorder.base.config import RetentionRule
 from recorder.base.media import SampleEntry
+from storage.chunkfile import ChunkHead
 from storage.disk import close_all, open_direct, write_at
 from storage.items import (
     ChunkTaken,
@@ -83,6 +84,7 @@ class TapeBook:
         self.next_chunk: Prepared | None = None     # the keeper puts one here
         self.closed: deque[ClosedChunk] = deque()
         self.first_chunk = state.first_chunk
+        self.first_head: ChunkHead | None = None    # the keeper's: what it has read of the oldest chunk, once that is sealed
         self.next_number = -(-state.tape_end // self.chunk_class.tape_bytes)
         self.safe_row = state.next_row      # rows below are in sealed, durable chunks
         self.declared = False               # the journal knows its name

@@ -1,8 +1,8 @@
 """`watchroom bench crash`: power cuts at random moments of a recording, on real file systems, with what had not been flushed torn.
 
-A minute of recording goes round a small volume once and more (chunks taken, sealed, retired and used again, journal segments recycled) on a disk
-that logs every write and flush. Each cut keeps a random part of the writes since the last flush, torn at sectors; the file system is then
-mounted as after a reboot, the volume recovered, every AU read, and `check` run at its hardest.
+A minute of recording goes round a small volume once and more (chunks taken, sealed, retired and used again, journal segments recycled) on a
+disk that logs every write and flush. Each cut keeps a random part of the writes since the last flush, torn at sectors; the file system is
+then mounted as after a reboot, the volume recovered and recorded on, every AU read, and `check` run at its hardest.
 """
 
 import argparse
@@ -52,8 +52,8 @@ def main(args: argparse.Namespace) -> int:
         return 2
     outcomes = [run(kind, args) for kind in kinds]
     for outcome in outcomes:
-        sys.stdout.write(f"{outcome.file_system}: {outcome.cuts} power cuts in {outcome.entries} writes and flushes, {outcome.promises} commits "
-                         f"acknowledged: {len(outcome.faults)} at fault, {outcome.seconds:.0f} s\n")
+        sys.stdout.write(f"{outcome.file_system}: {outcome.cuts} power cuts in {outcome.entries} writes and flushes, {outcome.promises} "
+                         f"commits acknowledged: {len(outcome.faults)} at fault, {outcome.seconds:.0f} s\n")
         sys.stdout.writelines(f"  {fault}\n" for fault in outcome.faults[:20])
     if args.json:
         args.json.write_text(json.dumps([_plain(outcome) for outcome in outcomes], indent=2) + "\n")
@@ -80,7 +80,8 @@ def run(kind: str, args: argparse.Namespace) -> Outcome:
             outcome.cuts += 1
             outcome.faults += [f"cut {at}, seed {seed}: {fault}" for fault in faults]
             if outcome.cuts % 50 == 0:
-                sys.stderr.write(f"{kind}: {outcome.cuts} of {args.cuts} cuts, {len(outcome.faults)} at fault, {time.monotonic() - began:.0f} s\n")
+                seconds = time.monotonic() - began
+                sys.stderr.write(f"{kind}: {outcome.cuts} of {args.cuts} cuts, {len(outcome.faults)} at fault, {seconds:.0f} s\n")
     finally:
         disk.close()
         shutil.rmtree(folder, ignore_errors=True)

@@ -57,3 +57,5 @@ class PowerDisk:
         except subprocess.TimeoutExpired:
             self._server.kill()
             self._server.wait()
+        assert self._server.stdout is not None
+        self._server.stdout.close()

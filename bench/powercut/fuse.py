@@ -17,6 +17,11 @@ MAX_PAGES_FLAG, BIG_WRITES = 1 << 22, 1 << 5
 ROOT, FIRST = 1, 2
 FOREVER = 1 << 30
 MS_NOSUID, MS_NODEV = 2, 4
+FIXED = {           # answers that are always the same
+    INIT: struct.pack("<IIIIHHIIHHI28x", 7, 31, MAX_WRITE, MAX_PAGES_FLAG | BIG_WRITES, 64, 48, MAX_WRITE, 1, MAX_WRITE // 4096, 0, 0),
+    OPEN: bytes(16), OPENDIR: bytes(16), RELEASE: b"", RELEASEDIR: b"", FLUSH: b"", ACCESS: b"", DESTROY: b"",
+    STATFS: struct.pack("<QQQQQIIII24x", 0, 0, 0, 0, 0, 4096, 255, 4096, 0),
+}
 
 
 class Disk(Protocol):
@@ -82,24 +87,22 @@ class Folder:
         return True
 
     def _do(self, opcode: int, node: int, body: bytes) -> bytes:
-        if opcode == INIT:
-            return struct.pack("<IIIIHHIIHHI28x", 7, 31, MAX_WRITE, MAX_PAGES_FLAG | BIG_WRITES, 64, 48, MAX_WRITE, 1, MAX_WRITE // 4096, 0, 0)
-        if opcode == LOOKUP:
-            found = self._names.get(body.rstrip(b"\0"))
-            if found is None or found not in self._disks:
-                raise OSError(errno.ENOENT, "no such disk")
-            return struct.pack("<QQQQII", found, 0, FOREVER, FOREVER, 0, 0) + self._attr(found)
-        if opcode in {GETATTR, SETATTR}:
-            return struct.pack("<QII", FOREVER, 0, 0) + self._attr(node)
-        if opcode in {OPEN, OPENDIR}:
-            return struct.pack("<QII", node, 0, 0)
         if opcode in {READ, WRITE, FSYNC}:
             return self._io(opcode, self._disks[node], body)
-        if opcode == STATFS:
-            return struct.pack("<QQQQQIIII24x", 0, 0, 0, 0, 0, 4096, 255, 4096, 0)
-        if opcode in {RELEASE, RELEASEDIR, FLUSH, ACCESS, DESTROY}:
-            return b""
-        raise OSError(errno.ENOSYS, "not served")
+        if opcode == LOOKUP:
+            return self._lookup(body.rstrip(b"\0"))
+        if opcode in {GETATTR, SETATTR}:
+            return struct.pack("<QII", FOREVER, 0, 0) + self._attr(node)
+        fixed = FIXED.get(opcode)
+        if fixed is None:
+            raise OSError(errno.ENOSYS, "not served")
+        return fixed
+
+    def _lookup(self, name: bytes) -> bytes:
+        node = self._names.get(name)
+        if node is None or node not in self._disks:
+            raise OSError(errno.ENOENT, "no such disk")
+        return struct.pack("<QQQQII", node, 0, FOREVER, FOREVER, 0, 0) + self._attr(node)
 
     def _io(self, opcode: int, disk: Disk, body: bytes) -> bytes:
         if opcode == FSYNC:

@@ -67,7 +67,8 @@ class Server:
         self._disk = Recorded(image)
         self._folder.add("disk", self._disk)
         self._cuts = 0
-        self._commands: dict[str, Callable[..., str]] = {"mark": self._mark, "recorded": self._recorded, "cut": self._cut, "forget": self._forget}
+        self._commands: dict[str, Callable[..., str]] = {
+            "mark": self._mark, "recorded": self._recorded, "cut": self._cut, "forget": self._forget}
 
     def run(self) -> None:
         """Serve until standard input ends and the folder is unmounted."""

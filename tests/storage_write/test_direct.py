@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import os
 import struct
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from recorder._ext.tapewriter import TapeCore
 from recorder.base.media import TrackKind
 from storage.disk import PastCache, open_direct, zero_range
 from storage.layout import PAGE
+from storage.store import TapeStore
 
 KIB = 1 << 10
 
@@ -125,3 +127,40 @@ def test_reads_past_the_page_cache_are_what_the_file_holds(tmp_path: Path, at: i
     os.close(fd)
     if direct >= 0:
         os.close(direct)
+
+
+def test_who_reads_the_newest_pages_while_they_are_written_never_sees_old_ones(tmp_path: Path) -> None:
+    """Readers fill the page cache with the very pages, and with those ahead of them, that the next direct write replaces."""
+    rig = Rig(tmp_path / "volume", tmp_path / "live", bytes_max=1 << 29)
+    _, camera = rig.track(size=9_000)
+    rig.run(camera, 20)
+    store = TapeStore([rig.path], rig.live)
+    reader, stop, faults, seen = store.track(1, "main"), threading.Event(), [], [0]
+
+    def read() -> None:
+        known = {data[:32]: data for data in camera.sent}
+        while not stop.is_set():
+            run = reader.rows_from(max(0, reader.edges().next_row - 1), 2)
+            entries = reader.entries(run)
+            for i in range(len(entries.size)):
+                buffer = bytearray(int(entries.size[i]))
+                with reader.open_chunk(int(entries.offset[i]) // reader.chunk_class.tape_bytes) as lease:
+                    lease.read(buffer, int(entries.offset[i]))
+                if bytes(buffer[:32]) not in known:
+                    known = {data[:32]: data for data in list(camera.sent)}
+                if known.get(bytes(buffer[:32])) != bytes(buffer):
+                    faults.append(int(entries.offset[i]))
+                seen[0] += 1
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(300):
+        camera.put(3)
+        rig.turn(commit=False)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert goes_direct(rig.core()) and not faults and seen[0] > 300
+    store.close()
+    rig.close()

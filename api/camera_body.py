@@ -9,6 +9,7 @@ from typing import Any
 
 from api.parameters import wrong
 from recorder.base.config import G726_ORDERS, TRANSPORTS
+from recorder.base.config_file import TRACK_NAMES
 from recorder.base.media import valid_id
 from recorder.base.source_url import PORTS
 
@@ -105,6 +106,7 @@ def _object(readers: Mapping[str, Read], required: tuple[str, ...] = (), *, none
 
 
 STREAM = {"url": _url, "kbps": _integer(1, 1_000_000), "ceiling_kbps": _integer(0, 10_000_000), "transport": _one_of(TRANSPORTS)}
+RULE = {"days": _number(0.0001, 3660), "bytes_max": _integer(0, 1 << 60), "days_min": _number(0, 3660), "bytes_min": _integer(0, 1 << 60)}
 READERS: Mapping[str, Read] = {
     "name": _text(TEXT_MAX),
     "partner": _text(TEXT_MAX),
@@ -123,7 +125,7 @@ READERS: Mapping[str, Read] = {
     "g726_order": _one_of(G726_ORDERS),
     "enabled": _flag,
     "stall_s": _number(1, 600),
-    "rule": _object({"days": _number(0.0001, 3660), "bytes_max": _integer(0, 1 << 60)}, ("days",), none=True),
+    "rule": _object({**RULE, **{track: _object(RULE, none=True) for track in TRACK_NAMES}}, none=True),
 }
 
 
@@ -165,6 +167,13 @@ _STREAM_SCHEMA = {
         },
     },
 }
+_RULE = {
+    "days": {"type": "number", "minimum": 0.0001, "maximum": 3660},
+    "bytes_max": {"type": "integer", "minimum": 0, "description": "0: no limit"},
+    "days_min": {"type": "number", "minimum": 0, "maximum": 3660, "description": "what is younger is the last to make room"},
+    "bytes_min": {"type": "integer", "minimum": 0},
+}
+_TRACK_RULE = {"oneOf": [{"type": "object", "additionalProperties": False, "properties": _RULE}, {"type": "null"}]}
 _SHORT = {"type": "string", "maxLength": TEXT_MAX}
 _PROPERTIES: dict[str, Any] = {
     "name": _SHORT,
@@ -186,12 +195,7 @@ _PROPERTIES: dict[str, Any] = {
     "stall_s": {"type": "number", "minimum": 1, "maximum": 600, "default": 10},
     "rule": {
         "oneOf": [
-            {
-                "type": "object",
-                "required": ["days"],
-                "additionalProperties": False,
-                "properties": {"days": {"type": "number", "minimum": 0.0001, "maximum": 3660}, "bytes_max": {"type": "integer", "minimum": 0}},
-            },
+            {"type": "object", "additionalProperties": False, "properties": {**_RULE, **dict.fromkeys(TRACK_NAMES, _TRACK_RULE)}},
             {"type": "null"},
         ]
     },

@@ -13,9 +13,11 @@ from api.parameters import Parameter, integer, json_body, text_of
 from api.routes import ADMIN, ROOT, VIEW_OR_ADMIN, Answer, Route
 from api.status import UNKNOWN, CameraStatus, TrackStatus
 from api.times import rfc3339
-from recorder.base.config import StreamConfig
+from recorder.base.config import SiteConfig, StreamConfig
+from recorder.base.config_file import TRACK_NAMES
 from recorder.base.errors import Conflict, Refused
 from recorder.base.media import valid_id
+from recorder.base.rulebook import Member, rule_book
 from storage.camera_record import CameraRecord
 
 DISABLED = "disabled"
@@ -123,10 +125,24 @@ async def _answer(request: web.Request, grant: Grant, camera_id: str, status: in
     return web.json_response(describe(request.app, grant, camera), status=status, headers=headers)
 
 
+def rule_of(site: SiteConfig, camera: CameraRecord) -> dict[str, Any]:
+    """How long the camera's footage stays, all rules together, and which of them says so."""
+    book = rule_book(site, [Member.of(camera.number, camera.config)])
+    kept = {track: found for track in TRACK_NAMES if (found := book.keep(camera.number, track)) is not None}
+    main, quotas = kept["main"], book.quotas()
+    return {
+        "days": main.days,
+        "bytes_max": next((quota.bytes_max for quota in quotas if quota.by == f"camera {camera.id}"), 0),
+        "own": camera.config.rule is not None,
+        "by": main.days_by,
+        "days_min": main.days_min,
+        "tracks": {track: {"days": keep.days, "days_min": keep.days_min, "by": keep.days_by} for track, keep in kept.items()},
+    }
+
+
 def describe(app: web.Application, grant: Grant, camera: CameraRecord) -> dict[str, Any]:
     """A camera as JSON. Its addresses and user only for an administrator; its password for nobody."""
     config, status = camera.config, state_of(app, camera)
-    rule = config.rule or app[keys.SITE].retention
     described = {
         "id": camera.id,
         "number": camera.number,
@@ -137,7 +153,7 @@ def describe(app: web.Application, grant: Grant, camera: CameraRecord) -> dict[s
         "position": position(config.latitude, config.longitude),
         "enabled": config.enabled,
         "owner": camera.owner,
-        "rule": {"days": rule.days, "bytes_max": rule.bytes_max, "own": config.rule is not None},
+        "rule": rule_of(app[keys.SITE], camera),
         "state": status.state,
         "since": _time(status.since_ns),
         "last_au": _time(status.last_au_ns),

@@ -64,7 +64,16 @@ COMPONENTS: dict[str, Schema] = {
             "position": _or_null(ref("Position")),
             "enabled": FLAG,
             "owner": {"enum": ["file", "api"], "description": "file: the configuration file names it, so it cannot be changed here"},
-            "rule": _object({"days": NUMBER, "bytes_max": WHOLE, "own": FLAG}),
+            "rule": _object(
+                {
+                    "days": NUMBER,
+                    "bytes_max": WHOLE,
+                    "own": FLAG,
+                    "by": {"type": "string", "description": "which rule says the days"},
+                    "days_min": NUMBER,
+                    "tracks": {"type": "object", "additionalProperties": _object({"days": NUMBER, "days_min": NUMBER, "by": TEXT})},
+                }
+            ),
             "state": {"type": "string", "description": "recording, connecting, offline, disabled, unknown, ..."},
             "since": _or_null(TIME),
             "last_au": _or_null(TIME),

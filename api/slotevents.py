@@ -14,7 +14,7 @@ from recorder.base.errors import WatchroomError
 log = logging.getLogger("watchroom.api")
 
 KINDS = frozenset({"disk", "retention"})
-MEMBERS = ("slot", "state", "volume", "message", "commit_ms", "track", "chunks", "cameras")
+MEMBERS = ("slot", "state", "volume", "message", "commit_ms", "track", "chunks", "cameras", "by")
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
 

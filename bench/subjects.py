@@ -20,6 +20,7 @@ from bench.tapes import compare, first_index
 from bench.window import START_TIMEOUT_S, Plan, Subject, Window, last_session, windows
 from recorder.base.control import ControlClient
 from recorder.base.errors import WatchroomError
+from storage.erasure import Erasure
 from storage.layout import LARGE
 from storage.pool import Pool
 from storage.volume import Volume
@@ -160,7 +161,7 @@ def fill(path: Path, slots: int, used_bytes: int) -> None:
         for slot in range(slots):
             for folder in ("journal", "pool", "quarantine"):
                 volume.make_dirs(f"slot-{slot}/{folder}")
-            pool = Pool(volume, slot, used_bytes // slots, 0.0)
+            pool = Pool(volume, slot, used_bytes // slots, 0.0, Erasure(lambda _: None))
             while pool.room(LARGE) and pool.make(LARGE, 0, filled=True):
                 pass
     finally:
@@ -184,13 +185,10 @@ def tape_loss(site: Site, bench: Bench, since: int) -> dict[str, int]:
 
 
 def from_first(sessions: Sequence[dict[str, Any]], first: int | None) -> list[dict[str, Any]]:
-    """The sessions without what a recycled tape no longer holds; all of them if nothing was recycled (`first` is None).
-
-    `cut`: the tape begins within the session, with a chunk, and so not always with a key frame.
-    """
+    """The sessions without what a recycled tape no longer holds; all of them if nothing was recycled (`first` is None)."""
     if first is None:
         return list(sessions)
-    return [s | {"first": first, "cut": True} if s["first"] < first else s for s in sessions if s["next"] > first]
+    return [s | {"first": max(s["first"], min(first, s["next"]))} for s in sessions if s["next"] > first]
 
 
 def remove(folder: Path) -> None:

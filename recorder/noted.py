@@ -7,7 +7,7 @@ from typing import Any
 from recorder.base.clock import Clock
 from recorder.base.config import SiteConfig
 from recorder.base.media import NS
-from storage.events import NotSealed, Retired, SlotEvent, SlowCommit, Starved, VolumeFailed
+from storage.events import MinimumBroken, NotSealed, Retired, SlotEvent, SlowCommit, Starved, VolumeFailed
 
 KEPT = 500
 RETENTION_NS = 60 * NS
@@ -24,6 +24,7 @@ class Noted:
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._last = 0
         self._retired: dict[int, int] = {}       # chunks by camera since the last word about it
+        self._broken: set[tuple[int, str]] = set()     # minima that made room since then
         self._since_ns = clock.mono_ns()
 
     def take(self, event: SlotEvent) -> None:
@@ -37,6 +38,8 @@ class Noted:
                 self._add("disk", number=event.camera, state="starved", track=event.track)
             case NotSealed():
                 self._add("disk", number=event.camera, state="not_sealed", track=event.track)
+            case MinimumBroken():
+                self._broken.add((event.camera, event.by))
             case Retired():
                 self._retired[event.camera] = self._retired.get(event.camera, 0) + 1
 
@@ -48,6 +51,9 @@ class Noted:
         if self._retired:
             self._add("retention", chunks=sum(self._retired.values()), cameras=len(self._retired))
             self._retired.clear()
+        if self._broken:
+            self._add("retention", state="minimum", cameras=len({camera for camera, _ in self._broken}), by=min(by for _, by in self._broken))
+            self._broken.clear()
 
     def after(self, life: str, last: int) -> dict[str, Any]:
         """Events after `last` of this life of the worker; all that are kept if the caller knows another life."""

@@ -17,6 +17,7 @@ from recorder.base.config import RetentionRule, SiteConfig, VolumeConfig
 from recorder.base.errors import ConfigError, WatchroomError
 from recorder.base.media import SampleEntry, TrackKind
 from storage.events import SlotEvent
+from storage.siterules import SiteRules
 from storage.slot import Slot
 from storage.tape import TapeWriter
 from storage.volume import Volume
@@ -32,6 +33,7 @@ class Rack:
             raise ConfigError("no [[volume]] is configured", where="volume", remedy="make one with: watchroom volume init PATH")
         self._site, self._worker = site, worker
         self._clock, self._on_event, self._log = clock, on_event, log
+        self.rules = SiteRules([volume.path for volume in site.volumes], site.live_dir)
         self._slots: dict[Key, Slot] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -79,7 +81,8 @@ class Rack:
         volume = _open_volume(self._site.volumes[index])
         try:
             slot = Slot(volume, number, config=self._site.recording, live_dir=self._site.live_dir, clock=self._clock,
-                        on_event=self._on_event, sharers=sharers(self._site, index, volume))
+                        on_event=self._on_event, sharers=sharers(self._site, index, volume), rules=self.rules.of_slot(volume.path),
+                        free_min=self._site.volumes[index].free_min)
             report = slot.open()
         except BaseException:
             volume.close()

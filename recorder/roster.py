@@ -5,7 +5,7 @@ and no loop, so that the command line can use it as well while no server runs.
 """
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 from recorder.base.camera_json import camera_from_json, camera_to_json
 from recorder.base.config import CameraConfig, SiteConfig
 from recorder.base.errors import ConfigError, NotFound, Refused
+from recorder.base.rulebook import Member, member_to_json
 from recorder.base.toml_table import Table
 from storage.camera_record import CameraRecord, TokenRecord
 from storage.catalogue import Catalogue
 
 NAME_MAX = 200
+RULES_AT_ONCE = 1000    # cameras in one call: control sockets take 1 MiB
 CALL = Path("call")     # what stands before an argument in messages
 
 
@@ -61,12 +63,13 @@ class Roster:
         return [replace(record, config=self._secrets.get(record.id, record.config)) for record in self._catalogue.cameras()]
 
     def start_orders(self, worker: int, *, at_once: bool = False) -> list[Order]:
-        """What this worker must be told when it starts: the cameras of its slot, and of slots that have no worker any more.
+        """What this worker must be told when it starts: the rules, the cameras of its slot, and of slots that have no worker any more.
 
         `at_once`: it recorded them a moment ago, so nobody waits for a turn.
         """
         records = [record for record in self.cameras() if record.config.enabled]
-        return [self._start(record, at_once=at_once) for record in records if self._site.worker_of(record.slot) == worker]
+        starts = [self._start(record, at_once=at_once) for record in records if self._site.worker_of(record.slot) == worker]
+        return [*self._rules([worker]), *starts]
 
     def strangers(self) -> list[str]:
         """Ids of cameras whose address lies outside camera_networks: they will not be connected to."""
@@ -91,7 +94,7 @@ class Roster:
         config = camera_from_json(args, "camera")
         self._check_address(config)
         record = self._catalogue.add_camera(config, "api", self._catalogue.least_loaded(self._site.recording.slots))
-        return Outcome(describe_camera(record), (self._start(record),) if config.enabled else ())
+        return Outcome(describe_camera(record), (*self._rules(), *((self._start(record),) if config.enabled else ())))
 
     def _change(self, args: Mapping[str, Any]) -> Outcome:
         before = self._catalogue.camera(text(args, "id"))
@@ -101,7 +104,8 @@ class Roster:
         config = camera_from_json(camera_to_json(before.config, secrets=True) | changes, "camera")
         self._check_address(config)
         record = self._catalogue.change_camera(before.id, config)
-        return Outcome(describe_camera(record), self._changed(before, record))
+        rules = self._rules() if Member.of(before.number, before.config) != Member.of(record.number, config) else ()
+        return Outcome(describe_camera(record), (*rules, *self._changed(before, record)))
 
     def _changed(self, before: CameraRecord, after: CameraRecord) -> tuple[Order, ...]:
         """What the worker must be told of a change: nothing that stops the recording unless the recording itself is another one."""
@@ -113,6 +117,14 @@ class Roster:
     def _remove(self, args: Mapping[str, Any]) -> Outcome:
         record = self._catalogue.remove_camera(text(args, "id"))
         return Outcome(describe_camera(record), (self._stop(record, removed=True),) if record.config.enabled else ())
+
+    def _rules(self, workers: Iterable[int] | None = None) -> tuple[Order, ...]:
+        """The rules of all cameras, removed ones too, for these workers (None: all): some count what lies in several slots."""
+        members = [member_to_json(Member.of(record.number, record.config)) for record in self._catalogue.cameras(removed=True)]
+        parts = [members[at:at + RULES_AT_ONCE] for at in range(0, len(members), RULES_AT_ONCE)] or [[]]
+        return tuple(Order(worker, "rules", {"cameras": part, "part": number, "parts": len(parts)})
+                     for worker in (range(self._site.recording.slots) if workers is None else workers)
+                     for number, part in enumerate(parts, 1))
 
     def _start(self, record: CameraRecord, *, at_once: bool = False) -> Order:
         """Begin to record the camera, in its slot."""

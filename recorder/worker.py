@@ -17,6 +17,7 @@ from recorder.base.clock import Clock, SystemClock
 from recorder.base.config import CameraConfig, SiteConfig
 from recorder.base.control import ControlServer
 from recorder.base.errors import NotFound, Refused, VolumeError
+from recorder.base.rulebook import Member, member_from_json, rule_book
 from recorder.cameras import Cameras
 from recorder.drainer import Drainer
 from recorder.gate import HandshakeGate
@@ -54,6 +55,7 @@ class Worker:
         self._stop = stop
         self._volume_failed = ""
         self._broken = False
+        self._members: list[Member] = []
         self._loop = asyncio.get_running_loop()
         self._noted = Noted(site, number, clock)
         self._cameras: Cameras
@@ -66,6 +68,8 @@ class Worker:
             self._catch_signals(held)
             self._rack = Rack(self._site, self._number, self._clock, self._storage_event, log)
             try:
+                if cameras:
+                    self._rack.rules.tell(rule_book(self._site, [Member.of(number, config) for number, config in cameras.items()]))
                 await asyncio.to_thread(self._rack.own)
                 await self._record(AddressBook(networks), cameras)
             finally:
@@ -135,6 +139,8 @@ class Worker:
                     raise Refused(f"slot {slot} is not of worker {self._number}")
                 self._cameras.start(_number(args), camera_from_json(_camera(args), "camera"), self._rack.tapes(slot),
                                     at_once=bool(args.get("at_once")))
+            case "rules":
+                self._take_rules(args)
             case "events":
                 return self._noted.after(str(args.get("life", "")), _last(args))
             case "camera.update":
@@ -144,6 +150,14 @@ class Worker:
             case _:
                 raise NotFound("no such call", where=call)
         return None
+
+    def _take_rules(self, args: Mapping[str, Any]) -> None:
+        """The rules of all cameras, in parts."""
+        if args.get("part") == 1:
+            self._members.clear()
+        self._members += [member_from_json(member) for member in _members(args)]
+        if args.get("part") == args.get("parts"):
+            self._rack.rules.tell(rule_book(self._site, self._members))
 
     def _catch_signals(self, held: ExitStack) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -168,6 +182,13 @@ def _slot(args: Mapping[str, Any], default: int) -> int:
     if not isinstance(slot, int) or isinstance(slot, bool) or slot < 0:
         raise Refused("`slot` must be a slot's number")
     return slot
+
+
+def _members(args: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    members = args.get("cameras")
+    if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
+        raise Refused("`cameras` must be a list of cameras")
+    return members
 
 
 def _camera(args: Mapping[str, Any]) -> Mapping[str, Any]:

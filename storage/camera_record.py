@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from recorder.base.config import CameraConfig, RetentionRule, StreamConfig
+from recorder.base.config import CameraConfig, RetentionRule, StreamConfig, TrackRule
 from recorder.base.errors import FormatError
 from recorder.base.media import valid_id
 
@@ -81,10 +81,15 @@ def load_config(text: str) -> CameraConfig:
         known = {field.name: document[field.name] for field in dataclasses.fields(CameraConfig) if field.name in document}
         known["main"] = _stream(document["main"])
         known["sub"] = _stream(document["sub"]) if document.get("sub") else None
-        known["rule"] = RetentionRule(**document["rule"]) if document.get("rule") else None
+        known["rule"] = _rule(document["rule"]) if document.get("rule") else None
         return CameraConfig(**known)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise FormatError("a camera's record cannot be understood", where="catalogue", remedy="restore it from a backup") from None
+
+
+def _rule(document: dict[str, Any]) -> RetentionRule:
+    known: dict[str, Any] = {key: TrackRule(**value) if isinstance(value, dict) else value for key, value in document.items()}
+    return RetentionRule(**known)
 
 
 def _stream(document: dict[str, Any]) -> StreamConfig:

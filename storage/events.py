@@ -47,6 +47,15 @@ class Retired:
 
 
 @dataclass(frozen=True, slots=True)
+class MinimumBroken:
+    """The volume is too small for what was promised: footage below its minimum made room. `by`: whose minimum."""
+
+    camera: int
+    track: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class AusRefused:
     """`count` AUs were taken and not kept: `why` in a few words (no access point yet, larger than a chunk, no format)."""
 
@@ -66,4 +75,4 @@ class NotSealed:
     why: str
 
 
-SlotEvent = VolumeFailed | SlotBroken | SlowCommit | Starved | Retired | AusRefused | NotSealed
+SlotEvent = VolumeFailed | SlotBroken | SlowCommit | Starved | Retired | MinimumBroken | AusRefused | NotSealed

@@ -14,7 +14,7 @@ from typing import Any
 from typing_extensions import Buffer
 
 from recorder.base.errors import FormatError
-from recorder.base.media import GapCause, SampleEntry, SenderReport, TrackKind
+from recorder.base.media import DeletionCause, GapCause, SampleEntry, SenderReport, TrackKind
 
 ITEM_HEAD = struct.Struct("<HHI")
 VERSION = 1
@@ -43,6 +43,7 @@ class Kind(enum.IntEnum):
     CHUNK_TAKEN = 17
     CHUNK_SEALED = 18
     CHECKPOINT_END = 19
+    ERASED = 20
     HOLD = 32       # reserved: holds are written by a later version
     RELEASE = 33    # reserved
 
@@ -124,22 +125,43 @@ class ClockEpoch:
 
 @dataclass(frozen=True, slots=True)
 class TailMove:
-    """Rows below `row` (tape offsets below `offset`, time before `start_ns`) may be read no more."""
+    """Rows below `row` (tape offsets below `offset`, time before `start_ns`) may be read no more; since `time_ns`, because of `cause`.
+
+    `why` is the rule in words.
+    """
 
     row: int
     offset: int
     start_ns: int
+    time_ns: int = 0
+    cause: DeletionCause = DeletionCause.UNKNOWN
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """Chunk `chunk` was retired with `rows` rows from `first_row`, [first_ns, end_ns)."""
+    """Chunk `chunk` was retired with `rows` rows from `first_row`, [first_ns, end_ns), `nbytes` of footage.
+
+    `time_ns`: when the last of them had become unreadable; `cause` and `why` are those of the tail move that did it.
+    """
 
     chunk: int
     first_row: int
     rows: int
     first_ns: int
     end_ns: int
+    nbytes: int = 0
+    time_ns: int = 0
+    cause: DeletionCause = DeletionCause.UNKNOWN
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """No byte of what the deleted chunk `chunk` held is on the volume any more, since `time_ns`."""
+
+    chunk: int
+    time_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +244,7 @@ class TapeFlag(enum.IntFlag):
 
 
 Item = (RowItem | OpenRowItem | EntriesItem | SessionStart | SessionEnd | SampleEntryItem | GapOpen | GapClose | ClockEpoch
-        | SenderReport | TailMove | Deletion | Checkpoint | CheckpointEnd | Tape | TapeState | On | ChunkTaken | ChunkSealed)
+        | SenderReport | TailMove | Deletion | Erased | Checkpoint | CheckpointEnd | Tape | TapeState | On | ChunkTaken | ChunkSealed)
 
 _U64 = struct.Struct("<Q")
 _SESSION = struct.Struct("<IIq")
@@ -232,6 +254,9 @@ _TWO = struct.Struct("<qq")
 _THREE = struct.Struct("<qqq")
 _TAIL = struct.Struct("<QQq")
 _DELETION = struct.Struct("<QQQqq")
+_TAIL_WHY = struct.Struct("<qHH")
+_DELETION_WHY = struct.Struct("<QqHH")
+_ERASED = struct.Struct("<Qq")
 _COUNT = struct.Struct("<Q")
 _TAPE = struct.Struct("<IIIB3x")
 _TAKEN = struct.Struct("<QQQQ")
@@ -263,8 +288,10 @@ _ENCODERS: dict[type, tuple[Kind, Callable[[Any], bytes]]] = {
     GapClose: (Kind.GAP_CLOSE, lambda i: _TWO.pack(i.start_ns, i.end_ns)),
     ClockEpoch: (Kind.CLOCK_EPOCH, lambda i: _TWO.pack(i.wall_ns, i.step_ns)),
     SenderReport: (Kind.SENDER_REPORT, lambda i: _THREE.pack(i.ntp_ns, i.pts, i.arrival_ns)),
-    TailMove: (Kind.TAIL_MOVE, lambda i: _TAIL.pack(i.row, i.offset, i.start_ns)),
-    Deletion: (Kind.DELETION, lambda i: _DELETION.pack(i.chunk, i.first_row, i.rows, i.first_ns, i.end_ns)),
+    TailMove: (Kind.TAIL_MOVE, lambda i: _TAIL.pack(i.row, i.offset, i.start_ns) + _TAIL_WHY.pack(i.time_ns, i.cause, 0) + i.why.encode()),
+    Deletion: (Kind.DELETION, lambda i: _DELETION.pack(i.chunk, i.first_row, i.rows, i.first_ns, i.end_ns)
+               + _DELETION_WHY.pack(i.nbytes, i.time_ns, i.cause, 0) + i.why.encode()),
+    Erased: (Kind.ERASED, lambda i: _ERASED.pack(i.chunk, i.time_ns)),
     Checkpoint: (Kind.CHECKPOINT, lambda i: _COUNT.pack(i.tapes)),
     CheckpointEnd: (Kind.CHECKPOINT_END, lambda _: b""),
     Tape: (Kind.TAPE, lambda i: _TAPE.pack(i.tape, i.camera, i.clock_rate, _KINDS.index(i.kind)) + i.name.encode()),
@@ -303,6 +330,23 @@ def _gap_open(b: bytes) -> GapOpen:
     return GapOpen(start_ns, GapCause(cause), b[_GAP.size:].decode())
 
 
+def _tail_move(b: bytes) -> TailMove:
+    if len(b) == _TAIL.size:        # before it said why
+        return TailMove(*_TAIL.unpack(b))
+    row, offset, start_ns = _TAIL.unpack_from(b)
+    time_ns, cause, _ = _TAIL_WHY.unpack_from(b, _TAIL.size)
+    return TailMove(row, offset, start_ns, time_ns, DeletionCause(cause), b[_TAIL.size + _TAIL_WHY.size:].decode())
+
+
+def _deletion(b: bytes) -> Deletion:
+    if len(b) == _DELETION.size:
+        return Deletion(*_DELETION.unpack(b))
+    chunk, first_row, rows, first_ns, end_ns = _DELETION.unpack_from(b)
+    nbytes, time_ns, cause, _ = _DELETION_WHY.unpack_from(b, _DELETION.size)
+    why = b[_DELETION.size + _DELETION_WHY.size:].decode()
+    return Deletion(chunk, first_row, rows, first_ns, end_ns, nbytes, time_ns, DeletionCause(cause), why)
+
+
 def _tape(b: bytes) -> Tape:
     tape, camera, clock_rate, kind = _TAPE.unpack_from(b)
     return Tape(tape, camera, clock_rate, _KINDS[kind], b[_TAPE.size:].decode())
@@ -324,8 +368,9 @@ _DECODERS: dict[int, Callable[[bytes], Item]] = {
     Kind.GAP_CLOSE: lambda b: GapClose(*_TWO.unpack_from(b)),
     Kind.CLOCK_EPOCH: lambda b: ClockEpoch(*_TWO.unpack_from(b)),
     Kind.SENDER_REPORT: lambda b: SenderReport(*_THREE.unpack_from(b)),
-    Kind.TAIL_MOVE: lambda b: TailMove(*_TAIL.unpack_from(b)),
-    Kind.DELETION: lambda b: Deletion(*_DELETION.unpack_from(b)),
+    Kind.TAIL_MOVE: _tail_move,
+    Kind.DELETION: _deletion,
+    Kind.ERASED: lambda b: Erased(*_ERASED.unpack_from(b)),
     Kind.CHECKPOINT: lambda b: Checkpoint(*_COUNT.unpack_from(b)),
     Kind.CHECKPOINT_END: lambda _: CheckpointEnd(),
     Kind.TAPE: _tape,

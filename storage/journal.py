@@ -40,11 +40,30 @@ class Segment:
     rows: dict[int, int] = field(default_factory=dict)
 
 
-def pack_record(slot: int, epoch: int, wall_ns: int, items: bytes) -> bytes:
-    """A record padded to whole pages."""
+@dataclass(frozen=True, slots=True)
+class RecordHead:
+    """layout.RECORD_HEAD as values."""
+
+    slot: int
+    nbytes: int
+    epoch: int
+    wall_ns: int
+    items_crc: int
+
+
+def pack_record(slot: int, epoch: int, wall_ns: int, items: bytes, *, align: int = PAGE) -> bytes:
+    """A record, padded to whole pages."""
     head = _HEAD.pack(JOURNAL_MAGIC, slot, len(items), 0, epoch, wall_ns, crc32c(items))
     record = head + crc32c(head).to_bytes(4, "little") + items
-    return record + bytes(-len(record) % PAGE)
+    return record + bytes(-len(record) % align)
+
+
+def record_head(raw: bytes) -> RecordHead | None:
+    """The head that these bytes are; None if they are none."""
+    if len(raw) < RECORD_HEAD.itemsize or crc32c(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
+        return None
+    magic, slot, nbytes, _, epoch, wall_ns, items_crc = _HEAD.unpack(raw[:-4])
+    return RecordHead(slot, nbytes, epoch, wall_ns, items_crc) if magic == JOURNAL_MAGIC else None
 
 
 class Journal:
@@ -113,16 +132,14 @@ class Journal:
         return None
 
     def _record(self, fd: int, number: int, at: int, size: int) -> Record | None:
-        raw = read_at(fd, RECORD_HEAD.itemsize, at)
-        if len(raw) < RECORD_HEAD.itemsize or crc32c(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
+        head = record_head(read_at(fd, RECORD_HEAD.itemsize, at))
+        if head is None or at + RECORD_HEAD.itemsize + head.nbytes > size:
             return None
-        magic, slot, count, _, epoch, wall_ns, items_crc = _HEAD.unpack(raw[:-4])
-        if magic != JOURNAL_MAGIC or at + RECORD_HEAD.itemsize + count > size:
-            return None
-        if slot != self._slot:
-            raise FormatError(f"a record of slot {slot}", where=f"{self._path(number)} at {at}", remedy="run watchroom check")
-        items = read_at(fd, count, at + RECORD_HEAD.itemsize)
-        return Record(number, epoch, wall_ns, items) if len(items) == count and crc32c(items) == items_crc else None
+        if head.slot != self._slot:
+            raise FormatError(f"a record of slot {head.slot}", where=f"{self._path(number)} at {at}", remedy="run watchroom check")
+        items = read_at(fd, head.nbytes, at + RECORD_HEAD.itemsize)
+        whole = len(items) == head.nbytes and crc32c(items) == head.items_crc
+        return Record(number, head.epoch, head.wall_ns, items) if whole else None
 
     def fits(self, items_bytes: int) -> bool:
         """True if a record of so many bytes of items goes into the open segment."""

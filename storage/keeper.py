@@ -11,13 +11,17 @@ from dataclasses import dataclass
 
 from recorder.base.clock import Clock
 from recorder.base.errors import FormatError
-from storage import retention, seal
+from recorder.base.media import DeletionCause
+from storage import seal
 from storage.disk import PastCache
-from storage.events import NotSealed, Retired, SlotEvent, Starved
+from storage.erasure import Deleted, Erasure
+from storage.events import NotSealed, SlotEvent, Starved
 from storage.items import ChunkSealed, encode
 from storage.journal import Journal
 from storage.layout import CLASSES, ROWS_PER_PAGE, ChunkClass, track_path
+from storage.ledger import Ledger
 from storage.pool import Pool
+from storage.retainer import Holds, Retainer, RetainerDesk, Rules
 from storage.rings import FULL, IndexWriter
 from storage.steps import Step, step
 from storage.tapebook import ClosedChunk
@@ -26,21 +30,12 @@ from storage.volume import Volume
 from storage.zarrmeta import extend_shape
 
 RETENTION_NS = 20_000_000_000
+ZERO_NS = 200_000_000
 RATE_NS = 120_000_000_000
 AHEAD_S = 30.0
 RETIRED_AT_ONCE = 32    # in a round of KEEP_S: 500 cameras of 4 Mbit/s take 16 chunks a second
 GROW_ROWS = 8192        # rows and entry bytes that may come before the next look
 GROW_FRAMES = 512 << 10
-
-
-@dataclass(slots=True)
-class Retiring:
-    """A chunk whose tail move has been ordered; `epoch` is the record that holds it, 0 until the writer has run the order."""
-
-    work: TapeWork
-    number: int
-    first_kept_ns: int
-    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +52,12 @@ class Desk:
     acknowledged: Callable[[], int]
     sealed: Callable[[TapeWork, int], None]     # the writer's thread
     on_event: Callable[[SlotEvent], None]
+    rules: Rules
+    holds: Holds
+    ledger: Ledger
+    erasure: Erasure
+    free_min: float
+    sharers: int
 
 
 class Keeper:
@@ -65,7 +66,8 @@ class Keeper:
     def __init__(self, desk: Desk, *, close_s: float) -> None:
         self._desk = desk
         self._close_ns = round(close_s * 1e9)
-        self._retiring: list[Retiring] = []
+        self._retainer = Retainer(RetainerDesk(desk.volume, desk.clock, desk.pool, desk.call, desk.next_epoch, desk.acknowledged, desk.on_event,
+                                               desk.rules, desk.holds, desk.ledger, desk.erasure))
         self._sealing: set[int] = set()
         self._takes: dict[int, deque[int]] = {c.number: deque() for c in CLASSES}
         self._starved: set[int] = set()
@@ -81,21 +83,24 @@ class Keeper:
         self._by_time(works, mono_ns)
         self._seal(works)
         self._let_go()
-        self._finish_retired(mono_ns)
+        self._desk.ledger.settle()
+        self._retainer.finish(mono_ns)
         self._desk.pool.clear_due(mono_ns)
         if mono_ns - self._retention_ns >= RETENTION_NS or self._retention_ns == 0:
             self._retention_ns = mono_ns
-            self._desk.pool.hope()
-            self._retain(works)
+            self._desk.pool.look(self._desk.free_min, self._desk.sharers)
+            self._retainer.by_rule(works)
+        self._retainer.collect(works)
         self._shrink(works)
         for work in works:
             self._serve(work, works, mono_ns)
         for kind in CLASSES:
             self._top_up(kind, works, mono_ns)
         self._desk.journal.prepare()
-        self._desk.journal.recycle({work.ident.tape: work.safe_row for work in works})
+        if not self._desk.ledger.behind:
+            self._desk.journal.recycle({work.ident.tape: work.safe_row for work in works})
         self._grow(works)
-        self._desk.pool.zero_stale(mono_ns)
+        self._zero()
 
     # Ahead
 
@@ -130,18 +135,18 @@ class Keeper:
         if prepared is not None:
             os.close(prepared.fd)
             path = f"{track_path(work.ident.camera, work.ident.name)}/c/{prepared.number}"
-            self._desk.pool.retire(path, work.chunk_class, mono_ns)
+            self._desk.pool.retire(path, work.chunk_class, mono_ns, prepared.past)
 
     def _make_room(self, kind: ChunkClass, works: list[TapeWork]) -> None:
         """See that at least as many files of the class are on their way to the pool as tapes wait for one."""
         waiting = sum(w.chunk_class is kind and w.attached and w.next_chunk is None for w in works)
-        if self._coming(kind) < max(1, waiting) and not self._retire_oldest(kind, works):
+        if self._coming(kind) < max(1, waiting) and not self._retainer.retire_oldest(kind, works, DeletionCause.ROOM):
             other = CLASSES[1 - kind.number]
             if not self._desk.pool.unlink_one(other) and not self._coming(other):
-                self._retire_oldest(other, works)
+                self._retainer.retire_oldest(other, works, DeletionCause.ROOM)
 
     def _coming(self, kind: ChunkClass) -> int:
-        return self._desk.pool.coming(kind) + sum(r.work.chunk_class is kind for r in self._retiring)
+        return self._desk.pool.coming(kind) + self._retainer.coming(kind)
 
     def _top_up(self, kind: ChunkClass, works: list[TapeWork], mono_ns: int) -> None:
         """Keep the supply of the time that a file needs to come round (quarantine and a reserve): made while there is room, else retired."""
@@ -159,18 +164,25 @@ class Keeper:
                 pool.make(kind, mono_ns, filled=True)
             return
         for _ in range(min(missing, RETIRED_AT_ONCE)):
-            if not self._retire_oldest(kind, works):
+            if not self._retainer.retire_oldest(kind, works, DeletionCause.ROOM):
                 break
 
     def _shrink(self, works: list[TapeWork]) -> None:
-        """One file less while the slot has more than its share; what a tape waits for is not taken."""
+        """One file less while the slot has more than it may; what a tape waits for is not taken."""
         pool = self._desk.pool
         for kind in CLASSES if pool.surplus else ():
             waiting = sum(w.chunk_class is kind and w.attached and w.next_chunk is None for w in works)
             if pool.free(kind) > waiting and pool.unlink_one(kind):
                 return
-            if self._coming(kind) == 0 and self._retire_oldest(kind, works):
+            cause = DeletionCause.FREE if pool.crowded else DeletionCause.ROOM
+            if self._coming(kind) == 0 and self._retainer.retire_oldest(kind, works, cause):
                 return
+
+    def _zero(self) -> None:
+        """Overwrite stale files, for a part of the time only: recording needs the disk too."""
+        start_ns = self._desk.clock.mono_ns()
+        while self._desk.clock.mono_ns() - start_ns < ZERO_NS and self._desk.pool.zero_stale(start_ns):
+            pass
 
     # Behind
 
@@ -189,6 +201,7 @@ class Keeper:
             seal.seal(work, chunk, self._reader)
         except FormatError as error:
             self._desk.on_event(NotSealed(work.ident.camera, work.ident.name, chunk.number, str(error)))
+        self._desk.erasure.overwritten(chunk.past)
         self._sealing.add(work.ident.tape)
         self._desk.call(lambda: self._sealed(work, chunk))
 
@@ -212,57 +225,13 @@ class Keeper:
                 os.close(fd)
                 self._cached.remove(entry)
 
+    def erased(self, chunks: list[Deleted]) -> None:
+        """Nothing is left of these deleted chunks."""
+        self._retainer.erased(self._desk.works(), chunks)
+
     def close(self) -> None:
         """Close what is open."""
         self._let_go(at_once=True)
-
-    # Retention
-
-    def _retain(self, works: list[TapeWork]) -> None:
-        now_ns = self._desk.clock.wall_ns()
-        busy = {r.work.ident.tape for r in self._retiring}
-        for work in works:
-            if work.ident.tape in busy:
-                continue
-            move = retention.by_days(self._desk.volume, work, now_ns)
-            if move is None and (count := retention.over_bytes(work)):
-                move = retention.by_chunks(self._desk.volume, work, count)
-            if move is not None:
-                self._order(work, move)
-
-    def _retire_oldest(self, kind: ChunkClass, works: list[TapeWork]) -> bool:
-        """Order the oldest chunk of the class away; False if there is none that may go."""
-        busy = {r.work.ident.tape for r in self._retiring if r.epoch == 0}
-        work = retention.oldest(self._desk.volume, [w for w in works if w.ident.tape not in busy], kind)
-        move = retention.by_chunks(self._desk.volume, work, 1) if work is not None else None
-        if work is None or move is None:
-            return False
-        self._order(work, move)
-        return True
-
-    def _order(self, work: TapeWork, move: retention.TailTo) -> None:
-        """Have the writer move the tail; the files go when that is durable."""
-        orders = [Retiring(work, deletion.chunk, move.start_ns) for deletion in move.deletions]
-        self._retiring += orders
-
-        def run() -> None:
-            work.move_tail(move.row, move.offset, move.start_ns, move.deletions)
-            for order in orders:
-                order.epoch = self._desk.next_epoch()
-
-        self._desk.call(run)
-
-    def _finish_retired(self, mono_ns: int) -> None:
-        for order in list(self._retiring):
-            if order.epoch and order.epoch <= self._desk.acknowledged():
-                ident = order.work.ident
-                path = f"{track_path(ident.camera, ident.name)}/c/{order.number}"
-                try:
-                    self._desk.pool.retire(path, order.work.chunk_class, mono_ns)
-                except FileNotFoundError:
-                    pass                    # a damaged chunk that `check` has taken away
-                self._retiring.remove(order)
-                self._desk.on_event(Retired(ident.camera, ident.name, order.number, order.first_kept_ns))
 
     # Rings
 

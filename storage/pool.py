@@ -13,20 +13,22 @@ from recorder.base.errors import FormatError
 from storage.chunkfile import ChunkHead, parse_head
 from storage.chunkpage import free_head, head_page, taken_head
 from storage.disk import read_at, write_at, zero_range
+from storage.erasure import Erasure, Past
 from storage.layout import CLASSES, PAGE, ChunkClass, track_path
 from storage.steps import Step, step
 from storage.volume import Volume
 
 STALE_NS = 600_000_000_000      # what has been in the pool so long is overwritten with zeros
+LATER_LIFE = 1 << 48            # of a file whose head is damaged: above any generation that it can have had
 
 
 @dataclass(slots=True)
 class Free:
-    """A file in the pool. `clean`: it holds zeros only."""
+    """A file in the pool. `past`: what it still holds; None: zeros only."""
 
     name: str
     since_ns: int
-    clean: bool
+    past: Past | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Quarantined:
     name: str
     chunk_class: ChunkClass
     since_ns: int
+    past: Past | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,14 @@ class Prepared:
     fd: int
     number: int
     head: ChunkHead
+    past: Past | None
 
 
 class Pool:
     """Pool and quarantine of one slot. Only the keeper's thread calls it. `limit_bytes` bounds all chunk files of the slot together."""
 
-    def __init__(self, volume: Volume, slot: int, limit_bytes: int, quarantine_s: float) -> None:
-        self._volume = volume
+    def __init__(self, volume: Volume, slot: int, limit_bytes: int, quarantine_s: float, erasure: Erasure) -> None:
+        self._volume, self._erasure = volume, erasure
         self._pool, self._quarantine = f"slot-{slot}/pool", f"slot-{slot}/quarantine"
         self.limit_bytes, self.total_bytes = limit_bytes, 0
         self._share_bytes = limit_bytes
@@ -72,14 +76,26 @@ class Pool:
         """True if another file of the class may be made."""
         return self.total_bytes + chunk_class.file_bytes <= self.limit_bytes
 
-    def hope(self) -> None:
-        """The limit is what it was meant to be: a file system that was full may have room again, where other slots have shrunk."""
+    def look(self, free_min: float, sharers: int) -> None:
+        """Set the limit anew: the slot's share, or less, so that `free_min` of the file system stays free.
+
+        A file system that was full may have room again, where other slots have shrunk.
+        """
         self.limit_bytes = self._share_bytes
+        if free_min:
+            fs = os.fstatvfs(self._volume.dir_fd)
+            spare = fs.f_bavail * fs.f_frsize - round(free_min * fs.f_blocks * fs.f_frsize)
+            self.limit_bytes = max(0, min(self._share_bytes, self.total_bytes + spare // sharers))
 
     @property
     def surplus(self) -> bool:
-        """True if the slot has more than its share (others came to the volume)."""
-        return self.total_bytes > self._share_bytes
+        """True if the slot has more than it may: others came to the volume, or the file system is fuller than it should be."""
+        return self.total_bytes > self.limit_bytes
+
+    @property
+    def crowded(self) -> bool:
+        """True if that is for the file system's sake."""
+        return self.limit_bytes < self._share_bytes
 
     def make(self, chunk_class: ChunkClass, mono_ns: int, *, filled: bool) -> bool:
         """Make one more free file; `filled`: with written extents. False (and the limit lowered) if the disk is full."""
@@ -105,7 +121,7 @@ class Pool:
         self._volume.rename(temporary, path)
         step(Step.POOL_ADDED)
         self.total_bytes += chunk_class.file_bytes
-        self._free[chunk_class.number].append(Free(name, mono_ns, True))
+        self._free[chunk_class.number].append(Free(name, mono_ns, None))
         return True
 
     def take(self, chunk_class: ChunkClass, camera: int, track: str, number: int, *, slow: bool) -> Prepared | None:
@@ -114,8 +130,8 @@ class Pool:
             return None
         free = self._free[chunk_class.number].popleft()
         path = f"{self._pool}/{free.name}"
-        if slow and not free.clean:
-            zero_tail(self._volume, path, chunk_class)
+        if slow:
+            self._zero(free, path, chunk_class)
         fd = self._volume.open_file(path, os.O_RDWR)
         try:
             head = taken_head(parse_head(read_at(fd, PAGE, 0), path), camera, track, number)
@@ -126,14 +142,14 @@ class Pool:
         except BaseException:
             os.close(fd)
             raise
-        return Prepared(fd, number, head)
+        return Prepared(fd, number, head, free.past)
 
-    def retire(self, path: str, chunk_class: ChunkClass, mono_ns: int) -> None:
+    def retire(self, path: str, chunk_class: ChunkClass, mono_ns: int, past: Past | None) -> None:
         """Move a chunk file out of its track into quarantine. Its tail move must be durable."""
         name = self._new_name(chunk_class)
         self._volume.rename(path, f"{self._quarantine}/{name}")
         step(Step.QUARANTINED)
-        self.quarantined.append(Quarantined(name, chunk_class, mono_ns))
+        self.quarantined.append(Quarantined(name, chunk_class, mono_ns, past))
 
     def clear_due(self, mono_ns: int) -> int:
         """Clear and pool what has been in quarantine long enough and nobody reads; how many."""
@@ -152,33 +168,40 @@ class Pool:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
-            write_at(fd, head_page(free_head(entry.chunk_class, _generation(fd, path))), 0)
+            head = _old_head(fd, path)
+            _zero_footer(fd, head, entry.chunk_class)
+            write_at(fd, head_page(free_head(entry.chunk_class, head.generation if head is not None else LATER_LIFE)), 0)
             step(Step.CLEARED)
             name = self._new_name(entry.chunk_class)
             self._volume.rename(path, f"{self._pool}/{name}")
             step(Step.POOLED)
         finally:
             os.close(fd)
-        self._free[entry.chunk_class.number].append(Free(name, mono_ns, False))
+        self._free[entry.chunk_class.number].append(Free(name, mono_ns, entry.past))
         return True
 
     def zero_stale(self, mono_ns: int) -> bool:
         """Overwrite one file that has been free for long and still holds footage; False if there is none."""
         for number, waiting in self._free.items():
             for free in waiting:
-                if not free.clean and mono_ns - free.since_ns >= STALE_NS:
-                    zero_tail(self._volume, f"{self._pool}/{free.name}", CLASSES[number])
-                    free.clean = True
+                if free.past is not None and mono_ns - free.since_ns >= STALE_NS:
+                    self._zero(free, f"{self._pool}/{free.name}", CLASSES[number])
                     return True
         return False
+
+    def _zero(self, free: Free, path: str, chunk_class: ChunkClass) -> None:
+        """Overwrite a free file unless it holds zeros only."""
+        past, free.past = free.past, None
+        if past is not None:
+            zero_tail(self._volume, path, chunk_class)
+            self._erasure.overwritten(past)
 
     def unlink_one(self, chunk_class: ChunkClass) -> bool:
         """Overwrite and remove one free file (its space is wanted for another class); False if there is none."""
         if not self._free[chunk_class.number]:
             return False
         free = self._free[chunk_class.number].popleft()
-        if not free.clean:
-            zero_tail(self._volume, f"{self._pool}/{free.name}", chunk_class)
+        self._zero(free, f"{self._pool}/{free.name}", chunk_class)
         self._volume.unlink(f"{self._pool}/{free.name}")
         self.total_bytes -= chunk_class.file_bytes
         return True
@@ -200,9 +223,9 @@ class Pool:
                 if head.camera:
                     named.append((path, head))
                 elif folder == self._pool:
-                    self._free[head.chunk_class.number].append(Free(name, mono_ns, False))
+                    self._free[head.chunk_class.number].append(Free(name, mono_ns, self._erasure.nameless()))
                 else:
-                    self.quarantined.append(Quarantined(name, head.chunk_class, mono_ns))
+                    self.quarantined.append(Quarantined(name, head.chunk_class, mono_ns, self._erasure.nameless()))
                 self.total_bytes += head.chunk_class.file_bytes
         return named
 
@@ -232,12 +255,18 @@ def zero_tail(volume: Volume, path: str, chunk_class: ChunkClass) -> None:
         os.close(fd)
 
 
-def _generation(fd: int, path: str) -> int:
-    """The file's generation; a damaged head's file starts a new life above any that it can have had."""
+def _old_head(fd: int, path: str) -> ChunkHead | None:
+    """The head of a retired file; None if it is damaged."""
     try:
-        return parse_head(read_at(fd, PAGE, 0), path).generation
+        return parse_head(read_at(fd, PAGE, 0), path)
     except FormatError:
-        return 1 << 48
+        return None
+
+
+def _zero_footer(fd: int, head: ChunkHead | None, chunk_class: ChunkClass) -> None:
+    """Zeros over what a sealed chunk's footer says of its rows."""
+    count = head.footer_bytes if head is not None else chunk_class.footer_bytes
+    zero_range(fd, chunk_class.footer_start, chunk_class.footer_start + count)
 
 
 def _serial(name: str) -> int:

@@ -8,6 +8,7 @@ and the tail is read again after every copy.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class TrackReader:
         self.live = LiveTrack(live, meta.camera, meta.track)
         self.where = f"cam-{meta.camera}/{meta.track}"
         self._fd = volume_fd
-        self._volume = volume
+        self.volume = Path(volume)
         self._rings: tuple[RingFile, FramesFile] | None = None
         self._chunks_fd = -1
         self._log = TrackLog(volume_fd, index_path(meta.camera, meta.track, "log"))

@@ -11,6 +11,7 @@ from recorder.base.errors import FormatError
 from storage.chunkfile import ChunkHead, read_footer, read_head
 from storage.chunkpage import head_page
 from storage.disk import read_at, write_at, zero_range
+from storage.erasure import Erasure
 from storage.events import SlotEvent
 from storage.items import EntriesItem, RowItem, SampleEntryItem, encode
 from storage.layout import PAGE, ROW, index_path, track_path
@@ -29,8 +30,8 @@ class Rebuilder:
     """Makes TapeWorks for one slot."""
 
     def __init__(self, volume: Volume, live: LiveWriter, on_event: Callable[[SlotEvent], None],
-                 now: Callable[[], tuple[int, int]]) -> None:
-        self._volume, self._live, self._on_event, self._now = volume, live, on_event, now
+                 now: Callable[[], tuple[int, int]], erasure: Erasure) -> None:
+        self._volume, self._live, self._on_event, self._now, self._erasure = volume, live, on_event, now, erasure
 
     def make(self, found: Found) -> TapeWork:
         """The tape, ready for its queue."""
@@ -51,6 +52,7 @@ class Rebuilder:
         work = TapeWork(ident, core, ring, frames, log_fd, replace(state, tape_end=resume), self._on_event, self._now)
         work.set_log(state.log_bytes, log_before)
         work.sample_entries = {entry: n for n, entry in found.sample_entries.items()}
+        work.moves.extend(found.moves)
         self._chunks(work, found, resume)
         if found.gap is not None:
             work.resume_gap(found.gap)
@@ -169,7 +171,7 @@ class Rebuilder:
         base = chunk.taken.chunk * found.chunk_class.tape_bytes
         used = _end_in(found, chunk.taken.first_row, after.taken.first_row, base) - base
         return ClosedChunk(chunk.taken.chunk, fd, head.generation, chunk.taken.first_row, after.taken.first_row, chunk.taken.frames_off,
-                           after.taken.frames_off, used, _footer_items(found) + b"".join(chunk.items))
+                           after.taken.frames_off, used, _footer_items(found) + b"".join(chunk.items), self._erasure.nameless())
 
     def _go_on(self, work: TapeWork, found: Found, chunk: FoundChunk, fd: int, head: ChunkHead, resume: int) -> None:
         """Write on in the newest chunk: what was skipped is zero before its inner chunk is marked."""
@@ -184,7 +186,7 @@ class Rebuilder:
         work.to_mark = (fd, head_page(fresh, marked))
         items = [_footer_items(found), *chunk.items]
         opened = OpenChunk(taken.chunk, fd, -1, head.generation, taken.first_row, taken.frames_off, self._now()[1], items,
-                           set(found.sample_entries))
+                           set(found.sample_entries), self._erasure.nameless())
         work.next_number = taken.chunk + 1
         footer_used = FOOTER_START + 96 * (state.next_row - taken.first_row) + state.entries_end - taken.frames_off
         tail = read_at(fd, used % PAGE, PAGE + used // PAGE * PAGE)

@@ -20,6 +20,7 @@ from storage.items import (
     ChunkSealed,
     ChunkTaken,
     EntriesItem,
+    Erased,
     GapClose,
     GapOpen,
     Item,
@@ -248,6 +249,8 @@ def _without(item: Item, bad: tuple[int, int] | None, found: Found, files: TapeB
     """The item as far as it may be believed when rows from `bad` on may not."""
     if isinstance(item, ChunkSealed):        # sealed again: its pages may not have reached the disk
         _take_back(item, found)
+        return None
+    if isinstance(item, Erased):             # said before the zeros were durable: they are written again
         return None
     if isinstance(item, ChunkTaken) and files.head(item.chunk) is None:
         return None

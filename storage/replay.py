@@ -13,6 +13,7 @@ from storage.items import (
     ClockEpoch,
     Deletion,
     EntriesItem,
+    Erased,
     GapClose,
     GapOpen,
     Item,
@@ -114,6 +115,8 @@ class Found:
     gap: GapOpen | None = None
     session: SessionStart | None = None
     log: list[tuple[int, bytes]] = field(default_factory=list)
+    moves: list[TailMove] = field(default_factory=list)
+    ledger: list[Deletion | Erased] = field(default_factory=list)   # what the ledger must hold
     fresh: dict[int, bytes] = field(default_factory=dict)           # rows for the record that ends recovery
     fresh_entries: list[tuple[int, bytes]] = field(default_factory=list)
     fresh_items: list[Item] = field(default_factory=list)
@@ -141,9 +144,13 @@ class Found:
         elif isinstance(item, ChunkSealed):
             self._seal(item)
         elif isinstance(item, TailMove):
+            self.moves.append(item)
             self.state = replace(self.state, tail_row=max(self.state.tail_row, item.row),
                                  tail_offset=max(self.state.tail_offset, item.offset))
+        elif isinstance(item, Erased):
+            self.ledger.append(item)
         elif isinstance(item, Deletion):
+            self.ledger.append(item)
             self.state = replace(self.state, first_chunk=max(self.state.first_chunk, item.chunk + 1))
         else:
             self._apply_fact(item)

@@ -1,29 +1,77 @@
-"""What must go, and when: rows past their days, chunks beyond a track's bytes, and the oldest of all when the volume is full."""
+"""What must go, and what may go to make room: rows past their days, chunks beyond some bytes, the oldest of all when the volume is full.
+
+Reads and chooses only. storage/retainer.py gives the orders.
+"""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from recorder.base.errors import FormatError
+from recorder.base.rulebook import Quota
 from storage.chunkfile import ChunkHead, parse_head
 from storage.disk import read_at
-from storage.items import Deletion
-from storage.layout import PAGE, ChunkClass, track_path
+from storage.layout import PAGE, track_path
 from storage.tapebook import row_end_ns
 from storage.tapework import TapeWork
 from storage.volume import Volume
 
-DAY_NS = 86_400_000_000_000
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a track has on a volume, and the UTC at which the oldest of it begins."""
+
+    camera: int
+    track: str
+    nbytes: int
+    first_ns: int
 
 
 @dataclass(frozen=True, slots=True)
-class TailTo:
-    """Where a track's tail goes, and the chunks that go with it."""
+class Candidate:
+    """A chunk that may go: the oldest of its track that is still in sight. `young`: a minimum speaks for it."""
 
-    row: int
-    offset: int
-    start_ns: int
-    deletions: list[Deletion]
+    young: bool
+    end_ns: int
+    work: TapeWork
+    head: ChunkHead
+
+    def __lt__(self, other: "Candidate") -> bool:
+        """True if it is taken before the other."""
+        return (self.young, self.end_ns, self.work.ident.tape) < (other.young, other.end_ns, other.work.ident.tape)
+
+    @property
+    def end_row(self) -> int:
+        """The row after its last."""
+        return self.head.first_row + self.head.rows
+
+
+class Floors:
+    """Minima in bytes: how much each scope has now, as far as chunks are taken from it by `take`."""
+
+    def __init__(self, quotas: Iterable[Quota], usages: Iterable[Usage]) -> None:
+        known = list(usages)
+        self._left = {quota: sum(u.nbytes for u in known if quota.covers(u.camera, u.track)) for quota in quotas if quota.bytes_min}
+
+    def keeps(self, work: TapeWork) -> bool:
+        """True if one chunk less of this track would be less than a minimum."""
+        return any(quota.covers(work.ident.camera, work.ident.name) and left - work.chunk_class.file_bytes < quota.bytes_min
+                   for quota, left in self._left.items())
+
+    def take(self, work: TapeWork) -> None:
+        """One of its chunks goes."""
+        for quota in self._left:
+            if quota.covers(work.ident.camera, work.ident.name):
+                self._left[quota] -= work.chunk_class.file_bytes
+
+
+def usage(work: TapeWork) -> Usage:
+    """What a tape of this slot has; chunks that have lost their last row count no more."""
+    count = work.next_number - max(work.first_chunk, _tail_chunk(work))
+    first_ns = 0
+    if (raw := work.row(work.core.tail_row) if work.core.tail_row < work.core.next_row else None) is not None:
+        first_ns = int.from_bytes(raw[:8], "little", signed=True)
+    return Usage(work.ident.camera, work.ident.name, max(0, count) * work.chunk_class.file_bytes, first_ns)
 
 
 def chunk_head(volume: Volume, work: TapeWork, number: int) -> ChunkHead | None:
@@ -42,9 +90,8 @@ def chunk_head(volume: Volume, work: TapeWork, number: int) -> ChunkHead | None:
     return head if (head.camera, head.track, head.chunk) == (work.ident.camera, work.ident.name, number) else None
 
 
-def expired_row(work: TapeWork, now_ns: int) -> int:
-    """The first durable row that ends after the track's days; everything before it must go."""
-    limit_ns = now_ns - round(work.rule.days * DAY_NS)
+def expired_row(work: TapeWork, limit_ns: int) -> int:
+    """The first durable row that ends after `limit_ns`; everything before it must go."""
     low, high = work.core.tail_row, min(work.core.durable[1], work.core.provisional_row)
     while low < high:
         middle = (low + high) // 2
@@ -56,47 +103,43 @@ def expired_row(work: TapeWork, now_ns: int) -> int:
     return low
 
 
-def by_days(volume: Volume, work: TapeWork, now_ns: int) -> TailTo | None:
-    """The tail move that the track's days ask for; None if there is nothing to do."""
-    row = expired_row(work, now_ns)
-    if row <= work.core.tail_row:
-        return None
-    deletions, number = [], work.first_chunk
-    while (head := _retirable(volume, work, number)) is not None and head.first_row + head.rows <= row:
-        deletions.append(_deletion(head))
+def tail_offset(work: TapeWork, row: int) -> int:
+    """The tape offset below which nothing is in sight when rows below `row` are not."""
+    if row < work.core.next_row and (raw := work.row(row)) is not None:
+        return max(int.from_bytes(raw[16:24], "little"), work.core.tail_offset)
+    if row and (raw := work.row(row - 1)) is not None:
+        return max(int.from_bytes(raw[16:24], "little") + int.from_bytes(raw[24:28], "little"), work.core.tail_offset)
+    return work.core.tail_offset
+
+
+def start_ns(work: TapeWork, row: int) -> int:
+    """UTC at which a closed row begins; 0 if it is not there."""
+    raw = work.row(row) if row < work.core.next_row else None
+    return int.from_bytes(raw[:8], "little", signed=True) if raw is not None else 0
+
+
+def out_of_sight(volume: Volume, work: TapeWork, limit: int) -> list[ChunkHead]:
+    """The track's oldest sealed chunks, at most `limit`, all of whose rows lie below its tail."""
+    found: list[ChunkHead] = []
+    if work.first_chunk >= _tail_chunk(work) and work.core.tail_row < work.core.next_row:
+        return found
+    while len(found) < limit and (head := retirable(volume, work, work.first_chunk + len(found))) is not None:
+        if head.first_row + head.rows > work.core.tail_row:
+            break
+        found.append(head)
+    return found
+
+
+def in_sight(volume: Volume, work: TapeWork) -> Iterator[ChunkHead]:
+    """The track's sealed chunks that have a row in sight, the oldest first."""
+    number = work.first_chunk
+    while (head := retirable(volume, work, number)) is not None:
+        if head.first_row + head.rows > work.core.tail_row:
+            yield head
         number += 1
-    return _tail(work, row, deletions)
 
 
-def by_chunks(volume: Volume, work: TapeWork, count: int) -> TailTo | None:
-    """The tail move that retires the track's `count` oldest sealed chunks (fewer if fewer are sealed); None if there is none."""
-    deletions: list[Deletion] = []
-    while len(deletions) < count and (head := _retirable(volume, work, work.first_chunk + len(deletions))) is not None:
-        deletions.append(_deletion(head))
-    if not deletions:
-        return None
-    return _tail(work, max(deletions[-1].first_row + deletions[-1].rows, work.core.tail_row), deletions)
-
-
-def over_bytes(work: TapeWork) -> int:
-    """How many chunks the track has beyond its `bytes_max`."""
-    if not work.rule.bytes_max:
-        return 0
-    return max(0, work.next_number - work.first_chunk - max(1, work.rule.bytes_max // work.chunk_class.file_bytes))
-
-
-def oldest(volume: Volume, works: Iterable[TapeWork], chunk_class: ChunkClass) -> TapeWork | None:
-    """The track of this class whose oldest sealed chunk ended first."""
-    found: list[tuple[int, int, TapeWork]] = []
-    for work in works:
-        if work.chunk_class is chunk_class:
-            head = _retirable(volume, work, work.first_chunk)
-            if head is not None:
-                found.append((head.end_ns, work.ident.tape, work))
-    return min(found, key=lambda f: f[:2])[2] if found else None
-
-
-def _retirable(volume: Volume, work: TapeWork, number: int) -> ChunkHead | None:
+def retirable(volume: Volume, work: TapeWork, number: int) -> ChunkHead | None:
     """The head of a chunk whose sealing is durable, else None.
 
     A chunk behind the sealed ones that is damaged, or could not be sealed, goes when all rows before the next good one may.
@@ -122,14 +165,6 @@ def _stand_in(volume: Volume, work: TapeWork, number: int, stop: int) -> ChunkHe
     return None
 
 
-def _deletion(head: ChunkHead) -> Deletion:
-    return Deletion(head.chunk, head.first_row, head.rows, head.first_ns, head.end_ns)
-
-
-def _tail(work: TapeWork, row: int, deletions: list[Deletion]) -> TailTo:
-    raw = work.row(row) if row < work.core.next_row else None
-    floor = (deletions[-1].chunk + 1) * work.chunk_class.tape_bytes if deletions else work.core.tail_offset
-    if raw is None:
-        return TailTo(row, max(floor, work.core.tail_offset), deletions[-1].end_ns if deletions else 0, deletions)
-    offset = int.from_bytes(raw[16:24], "little")
-    return TailTo(row, max(offset, floor), int.from_bytes(raw[:8], "little", signed=True), deletions)
+def _tail_chunk(work: TapeWork) -> int:
+    """The chunk that holds the oldest row in sight."""
+    return work.core.tail_offset // work.chunk_class.tape_bytes

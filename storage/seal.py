@@ -1,4 +1,7 @@
-"""Sealing a closed chunk: zeros behind its last byte, the footer, then the head that says so. Off the writer's thread."""
+"""Sealing a closed chunk: zeros behind its last byte (where the file holds stale bytes, up to the footer), the footer, the head that says so.
+
+Off the writer's thread.
+"""
 
 import os
 
@@ -28,7 +31,7 @@ def seal(work: TapeWork, chunk: ClosedChunk, reader: PastCache) -> ChunkHead:
     """Seal the chunk and return its head; the caller closes it. FormatError if a row of it cannot be found any more."""
     kind = work.chunk_class
     inner_end = -(-chunk.used // kind.inner_bytes) * kind.inner_bytes
-    zero_range(chunk.fd, PAGE + chunk.used, PAGE + inner_end)
+    zero_range(chunk.fd, PAGE + chunk.used, PAGE + inner_end if chunk.past is None else kind.footer_start)
     step(Step.PADDED)
     rows = _rows(work, chunk)
     entries = work.entry_bytes(chunk.frames_off, chunk.frames_end)

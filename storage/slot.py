@@ -22,15 +22,18 @@ from recorder.base.errors import Conflict, VolumeError
 from recorder.base.media import SampleEntry, TrackKind
 from storage.commit import Commit, Committer
 from storage.disk import flush_disk, syncfs, write_at
+from storage.erasure import Deleted, Erasure
 from storage.events import SlotBroken, SlotEvent, VolumeFailed
 from storage.items import Checkpoint, CheckpointEnd, On, Tape, encode
 from storage.journal import SEGMENT_BYTES, Journal
 from storage.keeper import Desk, Keeper
 from storage.layout import track_path
+from storage.ledger import Ledger
 from storage.livefile import LiveWriter
 from storage.pool import Pool
 from storage.rebuild import Rebuilder
 from storage.recovery import Recovered, recover
+from storage.retainer import Holds, NoHolds, OwnRules, Rules
 from storage.salvage import from_footers
 from storage.steps import Step, step
 from storage.tape import TapeWriter
@@ -60,18 +63,24 @@ class RecoveryReport:
 class Slot:
     """One slot: `open`, `start`, `open_track`s in any order after that; `close` at the end.
 
-    `sharers` slots lie on the volume, this one among them: each may take an equal part of its bytes.
+    `sharers` slots lie on the volume, this one among them: each may take an equal part of its bytes. `rules` say how long footage stays
+    (default: each track's own), `holds` what of it must not go.
     Without `start` nothing runs by itself: `pass_once`, `commit_once` and `keep_once` do what the threads would (tests, tools).
     """
 
     def __init__(self, volume: Volume, number: int, *, config: RecordingConfig, live_dir: Path, clock: Clock,
                  on_event: Callable[[SlotEvent], None], quarantine_s: float = QUARANTINE_S, journal_bytes: int = SEGMENT_BYTES,
-                 sharers: int = 1) -> None:
+                 sharers: int = 1, rules: Rules | None = None, holds: Holds | None = None, free_min: float = 0.0) -> None:
         self.volume, self.number = volume, number
         self._config, self._live_dir, self._clock, self._on_event = config, live_dir, clock, on_event
+        self._rules, self._holds = rules or OwnRules(), holds or NoHolds()
         self._dir = f"slot-{number}"
         self._journal = Journal(volume, number, journal_bytes)
-        self._pool = Pool(volume, number, volume.bytes_max // sharers, quarantine_s)
+        self._erasure = Erasure(self._erased)
+        self._pool = Pool(volume, number, volume.bytes_max // sharers, quarantine_s, self._erasure)
+        self._ledger = Ledger(volume, number, next_epoch=lambda: self._built + 1, acknowledged=lambda: self._committer.epoch,
+                              wall_ns=clock.wall_ns)
+        self._free_min, self._sharers = free_min, sharers
         self._works: dict[tuple[int, str], TapeWork] = {}
         self._writer = WriterPass()
         self._calls: deque[Callable[[], None]] = deque()
@@ -109,7 +118,10 @@ class Slot:
         self._built = found.epoch
         self._live = LiveWriter(self._live_dir, self.volume.uuid, self.number)
         self._gather = max(1, self._config.gather_ms // self._config.drain_ms)
-        self._rebuilder = Rebuilder(self.volume, self._live, self._on_event, lambda: (self._clock.wall_ns(), self._clock.mono_ns()))
+        self._rebuilder = Rebuilder(self.volume, self._live, self._on_event, lambda: (self._clock.wall_ns(), self._clock.mono_ns()),
+                                    self._erasure)
+        said = [(tape.ident, entry) for tape in found.tapes.values() for entry in tape.ledger]
+        self._erasure.begin(self._ledger.open(said))
         for tape in found.tapes.values():
             self._works[tape.ident.camera, tape.ident.name] = self._rebuilder.make(tape)
         returned = self._scan()
@@ -118,7 +130,9 @@ class Slot:
         self._keep = Keeper(
             Desk(self.volume, self._clock, self._journal, self._pool, lambda: list(self._works.values()), self._calls.append,
                  lambda: self._built + 1, lambda: self._committer.epoch, lambda work, row: self._sealed.append((work, row)),
-                 self._on_event), close_s=self._config.chunk_close_s)
+                 self._on_event, self._rules, self._holds, self._ledger, self._erasure, self._free_min, self._sharers),
+            close_s=self._config.chunk_close_s)
+        self._erasure.settle()
         self._settle(found)
         self._live.publish()
         seconds = (self._clock.mono_ns() - start_ns) / 1e9
@@ -160,7 +174,7 @@ class Slot:
                 self.volume.rename(path, home)
                 self._pool.total_bytes -= head.chunk_class.file_bytes
             else:
-                self._pool.retire(path, head.chunk_class, mono_ns)
+                self._pool.retire(path, head.chunk_class, mono_ns, self._erasure.found((head.camera, head.track, head.chunk)))
                 returned += 1
         for work in self._works.values():
             returned += self._scan_track(work, mono_ns)
@@ -173,7 +187,8 @@ class Slot:
         for name in self.volume.list_dir(folder):
             self._pool.total_bytes += work.chunk_class.file_bytes
             if not name.isdigit() or not work.holds(int(name)):
-                self._pool.retire(f"{folder}/{name}", work.chunk_class, mono_ns)
+                past = self._erasure.found((work.ident.camera, work.ident.name, int(name) if name.isdigit() else -1))
+                self._pool.retire(f"{folder}/{name}", work.chunk_class, mono_ns, past)
                 returned += 1
         return returned
 
@@ -228,7 +243,7 @@ class Slot:
         work = self._rebuilder.make(found)
         self._pool.total_bytes += work.chunk_class.file_bytes * max(0, work.next_number - work.first_chunk)
         create_track(self.volume.dir_fd, ident.camera, ident.name, ident.kind)  # last: readers find a track by its zarr.json
-        work.rule = rule
+        work.set_rule(rule)
         step(Step.TRACK_CREATED)
         self._works[ident.camera, ident.name] = work
         self._cores_changed = True
@@ -246,6 +261,9 @@ class Slot:
     def _detach(self, work: TapeWork) -> None:
         work.detach()
         self._wake_keeper.set()
+
+    def _erased(self, chunks: list[Deleted]) -> None:
+        self._keeper.erased(chunks)
 
     @property
     def _committer(self) -> Committer:
@@ -414,6 +432,8 @@ class Slot:
             self._commit.close()
         if self._keep is not None:
             self._keep.close()
+        self._ledger.close()
+        self._rules.close()
         self._journal.close()
         for work in self._works.values():
             work.close_files()

@@ -67,7 +67,7 @@ class TapeWriter:
 
     def set_rule(self, rule: RetentionRule) -> None:
         """Change how long footage stays."""
-        self._work.rule = rule
+        self._work.set_rule(rule)
 
     def detach(self) -> None:
         """The camera was removed: flush, close the chunk, no gap. The queue is read no more once this has taken effect."""

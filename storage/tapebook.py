@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from recorder._ext.tapewriter import TapeCore
-from recorder.base.config import RetentionRule
+from recorder.base.config import DAYS, RetentionRule
 from recorder.base.media import SampleEntry
+from recorder.base.rulebook import Keep
 from storage.chunkfile import ChunkHead
 from storage.disk import close_all, open_direct, write_at
+from storage.erasure import Past
 from storage.items import (
     ChunkTaken,
     Deletion,
@@ -28,6 +30,7 @@ from storage.pool import Prepared
 from storage.rings import IndexWriter, row_is
 from storage.steps import Step, step
 
+MOVES_KEPT = 4096       # a tail moves each 20 s at most, a chunk lasts 15 min
 QUICK_NS = 600_000_000_000
 FOOTER_START = FOOTER_HEAD.itemsize
 
@@ -45,6 +48,7 @@ class OpenChunk:
     opened_ns: int                  # CLOCK_MONOTONIC
     items: list[bytes] = field(default_factory=list)
     entries: set[int] = field(default_factory=set)      # sample entries among the items
+    past: Past | None = None        # what its file still holds of deleted chunks beyond what has been written
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class ClosedChunk:
     frames_end: int
     used: int
     items: bytes
+    past: Past | None = None
 
 
 class TapeBook:
@@ -70,7 +75,9 @@ class TapeBook:
         self.ident, self.core, self.ring, self.frames, self._log_fd = ident, core, ring, frames, log_fd
         self.chunk_class = class_of(ident.kind)
         self._now = now                     # (UTC, CLOCK_MONOTONIC)
-        self.rule = RetentionRule(state.rule_days, state.rule_bytes)
+        self.keep = Keep(state.rule_days, "recorded")   # how long its rows stay
+        self.bytes_max = state.rule_bytes               # of this track alone, where no rule book says more; 0: no limit
+        self.moves: deque[TailMove] = deque(maxlen=MOVES_KEPT)    # by which chunks that still lie here went out of sight
         self.detached = bool(state.flags & TapeFlag.DETACHED)
         self.stopped = False
         self.log_bytes = self._recorded_log_bytes = state.log_bytes
@@ -103,7 +110,8 @@ class TapeBook:
         first_row = self.core.next_row + self.core.has_open_row
         head, kind = prepared.head, self.chunk_class
         direct_fd = self._open_direct(prepared.fd)
-        self.chunk = OpenChunk(prepared.number, prepared.fd, direct_fd, head.generation, first_row, self.core.entries_end, self._now()[1])
+        self.chunk = OpenChunk(prepared.number, prepared.fd, direct_fd, head.generation, first_row, self.core.entries_end, self._now()[1],
+                               past=prepared.past)
         self.next_number = prepared.number + 1
         self.core.set_chunk(prepared.fd, prepared.number * kind.tape_bytes, 0, b"", kind.inner_bytes, kind.inner_count, kind.footer_bytes,
                             FOOTER_START, 0)
@@ -145,7 +153,7 @@ class TapeBook:
         end_row = self.core.next_row + self.core.has_open_row
         self.quick = self._now()[1] - chunk.opened_ns < QUICK_NS
         self.closed.append(ClosedChunk(chunk.number, chunk.fd, chunk.generation, chunk.first_row, end_row, chunk.frames_off,
-                                       self.core.entries_end, self.core.used, b"".join(chunk.items)))
+                                       self.core.entries_end, self.core.used, b"".join(chunk.items), chunk.past))
         self.core.set_direct(-1)
         close_all(chunk.direct_fd)
         self.chunk = None
@@ -165,14 +173,27 @@ class TapeBook:
         else:
             self.close_chunk()
 
-    def move_tail(self, row: int, offset: int, start_ns: int, deletions: list[Deletion]) -> None:
-        """Rows below `row` may be read no more; `deletions` are the chunks that go with them."""
-        self.core.move_tail(row, offset)
-        self.pending.append(encode(TailMove(row, offset, start_ns)))
-        for deletion in deletions:
-            self.pending.append(encode(deletion))
-            self.first_chunk = deletion.chunk + 1
+    def set_rule(self, rule: RetentionRule) -> None:
+        """What its camera says, until a rule book says more. Any thread."""
+        self.keep, self.bytes_max = Keep(rule.days or DAYS, "camera", rule.days_min), rule.bytes_max
+
+    def move_tail(self, move: TailMove) -> None:
+        """Rows below it may be read no more."""
+        self.core.move_tail(move.row, move.offset)
+        self.moves.append(move)
+        self.pending.append(encode(move))
         step(Step.TAIL_MOVED)
+
+    def give_up(self, deletion: Deletion) -> None:
+        """A chunk whose rows all lie below the tail leaves the track."""
+        self.pending.append(encode(deletion))
+        self.first_chunk = deletion.chunk + 1
+        while self.moves and self.moves[0].row <= deletion.first_row + deletion.rows:
+            self.moves.popleft()
+
+    def passed_by(self, end_row: int) -> TailMove | None:
+        """The tail move that took the row before `end_row` out of sight, as far as it is known. Any thread."""
+        return next((move for move in list(self.moves) if move.row >= end_row), None)
 
     def holds(self, number: int) -> bool:
         """True if chunk `number` belongs to the tape."""
@@ -222,7 +243,7 @@ class TapeBook:
         state = TapeState(
             core.next_row, core.tape_end, core.entries_end, core.tail_row, core.tail_offset, core.end_ns, log_bytes,
             self.first_chunk, chunk.number if chunk else -1, chunk.generation if chunk else 0, chunk.first_row if chunk else 0,
-            chunk.frames_off if chunk else 0, self.next_session - 1, self.rule.bytes_max, self.rule.days, int(flags), core.provisional_row)
+            chunk.frames_off if chunk else 0, self.next_session - 1, self.bytes_max, self.keep.days, int(flags), core.provisional_row)
         out: list[Item] = [self.ident, state]
         out += [SampleEntryItem(number, entry) for entry, number in self.sample_entries.items()]
         out += [item for item in (self.session, self.gap) if item is not None]

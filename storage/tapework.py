@@ -296,7 +296,8 @@ class TapeWork(TapeBook):
     def attach(self, queue: AuQueue, rule: RetentionRule, describe: Callable[[int], SampleEntry | None]) -> None:
         """AUs come from `queue` from now on."""
         self.core.bind(queue)
-        self.rule, self.describe, self.detached, self.stopped = rule, describe, False, False
+        self.set_rule(rule)
+        self.describe, self.detached, self.stopped = describe, False, False
         if self.gap is None and not self.core.end_ns:
             self._await_first()
 

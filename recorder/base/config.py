@@ -10,21 +10,51 @@ G726_ORDERS = ("sdp", "rfc3551", "aal2")
 TRANSPORTS = ("tcp", "auto", "udp", "multicast")
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionRule:
-    """How long footage stays: at most `days` and at most `bytes_max` (0 = no limit by bytes)."""
+DAYS = 31.0          # where nobody says how long footage stays
 
-    days: float = 31.0
+
+@dataclass(frozen=True, slots=True)
+class TrackRule:
+    """What one level says about how long footage stays; None or 0 says nothing. recorder/base/rulebook.py puts the levels together.
+
+    Footage goes at the age of `days`, and the oldest of it beyond `bytes_max`. To make room, footage that is younger than `days_min`, or
+    among the newest `bytes_min`, is taken last of all.
+    """
+
+    days: float | None = None
     bytes_max: int = 0
+    days_min: float = 0.0
+    bytes_min: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionRule(TrackRule):
+    """A level's rule for all tracks together, and what it says of each track by name."""
+
+    main: TrackRule | None = None
+    sub: TrackRule | None = None
+    audio: TrackRule | None = None
+    metadata: TrackRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRule(RetentionRule):
+    """`[[retention.partner]]` or `[[retention.site]]`: the rule of all cameras that bear the `name`, their bytes counted together."""
+
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeConfig:
-    """`[[volume]]`. `uuid` "" accepts whichever volume lies at `path`; `on_root` allows one on the root file system."""
+    """`[[volume]]`. `uuid` "" accepts whichever volume lies at `path`; `on_root` allows one on the root file system.
+
+    `free_min`: the share of the file system that stays free, whatever else lies there; the oldest footage makes room.
+    """
 
     path: Path
     uuid: str = ""
     on_root: bool = False
+    free_min: float = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +146,19 @@ class CameraConfig:
 
 @dataclass(frozen=True, slots=True)
 class SiteConfig:
-    """The whole file. `state_dir` holds the catalogue and sockets; `live_dir` must lie on tmpfs."""
+    """The whole file. `state_dir` holds the catalogue and sockets; `live_dir` must lie on tmpfs.
+
+    `retention` is for cameras about which no other rule says anything; `partners` and `sites` are the rules of groups.
+    """
 
     name: str
     state_dir: Path
     live_dir: Path = Path("/dev/shm")  # noqa: S108
     server: ServerConfig = ServerConfig()
     recording: RecordingConfig = RecordingConfig()
-    retention: RetentionRule = RetentionRule()
+    retention: RetentionRule = RetentionRule(days=DAYS)
+    partners: tuple[GroupRule, ...] = ()
+    sites: tuple[GroupRule, ...] = ()
     volumes: tuple[VolumeConfig, ...] = ()
     cameras: tuple[CameraConfig, ...] = ()
 

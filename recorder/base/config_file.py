@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
@@ -13,15 +13,18 @@ from uuid import UUID
 
 from recorder.base import source_url
 from recorder.base.config import (
+    DAYS,
     G726_ORDERS,
     TRANSPORTS,
     CameraConfig,
+    GroupRule,
     RecordingConfig,
     RetentionRule,
     ServerConfig,
     SiteConfig,
     StreamConfig,
     TlsConfig,
+    TrackRule,
     VolumeConfig,
 )
 from recorder.base.media import ID_PATTERN, valid_id
@@ -29,18 +32,21 @@ from recorder.base.passwords import PASSWORD_KEYS, read_password
 from recorder.base.toml_table import Table, read_toml, shorten, without_none
 
 T = TypeVar("T")
+R = TypeVar("R", bound=RetentionRule)
 
 SCHEMES = ("rtsp", "rtsps", *source_url.SCHEMES)
 FINGERPRINT = re.compile(r"([0-9a-fA-F]{2}:?){32}")
 UDP_PORTS_MIN = 64
 YEARS_10 = 3660.0
+CHUNK_CLOSE_MAX_S = 900     # what expires is gone from the disk within an hour: a chunk goes when its newest row may
 
 LIMITS: dict[type, dict[str, tuple[float, float]]] = {
     ServerConfig: {"port": (1, 65535)},
     RecordingConfig: {"slots": (1, 64), "drain_ms": (5, 1000), "gather_ms": (5, 2000), "commit_ms": (50, 10_000), "buffer_s": (1, 60),
-                      "chunk_close_s": (10, 3600), "handshakes_at_once": (1, 1024),
+                      "chunk_close_s": (10, CHUNK_CLOSE_MAX_S), "handshakes_at_once": (1, 1024),
                       "udp_port_first": (1024, 65534), "udp_port_last": (1025, 65535)},
-    RetentionRule: {"days": (0.0001, YEARS_10), "bytes_max": (0, 1 << 60)},
+    TrackRule: {"days": (0.0001, YEARS_10), "days_min": (0, YEARS_10), "bytes_max": (0, 1 << 60), "bytes_min": (0, 1 << 60)},
+    VolumeConfig: {"free_min": (0, 0.5)},
     StreamConfig: {"kbps": (1, 1_000_000), "ceiling_kbps": (0, 10_000_000)},
     CameraConfig: {"latitude": (-90, 90), "longitude": (-180, 180), "stall_s": (1, 600)},
 }
@@ -52,14 +58,15 @@ def read_config(file: Path) -> SiteConfig:
     Relative paths count from the file's folder. Raises ConfigError for the first thing that is wrong; nothing else has been touched.
     """
     top = Table(file, "", read_toml(file))
-    top.refuse_unknown([*(name for name in field_names(SiteConfig) if name not in {"volumes", "cameras"}), "volume", "camera"])
+    other = {"volumes", "cameras", "partners", "sites"}
+    top.refuse_unknown([*(name for name in field_names(SiteConfig) if name not in other), "volume", "camera"])
     need(top, "name", '"Control room"')
     need(top, "state_dir", '"/var/lib/watchroom"')
     plain = Table(file, "", {key: value for key, value in top.values.items() if key not in {"volume", "camera"}})
     return fill(SiteConfig, plain, given={
         "server": read_server(top.table("server")),
         "recording": read_recording(top.table("recording")),
-        "retention": fill(RetentionRule, top.table("retention")),
+        **read_retention(top.table("retention")),
         "volumes": read_volumes(top),
         "cameras": read_cameras(top),
     })
@@ -80,7 +87,7 @@ def fill(cls: type[T], table: Table | None, *, extra: Iterable[str] = (), given:
         return cls()
     given = given or {}
     table.refuse_unknown([*field_names(cls), *extra])
-    hints, limits = get_type_hints(cls), LIMITS.get(cls, {})
+    hints, limits = get_type_hints(cls), next((LIMITS[kind] for kind in cls.__mro__ if kind in LIMITS), {})
     plain = [key for key in field_names(cls) if key in table.values and key not in given and not is_dataclass(without_none(hints[key]))]
     return cls(**given, **{key: table.take(key, hints[key], limits.get(key)) for key in plain})
 
@@ -199,6 +206,49 @@ def valid_uuid(text: str) -> bool:
         return False
 
 
+# --- retention
+
+TRACK_NAMES = ("main", "sub", "audio", "metadata")
+
+
+def read_retention(table: Table | None) -> dict[str, Any]:
+    """`[retention]` and the rules of partners and sites below it, as fields of SiteConfig."""
+    if table is None:
+        return {}
+    general = Table(table.file, table.name, {key: value for key, value in table.values.items() if key not in {"partner", "site"}})
+    table.refuse_unknown([*field_names(RetentionRule), "partner", "site"])
+    rule = read_rule(general, RetentionRule)
+    return {"retention": rule if rule.days is not None else replace(rule, days=DAYS),
+            "partners": read_groups(table, "partner"), "sites": read_groups(table, "site")}
+
+
+def read_groups(table: Table, key: str) -> tuple[GroupRule, ...]:
+    """`[[retention.partner]]` or `[[retention.site]]`, each name once."""
+    groups: dict[str, GroupRule] = {}
+    for one in table.tables(key):
+        need(one, "name", '"East"')
+        group = read_rule(one, GroupRule)
+        if not group.name or group.name in groups:
+            raise one.error("name", f"{shorten(group.name)} {'is there twice' if group.name else 'names nobody'}",
+                            f"write the {key} as its cameras do, once")
+        groups[group.name] = group
+    return tuple(groups.values())
+
+
+def read_rule(table: Table, cls: type[R]) -> R:
+    """A rule, with what it says of single tracks; refuses one that contradicts itself."""
+    tracks = {name: fill(TrackRule, inner) for name in TRACK_NAMES if (inner := table.table(name))}
+    rule = fill(cls, table, given=tracks)
+    levels: list[tuple[str, TrackRule]] = [("", rule), *tracks.items()]
+    for name, part in levels:
+        where = table.table(name) or table
+        if part.days is not None and part.days_min > part.days:
+            raise where.error("days_min", f"{part.days_min:g} is above days = {part.days:g}", "make it at most as long")
+        if part.bytes_max and part.bytes_min > part.bytes_max:
+            raise where.error("bytes_min", f"{part.bytes_min} is above bytes_max = {part.bytes_max}", "make it at most as much")
+    return rule
+
+
 # --- cameras
 
 def read_cameras(top: Table) -> tuple[CameraConfig, ...]:
@@ -220,7 +270,7 @@ def read_camera(table: Table, password: Callable[[Table], str] = read_password, 
     need(table, "main", '{ url = "rtsp://10.20.3.17/stream1" }')
     streams = {key: read_stream(inner) for key in ("main", "sub") if (inner := table.table(key))}
     rule = table.table("rule")
-    given: dict[str, Any] = {**streams, "password": password(table), "rule": fill(RetentionRule, rule) if rule else None}
+    given: dict[str, Any] = {**streams, "password": password(table), "rule": read_rule(rule, RetentionRule) if rule else None}
     camera = fill(CameraConfig, table, extra=extra, given=given)
     if camera.g726_order not in G726_ORDERS:
         raise table.error("g726_order", f"{shorten(camera.g726_order)} is no bit order", f"use one of {', '.join(G726_ORDERS)}")

@@ -47,6 +47,21 @@ class GapCause(enum.IntEnum):
         return self.name.lower()
 
 
+class DeletionCause(enum.IntEnum):
+    """Why footage went. The numbers are stored."""
+
+    UNKNOWN = 0         # written before it was said
+    DAYS = 1            # its days were over
+    BYTES = 2           # a track, camera, site or partner had more than its bytes
+    ROOM = 3            # the volume, or the slot's share of it, was full
+    FREE = 4            # the file system had less free than the volume's watermark
+
+    @property
+    def word(self) -> str:
+        """The cause as the API spells it."""
+        return self.name.lower()
+
+
 class AuFlag(enum.IntFlag):
     """Flags of an access unit in the queue (the same numbers as in recorder/_ext/auqueue.pxd)."""
 

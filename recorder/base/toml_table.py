@@ -93,7 +93,8 @@ class Table:
         value = self.values.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self.error(key, "must be an array of tables", f"write each as [[{key}]]")
-        return [Table(self.file, f"{key}[{number}]", item) for number, item in enumerate(value, 1)]
+        name = ".".join(part for part in (self.name, key) if part)
+        return [Table(self.file, f"{name}[{number}]", item) for number, item in enumerate(value, 1)]
 
 
 def without_none(kind: object) -> object:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from api import keys
-from recorder.base.config import CameraConfig, RetentionRule, StreamConfig
+from recorder.base.config import CameraConfig, RetentionRule, StreamConfig, TrackRule
 from recorder.base.errors import Conflict, NotFound, Refused, WatchroomError
 
 NEW = {"id": "new-cam", "main": {"url": "rtsp://10.0.0.9/1"}}
@@ -89,7 +89,8 @@ async def test_a_camera_says_how_it_fares(api: Any) -> None:
     assert [track["name"] for track in north["tracks"]] == ["main", "audio"]
     assert yard["gap"] == {"cause": "auth", "start": "2026-01-01T00:00:00.500000000Z"}
     assert north["position"] == {"latitude": 51.5, "longitude": -0.1}
-    assert north["rule"] == {"days": 31.0, "bytes_max": 0, "own": False}
+    every = {track: {"days": 31.0, "days_min": 0.0, "by": "site-wide"} for track in ("main", "sub", "audio", "metadata")}
+    assert north["rule"] == {"days": 31.0, "bytes_max": 0, "own": False, "by": "site-wide", "days_min": 0.0, "tracks": every}
 
 
 async def test_a_slot_that_has_fallen_silent_is_not_believed(api: Any) -> None:
@@ -174,6 +175,7 @@ async def test_an_id_in_use_is_a_conflict(api: Any) -> None:
         ({**NEW, "position": {"latitude": 91, "longitude": 0}}, "position.latitude"),
         ({**NEW, "position": {"latitude": 1}}, "position.longitude"),
         ({**NEW, "rule": {"days": -1}}, "rule.days"),
+        ({**NEW, "rule": {"audio": {"day": 1}}}, "rule.audio.day"),
         ({**NEW, "rule": {"days": 1, "bytes_max": 1.5}}, "rule.bytes_max"),
         ({**NEW, "password": "a\nb"}, "password"),
     ],
@@ -215,6 +217,9 @@ async def test_a_supervisor_that_is_away_is_a_503(api: Any) -> None:
 
 
 async def test_a_rule_of_its_own_is_shown(api: Any) -> None:
-    api.catalogue.add_camera(CameraConfig("short", StreamConfig("rtsp://10.0.0.1/"), rule=RetentionRule(2.0, 5)), "api", 0)
+    rule = RetentionRule(2.0, 5, audio=TrackRule(days=1.0, days_min=0.5))
+    api.catalogue.add_camera(CameraConfig("short", StreamConfig("rtsp://10.0.0.1/"), rule=rule), "api", 0)
     await api.refresh()
-    assert (await api.get("cameras/short")).json["rule"] == {"days": 2.0, "bytes_max": 5, "own": True}
+    rule = (await api.get("cameras/short")).json["rule"]
+    assert (rule["days"], rule["bytes_max"], rule["own"], rule["by"]) == (2.0, 5, True, "camera short")
+    assert rule["tracks"]["audio"] == {"days": 1.0, "days_min": 0.5, "by": "camera short, audio"}

@@ -9,11 +9,13 @@ import pytest
 
 from recorder.base.config import (
     CameraConfig,
+    GroupRule,
     RecordingConfig,
     RetentionRule,
     ServerConfig,
     SiteConfig,
     StreamConfig,
+    TrackRule,
     VolumeConfig,
 )
 from recorder.base.config_file import read_config
@@ -145,6 +147,17 @@ enabled = false
     (GOOD + CAMERA.replace("north-road", "../../etc"), r"camera\[1\]\.id: "),
     (GOOD + CAMERA + CAMERA, r'camera\[2\]\.id: "north-road" is there twice'),
     (GOOD + CAMERA + "rul = { days = 1 }", r"camera north-road\.rul: no such key; did you mean rule\?"),
+    (GOOD + "[retention]\nday = 3", r"retention\.day: no such key; did you mean days\?"),
+    (GOOD + "[retention]\ndays = 2\ndays_min = 3", r"retention\.days_min: 3 is above days = 2; make it"),
+    (GOOD + "[retention]\nbytes_max = 2\nbytes_min = 3", r"retention\.bytes_min: 3 is above bytes_max = 2; make it"),
+    (GOOD + "[retention]\naudio = 7", r"retention\.audio: must be a table, not 7"),
+    (GOOD + "[retention]\naudio = { days = 0 }", r"retention\.audio\.days: must be from 0\.0001 to 3660, not 0"),
+    (GOOD + "[[retention.partner]]\ndays = 7", r"retention\.partner\[1\]\.name: is missing"),
+    (GOOD + '[[retention.site]]\nname = ""', r'retention\.site\[1\]\.name: "" names nobody'),
+    (GOOD + '[[retention.partner]]\nname = "a"\n' * 2, r'retention\.partner\[2\]\.name: "a" is there twice'),
+    (GOOD.replace('"volume"', '"volume"\nfree_min = 0.9'), r"volume\[1\]\.free_min: must be from 0 to 0\.5"),
+    (GOOD + "[recording]\nchunk_close_s = 1000", r"recording\.chunk_close_s: must be from 10 to 900"),
+    (GOOD + CAMERA + "rule = { sub = { days = 1, days_min = 2 } }", r"camera north-road\.rule\.sub\.days_min: 2 is above days = 1"),
     (GOOD + CAMERA + "rule = 3", r"camera north-road\.rule: must be a table, not 3"),
     (GOOD + CAMERA + "user = \"a\\u0000b\"", r"camera north-road\.user: must be a text"),
     (GOOD + "[[camera]]\nid = \"a\"", r"camera a\.main: is missing"),
@@ -239,26 +252,31 @@ def test_the_sample_as_it_is_can_be_used() -> None:
     assert site == SiteConfig(name="Control room", state_dir=Path("/var/lib/watchroom"), volumes=(VolumeConfig(Path("/srv/watchroom")),))
 
 
+TABLES = {"server", "recording", "retention", "volumes", "cameras", "partners", "sites"}
 EXAMPLES = {
     ServerConfig: {"tls"},
     RecordingConfig: {"tls_ca", "import_dir"},
     CameraConfig: {"sub", "latitude", "longitude", "rule", "user", "password"},
+    RetentionRule: {"days", "audio"},
 }
 
 
 def test_the_sample_shows_true_defaults(sample: SiteConfig) -> None:
     for value in (sample, sample.server, sample.recording, sample.retention, sample.volumes[0], sample.cameras[0], sample.cameras[0].main):
         for key, default in defaults(type(value)).items():
-            if key not in EXAMPLES.get(type(value), set()) and key not in {"server", "recording", "volumes", "cameras"}:
+            if key not in EXAMPLES.get(type(value), set()) | TABLES:
                 assert getattr(value, key) == default, f"{type(value).__name__}.{key}"
-    assert sample.cameras[0].rule == RetentionRule()
+    assert sample.retention == RetentionRule(days=31.0, audio=TrackRule(days=7.0))
+    assert sample.cameras[0].rule == sample.retention
+    assert sample.partners == (GroupRule(days=14.0, bytes_max=4 * 10**12, name="East"),)
+    assert sample.sites == (GroupRule(days_min=7.0, name="Harbour"),)
 
 
 def test_the_sample_shows_every_key() -> None:
     text = sample_with_every_line()
-    known = {item.name for cls in (SiteConfig, ServerConfig, RecordingConfig, RetentionRule, VolumeConfig, CameraConfig, StreamConfig)
+    known = {item.name for cls in (SiteConfig, ServerConfig, RecordingConfig, GroupRule, VolumeConfig, CameraConfig, StreamConfig)
              for item in fields(cls)}
-    shown = set(re.findall(r"(\w+) =", text)) | {name + "s" for name in re.findall(r"^\[\[(\w+)\]\]", text, re.MULTILINE)} \
+    shown = set(re.findall(r"(\w+) =", text)) | {name + "s" for name in re.findall(r"^\[\[(?:retention\.)?(\w+)\]\]", text, re.MULTILINE)} \
         | set(re.findall(r"^\[(\w+)\]", text, re.MULTILINE))
     assert known - shown == {"password"} - shown
 

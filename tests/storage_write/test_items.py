@@ -1,9 +1,11 @@
 """The codec of items."""
 
+import struct
+
 import pytest
 
 from recorder.base.errors import FormatError
-from recorder.base.media import GapCause, SampleEntry, SenderReport, TrackKind
+from recorder.base.media import DeletionCause, GapCause, SampleEntry, SenderReport, TrackKind
 from storage.items import (
     Checkpoint,
     CheckpointEnd,
@@ -12,9 +14,11 @@ from storage.items import (
     ClockEpoch,
     Deletion,
     EntriesItem,
+    Erased,
     GapClose,
     GapOpen,
     Item,
+    Kind,
     On,
     OpenRowItem,
     RowItem,
@@ -33,7 +37,10 @@ EVERY: list[Item] = [
     SessionEnd(3, 10**18, "teardown"), SampleEntryItem(2, SampleEntry("avc1", b"\x01\x64", 90000, 1920, 1080)),
     GapOpen(5, GapCause.STALL, "nothing for 10 s"), GapClose(5, 6), ClockEpoch(7, -8), SenderReport(1, 2, 3), TailMove(1, 2, 3),
     Deletion(1, 2, 3, 4, 5), Checkpoint(4), CheckpointEnd(), Tape(1, 2, 90000, TrackKind.AUDIO, "audio"), On(1),
-    ChunkTaken(1, 2, 3, 4), ChunkSealed(1, 2), TapeState(1, 2, 3, 4, 5, 6, 7, 8, -1, 10, 11, 12, 13, 14, 15.5, 1, 2**64 - 1),
+    TailMove(1, 2, 3, 4, DeletionCause.BYTES, "camera gate: bytes_max = 5"),
+    Deletion(1, 2, 3, 4, 5, 6, 7, DeletionCause.DAYS, "site Häfen: days = 7"),
+    Erased(1, 2), ChunkTaken(1, 2, 3, 4), ChunkSealed(1, 2),
+    TapeState(1, 2, 3, 4, 5, 6, 7, 8, -1, 10, 11, 12, 13, 14, 15.5, 1, 2**64 - 1),
 ]
 
 
@@ -41,6 +48,12 @@ def test_every_item_comes_back() -> None:
     blob = b"".join(encode(item) for item in EVERY)
     assert len(blob) % 8 == 0
     assert list(decode(blob)) == EVERY
+
+
+def test_tail_moves_and_deletions_of_the_first_version_are_read() -> None:
+    tail, deletion = (1, 2, 3), (1, 2, 3, 4, 5)
+    old = struct.pack("<HHIQQq", Kind.TAIL_MOVE, 1, 24, *tail) + struct.pack("<HHIQQQqq", Kind.DELETION, 1, 40, *deletion)
+    assert list(decode(old)) == [TailMove(*tail), Deletion(*deletion)]
 
 
 def test_an_unknown_kind_is_skipped() -> None:

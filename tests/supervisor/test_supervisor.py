@@ -238,8 +238,8 @@ async def test_a_camera_removed_while_its_worker_starts_is_not_started_after_all
     give = Supervisor._give
 
     async def slow(self: Supervisor, order: Order) -> None:
-        giving.set()
         if order.call == "camera.start" and order.args["camera"]["name"] == "first orders":
+            giving.set()
             await go.wait()
         await give(self, order)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from recorder.base.clock import SimulatedClock
 from recorder.base.config import SiteConfig, VolumeConfig
 from recorder.noted import KEPT, Noted
-from storage.events import AusRefused, NotSealed, Retired, SlowCommit, Starved, VolumeFailed
+from storage.events import AusRefused, MinimumBroken, NotSealed, Retired, SlowCommit, Starved, VolumeFailed
 
 VOLUME = Path("/srv/secret-name")
 
@@ -42,6 +42,17 @@ def test_a_minutes_retirement_is_one_event() -> None:
     clock.advance(60)
     desk.turn(clock.mono_ns())
     assert [(event["kind"], event["chunks"], event["cameras"]) for event in desk.after("", 0)["events"]] == [("retention", 3, 2)]
+
+
+def test_broken_minima_of_a_minute_are_one_event() -> None:
+    desk, clock = noted()
+    for camera in (1, 2, 2):
+        desk.take(MinimumBroken(camera, "main", "partner East"))
+    clock.advance(60)
+    desk.turn(clock.mono_ns())
+    clock.advance(60)
+    desk.turn(clock.mono_ns())
+    assert [(event["state"], event["cameras"], event["by"]) for event in desk.after("", 0)["events"]] == [("minimum", 2, "partner East")]
 
 
 def test_only_the_newest_are_kept_and_the_hole_shows() -> None:

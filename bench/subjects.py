@@ -185,10 +185,13 @@ def tape_loss(site: Site, bench: Bench, since: int) -> dict[str, int]:
 
 
 def from_first(sessions: Sequence[dict[str, Any]], first: int | None) -> list[dict[str, Any]]:
-    """The sessions without what a recycled tape no longer holds; all of them if nothing was recycled (`first` is None)."""
+    """The sessions without what a recycled tape no longer holds; all of them if nothing was recycled (`first` is None).
+
+    `cut`: the tape begins within the session, with a chunk, and so not always with a key frame.
+    """
     if first is None:
         return list(sessions)
-    return [s | {"first": max(s["first"], min(first, s["next"]))} for s in sessions if s["next"] > first]
+    return [s | {"first": first, "cut": True} if s["first"] < first else s for s in sessions if s["next"] > first]
 
 
 def remove(folder: Path) -> None:

@@ -76,13 +76,15 @@ class Comparison:
 def compare(track: TrackReader, truth: Truth, sessions: list[dict[str, Any]], *, ended_ok: int = 0) -> Comparison:
     """Compare a tape with what the sessions of a report sent, in order.
 
-    `sessions`: the counters of this track, one per session. Each session's expectation begins at its first key frame. At most `ended_ok` AUs at
+    `sessions`: the counters of this track, one per session. Each session's expectation begins at its first key frame, or at its first AU if it
+    is `cut` there. At most `ended_ok` AUs at
     the end of each session may be missing: they were on their way when somebody cut it.
     """
     expected, waiting = [], 0
     for counters in sessions:
         sent = list(truth.sent(counters))
-        usable = [i for i in sent if i >= truth.next_key(counters["first"])]
+        start = counters["first"] if counters.get("cut") else truth.next_key(counters["first"])
+        usable = [i for i in sent if i >= start]
         waiting += len(sent) - len(usable)
         expected.append(usable)
     return _match(tape_aus(track), truth, expected, waiting, ended_ok)

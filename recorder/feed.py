@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 QUEUE_MIN = 1 << 20
 QUEUE_MAX = 64 << 20
 SMALL_QUEUE = 512 << 10       # below a small chunk's tape (storage.layout.SMALL): an AU never straddles chunks
-QUEUE_AUS = 1024
+PICTURES_S = 60             # pictures a second that `buffer_s` must hold
+SMALL_AUS = 512             # 5 s of G.711 in packets of 10 ms
 CEILING_MIN_BPS = 32_000_000
 EMPTY_WAIT_S = 5.0
 EMPTY_LOOKS = 250
@@ -197,14 +198,18 @@ def make_track(queue: AuQueue, chosen: RtpFormat, session: int, *, ssrc: int = -
 
 
 def video_queue(stream: StreamConfig, recording: RecordingConfig) -> AuQueue:
-    """A queue for `buffer_s` at the declared bit rate, rounded up to a power of two from 1 MiB to 64 MiB."""
+    """A queue for `buffer_s` at the declared bit rate and 60 pictures a second, rounded up to powers of two: from 1 MiB to 64 MiB."""
     wanted = round(stream.kbps * 125 * recording.buffer_s)
-    return AuQueue(min(QUEUE_MAX, max(QUEUE_MIN, 1 << (wanted - 1).bit_length())), QUEUE_AUS)
+    return AuQueue(min(QUEUE_MAX, max(QUEUE_MIN, _power_of_two(wanted))), _power_of_two(round(PICTURES_S * recording.buffer_s)))
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(0, least - 1).bit_length()
 
 
 def small_queue() -> AuQueue:
     """A queue for audio (8 s at 512 kbit/s) or metadata (documents of at most 508 KiB)."""
-    return AuQueue(SMALL_QUEUE, QUEUE_AUS)
+    return AuQueue(SMALL_QUEUE, SMALL_AUS)
 
 
 def ceiling_bps(stream: StreamConfig) -> int:

@@ -97,6 +97,11 @@ cdef class AuQueue:
         return self.q.capacity
 
     @property
+    def max_aus(self):
+        """AUs that may wait at most."""
+        return self.q.au_mask + 1
+
+    @property
     def waiting_aus(self):
         """AUs completed and not yet taken."""
         return wr_load(&self.q.au_head) - wr_load(&self.q.au_tail)

@@ -649,9 +649,10 @@ cdef class TapeCore:
         return self.end_row()
 
     def skip(self):
-        """Pass over the AU at hand without keeping it."""
+        """Pass over the AU at hand without keeping it; the open row ends, since its CRC runs over AUs that follow each other."""
         cdef uint64_t head = wr_load(&self.t.q.au_head)
         if self.t.taken < head:
+            self.end_row()
             self.t.skipped += 1
             pass_by(&self.t, &self.t.q.aus[self.t.taken & self.t.q.au_mask])
             flush(&self.t)

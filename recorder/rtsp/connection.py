@@ -49,7 +49,6 @@ class RtspConnection:
         self._login = login
         self._clock = clock
         self._wall_offset = wall_offset
-        self._buffer = bytearray(RECEIVE_BYTES)
         self._cseq = 0
         self._waiting: dict[int, asyncio.Future[Response]] = {}
         self._unsent = b""
@@ -133,13 +132,14 @@ class RtspConnection:
             await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
     async def _receive(self) -> None:
+        buffer = bytearray(RECEIVE_BYTES)       # not kept: once it plays, the drain receives into one buffer for all
         if self.tls is not None:
-            count = await self.tls.receive(self._buffer)
+            count = await self.tls.receive(buffer)
         else:
-            count = await asyncio.get_running_loop().sock_recv_into(self.sock, self._buffer)
+            count = await asyncio.get_running_loop().sock_recv_into(self.sock, buffer)
         if not count:
             raise self._lost("the camera closed the connection")
-        events = self.framing.feed(self._buffer, count, self._clock.mono_ns(), self._wall_offset())
+        events = self.framing.feed(buffer, count, self._clock.mono_ns(), self._wall_offset())
         self.events |= events
         if events & rtp.EVENT_DAMAGED_STREAM:
             raise self._lost(f"what the camera sends is no RTSP ({self.framing.error})")

@@ -16,7 +16,6 @@ from recorder.base.errors import SourceError
 from recorder.base.media import NS, GapCause
 from recorder.base.source_url import SourceUrl
 from recorder.drainer import Drainer
-from recorder.feed import QUEUE_AUS
 from recorder.gate import HandshakeGate
 from recorder.rtsp.address import AddressBook
 from recorder.rtsp.handshake import MakeTrack, PlayingTrack, choose
@@ -203,7 +202,7 @@ class LibavSession:
         stats = self._process.framing.stats()
         queues = [track.queue for track in self._tracks]
         room = min(queue.capacity - queue.waiting_bytes for queue in queues) // 2
-        frames = min(QUEUE_AUS - queue.waiting_aus for queue in queues) // 2
+        frames = min(queue.max_aus - queue.waiting_aus for queue in queues) // 2
         limit = LIMIT.pack(stats["bytes"] + room, stats["frames"] + stats["unbound_frames"] + frames, self._skip_ms)
         if limit != self._granted:
             self._granted = limit

@@ -142,8 +142,8 @@ def test_the_age_of_what_a_power_cut_takes_is_that_of_the_newest_durable_byte(mo
 def test_a_recycled_tape_is_compared_from_its_first_au_on() -> None:
     sessions = [{"first": 3, "next": 50}, {"first": 60, "next": 90}]
     assert from_first(sessions, None) == sessions
-    assert from_first(sessions, 40) == [{"first": 40, "next": 50}, sessions[1]]
-    assert from_first(sessions, 70) == [{"first": 70, "next": 90}]
+    assert from_first(sessions, 40) == [{"first": 40, "next": 50, "cut": True}, sessions[1]]
+    assert from_first(sessions, 70) == [{"first": 70, "next": 90, "cut": True}]
 
 
 def test_lag_is_told_by_the_bound_that_holds_it() -> None:

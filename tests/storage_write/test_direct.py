@@ -1,0 +1,166 @@
+"""Past the page cache: the same tape as through it, whatever somebody watches in between and wherever runs begin."""
+
+import ctypes
+import mmap
+import os
+import struct
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from rig import Rig, tape
+
+from recorder._ext.tapewriter import TapeCore
+from recorder.base.media import TrackKind
+from storage.disk import PastCache, open_direct, zero_range
+from storage.layout import PAGE
+from storage.store import TapeStore
+
+KIB = 1 << 10
+
+
+def goes_direct(core: TapeCore) -> bool:
+    return core.direct_fd >= 0
+
+
+def watch(rig: Rig, seconds: float) -> None:
+    """Say that somebody watches the only track, for so long."""
+    lease = next(rig.live.glob("*.lease"))
+    with lease.open("r+b") as file:
+        file.write(struct.pack("<Q", time.monotonic_ns() + round(seconds * 1e9) if seconds else 0))
+
+
+def cached_pages(path: Path) -> int:
+    """Pages of a file that the page cache holds (mincore(2)), without its head."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        view = mmap.mmap(file.fileno(), size)
+        where = ctypes.addressof(ctypes.c_char.from_buffer(view))
+        vector = (ctypes.c_ubyte * (size // PAGE))()
+        assert libc.mincore(ctypes.c_void_p(where), ctypes.c_size_t(size), vector) == 0
+        return sum(flag & 1 for flag in vector[1:])
+
+
+def test_unwatched_video_leaves_nothing_in_the_page_cache_and_all_of_it_on_the_tape(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "volume", tmp_path / "live")
+    _, camera = rig.track(size=30_000)
+    rig.run(camera, 100)
+    assert goes_direct(rig.core()), f"{tmp_path} lies on a file system without O_DIRECT"
+    chunk = tmp_path / "volume/tape.zarr/cam-1/main/c/0"
+    rig.slot._committer.wait()
+    os.sync()
+    with chunk.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    rig.run(camera, 100)
+    assert cached_pages(chunk) <= 2, "the pages of 3 MB went through the page cache"
+    assert tape(rig.path, rig) == camera.sent
+    rig.close()
+
+
+def test_audio_goes_through_the_page_cache(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "volume", tmp_path / "live")
+    _, camera = rig.track(1, "audio", TrackKind.AUDIO, gop=1, size=2000)
+    rig.run(camera, 50)
+    assert not goes_direct(rig.core(1, "audio"))
+    assert tape(rig.path, rig, 1, "audio") == camera.sent
+    rig.close()
+
+
+@pytest.mark.parametrize("size", [37, 4096, 5000, 16 * KIB + 1, 300_000])
+def test_the_tape_is_the_same_however_its_pieces_were_written(tmp_path: Path, size: int) -> None:
+    """Pieces of every size, watched and not by turns, skipped AUs between (so that memory and tape differ in phase), chunks that end."""
+    rig = Rig(tmp_path / "volume", tmp_path / "live", bytes_max=1 << 29)
+    _, camera = rig.track(size=size)
+    kept: list[bytes] = []
+    for turn in range(60):
+        watch(rig, 3600 if turn % 3 == 1 else 0)
+        camera.sent.clear()
+        camera.put(1 + turn % 5, force_key=True)
+        rig.turn(commit=turn % 4 == 0)
+        kept += camera.sent
+        if turn % 7 == 6:                       # an AU that is passed over: what follows lies elsewhere in its page
+            camera.sent.clear()
+            camera.put(1, size=123)
+            rig.core().skip()
+    assert rig.core().counts[3] > 0
+    assert tape(rig.path, rig) == kept
+    rig.close()
+
+
+def test_recovery_goes_on_past_the_page_cache(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "volume", tmp_path / "live")
+    _, camera = rig.track(size=30_000)
+    rig.run(camera, 40)
+    rig.crash()
+    again = Rig(tmp_path / "volume", tmp_path / "live")
+    assert goes_direct(again.core())
+    before = len(tape(again.path, again))
+    _, camera = again.track(size=30_000)
+    again.run(camera, 40)
+    assert goes_direct(again.core()) and len(tape(again.path, again)) == before + 40
+    again.close()
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1 << 20), (1, 5), (100, 200_000), (4096, 4096), (5000, 300_001), (0, 1_000_000)])
+def test_zeros_go_where_they_belong_and_nowhere_else(tmp_path: Path, start: int, stop: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"\xff" * (1 << 20))
+    fd = os.open(path, os.O_RDWR)
+    zero_range(fd, start, stop)
+    os.close(fd)
+    data = path.read_bytes()
+    assert data == b"\xff" * start + bytes(stop - start) + b"\xff" * ((1 << 20) - stop)
+
+
+@pytest.mark.parametrize(("at", "size"), [(0, 0), (0, 1), (4095, 2), (5000, 100_000), (1, (1 << 20) + 9), ((3 << 20) - 10, 100)])
+def test_reads_past_the_page_cache_are_what_the_file_holds(tmp_path: Path, at: int, size: int) -> None:
+    data = os.urandom(3 << 20)
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    fd = os.open(path, os.O_RDWR)
+    direct = open_direct(fd)
+    reader = PastCache()
+    for way in (direct, -1):
+        assert bytes(reader.read(fd, way, size, at)) == data[at:at + size]
+    os.close(fd)
+    if direct >= 0:
+        os.close(direct)
+
+
+def test_who_reads_the_newest_pages_while_they_are_written_never_sees_old_ones(tmp_path: Path) -> None:
+    """Readers fill the page cache with the very pages, and with those ahead of them, that the next direct write replaces."""
+    rig = Rig(tmp_path / "volume", tmp_path / "live", bytes_max=1 << 29)
+    _, camera = rig.track(size=9_000)
+    rig.run(camera, 20)
+    store = TapeStore([rig.path], rig.live)
+    reader, stop, faults, seen = store.track(1, "main"), threading.Event(), [], [0]
+
+    def read() -> None:
+        known = {data[:32]: data for data in camera.sent}
+        while not stop.is_set():
+            run = reader.rows_from(max(0, reader.edges().next_row - 1), 2)
+            entries = reader.entries(run)
+            for i in range(len(entries.size)):
+                buffer = bytearray(int(entries.size[i]))
+                with reader.open_chunk(int(entries.offset[i]) // reader.chunk_class.tape_bytes) as lease:
+                    lease.read(buffer, int(entries.offset[i]))
+                if bytes(buffer[:32]) not in known:
+                    known = {data[:32]: data for data in list(camera.sent)}
+                if known.get(bytes(buffer[:32])) != bytes(buffer):
+                    faults.append(int(entries.offset[i]))
+                seen[0] += 1
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(300):
+        camera.put(3)
+        rig.turn(commit=False)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert goes_direct(rig.core()) and not faults and seen[0] > 300
+    store.close()
+    rig.close()

@@ -3,7 +3,6 @@
 import functools
 import io
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -29,6 +28,7 @@ from storage.camera_record import CameraRecord
 from storage.footage import Edges, Entries, RowRun, row_ends
 from storage.layout import ROW, class_of
 from storage.store import TapeStore
+from tests.ffmpeg import complaints
 from tests.storage_read import reference_writer
 
 T0 = 1_800_000_000 * NS
@@ -249,8 +249,7 @@ class Decoded:
 
 def decode(path: Path) -> Decoded:
     """Decode a file with ffmpeg's command line, as strict as it can be made to complain."""
-    probe = subprocess.run(["ffmpeg", "-v", "warning", "-nostdin", "-copyts", "-i", path, "-map", "0", "-f", "null", "-"],
-                           capture_output=True, text=True, timeout=300, check=True)
+    messages = complaints(path, before=("-copyts",))
     numbers, times, sound, sound_start = [], [], [], 0.0
     with av.open(str(path)) as file:
         for frame in file.decode():
@@ -260,7 +259,7 @@ def decode(path: Path) -> Decoded:
             else:
                 sound_start = sound_start if sound else float(frame.pts * frame.time_base)
                 sound.append(frame.to_ndarray().astype(np.float64).reshape(-1))
-    return Decoded(numbers, times, np.concatenate(sound) if sound else np.zeros(0), sound_start, probe.stderr)
+    return Decoded(numbers, times, np.concatenate(sound) if sound else np.zeros(0), sound_start, messages)
 
 
 @pytest.fixture(scope="session")

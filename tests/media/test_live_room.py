@@ -38,7 +38,7 @@ async def test_a_tile_without_credit_keeps_no_room_from_the_others() -> None:
     idle.spend(10)
     idle.give_back()
     waiting = asyncio.create_task(idle.credit())
-    await asyncio.wait_for(other.take(10), 5)
+    await asyncio.wait_for(other.take(10), 120)
     assert not waiting.done()
     idle.acknowledge(10)
     await waiting

@@ -59,10 +59,11 @@ async def test_udp_finds_a_camera_that_knows_tcp_only(site: SiteConfig) -> None:
 
 
 async def test_reordering_and_duplicates_cost_nothing(site: SiteConfig) -> None:
-    async with gst_camera("--dup", "0.1", "--delay", "60") as url, worker(site, {1: camera(url, "udp")}) as client:
+    """Packets are 25 ms late at most, so that a busy machine may hold them up for 75 ms more before the window gives them up."""
+    async with gst_camera("--dup", "0.1", "--delay", "25") as url, worker(site, {1: camera(url, "udp")}) as client:
         status = await until(client, "cam", "main", 120)
     assert status["tracks"]["main"]["lost_packets"] == 0
-    is_whole(track(site, 1, "main"), "h264", 120, cut=4)    # the recording may end while packets that come 60 ms late are still awaited
+    is_whole(track(site, 1, "main"), "h264", 120, cut=4)    # the recording may end while late packets are awaited
 
 
 async def test_loss_over_udp_is_flagged_and_the_rest_decodes(site: SiteConfig) -> None:

@@ -12,6 +12,7 @@ from api import (
     clip,
     clockwork,
     completeness,
+    deletions,
     docs,
     documents,
     events,
@@ -68,7 +69,7 @@ class Parts:
 def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
     own = (
-        cameras, timeline, completeness, clockwork, clip, hls, stream, picture, documents, live,
+        cameras, timeline, completeness, deletions, clockwork, clip, hls, stream, picture, documents, live,
         events, system, sessions, health, metrics, openapi, docs,
     )
     return [route for module in own for route in module.routes()]

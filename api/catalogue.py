@@ -74,7 +74,7 @@ class CatalogueFollower:
         version = self._catalogue.version()
         if version == self._version:
             return None
-        found = self._catalogue.cameras(), self._catalogue.tokens()
+        found = self._catalogue.cameras(removed=True), self._catalogue.tokens()
         self._version = version
         return found
 

@@ -17,6 +17,7 @@ class Registry:
         self._refresh: Callable[[], Awaitable[None]] | None = None
         self._cameras: dict[str, CameraRecord] = {}
         self._numbers: dict[int, CameraRecord] = {}
+        self._ever: tuple[CameraRecord, ...] = ()
         self._tokens: dict[int, TokenRecord] = {}
         self._digests: dict[bytes, TokenRecord] = {}
 
@@ -41,7 +42,8 @@ class Registry:
     def replace(self, cameras: Iterable[CameraRecord], tokens: Iterable[TokenRecord]) -> None:
         """Everything at once: a reader never sees half a change."""
         self.loaded = True
-        self._cameras = {camera.id: camera for camera in sorted(cameras, key=lambda camera: camera.id)}
+        self._ever = tuple(sorted(cameras, key=lambda camera: (camera.id, camera.number)))
+        self._cameras = {camera.id: camera for camera in self._ever if camera.removed_ns is None}
         self._numbers = {camera.number: camera for camera in self._cameras.values()}
         self._tokens = {token.number: token for token in tokens}
         self._digests = {token.sha256: token for token in self._tokens.values()}
@@ -49,6 +51,10 @@ class Registry:
     def cameras(self) -> tuple[CameraRecord, ...]:
         """All cameras by id."""
         return tuple(self._cameras.values())
+
+    def ever(self) -> tuple[CameraRecord, ...]:
+        """All cameras by id, removed ones too: some of their footage may be there, or in the ledger."""
+        return self._ever
 
     def camera(self, camera_id: str) -> CameraRecord | None:
         """The camera that bears the id now."""

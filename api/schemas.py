@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from recorder.base.media import DeletionCause
+
 Schema = dict[str, Any]
 
 
@@ -144,6 +146,30 @@ COMPONENTS: dict[str, Schema] = {
     "CompletenessOf": _object(
         {"name": TEXT, "cameras": WHOLE, **SHARE, "periods": _list(_object({**RANGE, **SHARE}))},
         description="name: a camera's id, a partner or a site; empty for cameras without one",
+    ),
+    "DeletionPage": _object(
+        {
+            "items": _list(
+                _object(
+                    {
+                        "camera": _or_null(TEXT),
+                        "number": WHOLE,
+                        "track": TEXT,
+                        "start": TIME,
+                        "end": TIME,
+                        "rows": WHOLE,
+                        "bytes": WHOLE,
+                        "cause": {"enum": [cause.word for cause in DeletionCause]},
+                        "rule": TEXT,
+                        "unreadable": TIME,
+                        "erased": _or_null(TIME),
+                    }
+                )
+            ),
+            "next": _or_null(TEXT),
+        },
+        description="start, end: of the footage. unreadable: since when all of it is. erased: since when nothing of it is on the volume; "
+        "null: not yet. camera: null for one that the catalogue does not know",
     ),
     "Clocks": _object(
         {

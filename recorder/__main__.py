@@ -15,6 +15,7 @@ COMMANDS = {
     "serve": "record, and serve what was recorded",
     "demo": "eight simulated cameras, a server and its page",
     "camera": "list, show, add and remove cameras",
+    "retention": "show the rules, simulate others, read the ledger of deletions",
     "clip": "save a stretch of a camera's footage as MP4",
     "check": "read a volume through and report what is wrong with it",
     "volume": "make a volume, show what it is",

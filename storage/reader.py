@@ -117,6 +117,15 @@ class TrackReader:
             run = RowRun(run.first + 1, run.rows[1:])
         return self._durable(view, run) if durable else run
 
+    def first_after(self, t_ns: int) -> RowRun:
+        """The oldest published row that ends after `t_ns`, alone; an empty run if there is none."""
+        view = self._view()
+        tail, stop = view.state.tail_row, view.stop(provisional=False)
+        first = max(self._find(view, tail, stop, t_ns), tail) if stop > tail else stop
+        run = self._copy(view, first, min(first + 2, stop))
+        skip = int(np.searchsorted(row_ends(run.rows), t_ns, side="right"))
+        return RowRun(run.first + skip, run.rows[skip:skip + 1])
+
     def rows_from(self, number: int, limit: int, *, provisional: bool = True) -> RowRun:
         """At most `limit` rows from `number` on; begins at the oldest readable row if `number` has been retired."""
         view = self._view()

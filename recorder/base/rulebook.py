@@ -5,16 +5,18 @@ anybody says, never beyond the days. Bytes belong to who states them: a partner'
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from recorder.base.config import DAYS, CameraConfig, GroupRule, RetentionRule, SiteConfig, TrackRule
 from recorder.base.config_file import TRACK_NAMES, read_rule
+from recorder.base.errors import NotFound
 from recorder.base.media import NS
 from recorder.base.toml_table import Table
 
 DAY_NS = 86_400 * NS
+R = TypeVar("R", bound=RetentionRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +167,44 @@ def member_from_json(values: Mapping[str, Any]) -> Member:
 
 def _said(values: dict[str, Any]) -> dict[str, Any]:
     return {key: _said(value) if isinstance(value, dict) else value for key, value in values.items() if value or isinstance(value, dict)}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Other words for one rule: of `word` (camera, site, partner, or "" for the site-wide one) `name`, and of one `track` ("" for all).
+
+    `days` and the others as in TrackRule; None leaves them.
+    """
+
+    word: str = ""
+    name: str = ""
+    track: str = ""
+    days: float | None = None
+    days_min: float | None = None
+    bytes_max: int | None = None
+    bytes_min: int | None = None
+
+    def of(self, rule: R) -> R:
+        """The rule in other words."""
+        said = {name: value for name in ("days", "days_min", "bytes_max", "bytes_min") if (value := getattr(self, name)) is not None}
+        if not self.track:
+            return replace(rule, **said)
+        own: dict[str, Any] = {self.track: replace(getattr(rule, self.track) or TrackRule(), **said)}
+        return replace(rule, **own)
+
+
+def with_change(book: RuleBook, change: Change) -> RuleBook:
+    """The book with one rule in other words. NotFound for a camera that it does not know."""
+    match change.word:
+        case "camera":
+            member = next((member for member in book.members.values() if member.id == change.name), None)
+            if member is None:
+                raise NotFound("no such camera", where=change.name, remedy="see watchroom camera list")
+            return replace(book, members={**book.members, member.number: replace(member, rule=change.of(member.rule or RetentionRule()))})
+        case "partner":
+            rule = book.partners.get(change.name) or GroupRule(name=change.name)
+            return replace(book, partners={**book.partners, change.name: change.of(rule)})
+        case "site":
+            rule = book.sites.get(change.name) or GroupRule(name=change.name)
+            return replace(book, sites={**book.sites, change.name: change.of(rule)})
+    return replace(book, general=change.of(book.general))

@@ -72,8 +72,9 @@ class Rebuilder:
         if not usable:
             rows.close()
             frames.close()
-            rows.create(state.tail_row, _capacity(FIRST_ROWS, state.next_row - state.tail_row))
-            frames.create(state.tail_row, _capacity(FIRST_FRAMES, 8 * 64 * (state.next_row - state.tail_row)))
+            old = state.next_row > 0        # a new tape has nothing to lose before its first commit
+            rows.create(state.tail_row, _capacity(FIRST_ROWS, state.next_row - state.tail_row), durable=old)
+            frames.create(state.tail_row, _capacity(FIRST_FRAMES, 8 * 64 * (state.next_row - state.tail_row)), durable=old)
             self._from_footers(found, rows, frames)
         for number, row in sorted(found.rows.items()):
             rows.write(number, row)

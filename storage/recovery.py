@@ -223,9 +223,20 @@ def _apply_checked(found: Found, items: Sequence[tuple[Item, bool]], files: Tape
         bad = (bad[0], found.state.entries_end)
     for item, checkpoint in items:
         kept = _without(item, bad, found, files)
+        if bad is not None and isinstance(kept, GapOpen) and found.gap is None:
+            _own_up(found, kept)
         if kept is not None:
             found.apply(kept, checkpoint=checkpoint)
     return int(bad is not None)
+
+
+def _own_up(found: Found, gap: GapOpen) -> None:
+    """The rows up to this gap are lost with the record's bytes: the crash's gap leads up to it."""
+    newest = found.open_row[1] if found.open_row is not None else found.rows.get(found.state.next_row - 1)
+    end_ns = RowView(newest).end_ns if newest is not None else found.state.end_ns
+    if end_ns and end_ns < gap.start_ns:
+        _fact(found, GapOpen(end_ns, GapCause.CRASH))
+        _fact(found, GapClose(end_ns, gap.start_ns))
 
 
 def _known(open_row: tuple[int, bytes] | None, number: int) -> bytes | None:

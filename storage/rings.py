@@ -41,13 +41,15 @@ class IndexWriter:
             return False
         return True
 
-    def create(self, first_row: int, capacity: int = 0) -> None:
-        """Make the file, fully allocated, in place of any other; durable on return (its track is about to be shown)."""
+    def create(self, first_row: int, capacity: int = 0, *, durable: bool = True) -> None:
+        """Make the file, fully allocated, in place of any other. `durable` on return; else with the commit that first names the tape."""
         capacity = capacity or (FIRST_FRAMES if self.frames else FIRST_ROWS)
         fd = self.make(f"{self.path}.new", first_row, capacity)
-        os.fsync(fd)
+        if durable:         # the name changes over last: what the disk has under it is then always a ring
+            os.fsync(fd)
         self.adopt(fd, capacity)
-        fsync_dir(self._volume.dir_fd, self.path.rpartition("/")[0])
+        if durable:
+            fsync_dir(self._volume.dir_fd, self.path.rpartition("/")[0])
 
     def make(self, name: str, first_row: int, capacity: int) -> int:
         """A descriptor of a new ring file under another name."""

@@ -238,7 +238,7 @@ class Slot:
                               remedy="see that the file system has room for the indexes beside the chunks") from error
 
     def _create(self, ident: Tape, rule: RetentionRule) -> TapeWork:
-        self.volume.make_dirs(f"idx/cam-{ident.camera}")
+        self.volume.make_dirs(f"idx/cam-{ident.camera}", durable=False)
         found = from_footers(self.volume, ident)
         work = self._rebuilder.make(found)
         self._pool.total_bytes += work.chunk_class.file_bytes * max(0, work.next_number - work.first_chunk)

@@ -95,8 +95,8 @@ class Volume:
         """A descriptor of the file `name` (relative), never through a symlink at its last part. OSError as os.open."""
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self.dir_fd)
 
-    def make_dirs(self, name: str) -> None:
-        """Make the folder `name` and those above it, durably known to their parents."""
+    def make_dirs(self, name: str, *, durable: bool = True) -> None:
+        """Make the folder `name` and those above it; `durable`: known to their parents on return, else with the next commit."""
         parts = name.split("/")
         for depth in range(1, len(parts) + 1):
             part = "/".join(parts[:depth])
@@ -104,7 +104,8 @@ class Volume:
                 os.mkdir(part, 0o750, dir_fd=self.dir_fd)
             except FileExistsError:
                 continue
-            fsync_dir(self.dir_fd, part.rpartition("/")[0] or ".")
+            if durable:
+                fsync_dir(self.dir_fd, part.rpartition("/")[0] or ".")
 
     def write_file(self, name: str, data: bytes) -> None:
         """Replace the file `name` durably and at once: temporary file, fsync, rename, fsync of the folder."""

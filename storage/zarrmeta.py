@@ -57,7 +57,8 @@ def array_document(camera: int, track: str, kind: TrackKind, chunks: int) -> dic
 
 
 def create_track(volume_fd: int, camera: int, track: str, kind: TrackKind) -> None:
-    """Make the groups and the array of a track, durable when this returns; leaves an existing array as it is.
+    """Make the groups and the array of a track; leaves an existing array as it is. Each document is whole wherever it is found after a
+    power cut; that all are there is sure with the next commit, before which no footage is.
 
     `volume_fd` is the descriptor of the volume's folder. Raises FormatError if the track exists with another kind.
     """
@@ -70,7 +71,6 @@ def create_track(volume_fd: int, camera: int, track: str, kind: TrackKind) -> No
         if found.kind is not kind:
             raise FormatError(f"holds {found.kind.value}, not {kind.value}", where=path, remedy="give the track another name")
     _folder(volume_fd, f"{path}/c")
-    _sync(volume_fd, path)
 
 
 def extend_shape(volume_fd: int, camera: int, track: str, chunks: int) -> bool:
@@ -79,6 +79,7 @@ def extend_shape(volume_fd: int, camera: int, track: str, chunks: int) -> bool:
     if meta.chunks >= chunks:
         return False
     _write(volume_fd, track_path(camera, track), array_document(camera, track, meta.kind, -(-chunks // SHAPE_STEP) * SHAPE_STEP))
+    _sync(volume_fd, track_path(camera, track))
     return True
 
 
@@ -165,7 +166,6 @@ def _folder(volume_fd: int, path: str) -> None:
         os.mkdir(path, 0o755, dir_fd=volume_fd)
     except FileExistsError:
         return
-    _sync(volume_fd, path.rpartition("/")[0] or ".")
 
 
 def _write(volume_fd: int, path: str, document: dict[str, Any]) -> None:
@@ -178,7 +178,6 @@ def _write(volume_fd: int, path: str, document: dict[str, Any]) -> None:
     finally:
         os.close(fd)
     os.rename(temporary, f"{path}/{META}", src_dir_fd=volume_fd, dst_dir_fd=volume_fd)
-    _sync(volume_fd, path)
 
 
 def _sync(volume_fd: int, path: str) -> None:

@@ -60,7 +60,7 @@ class DiskLog:
         fate = dice.random()
         if fate < WHOLE:
             put(self.base, blocks, entry.at, entry.data)
-        elif fate < WHOLE + TORN:
+        elif fate < WHOLE + TORN and entry.at >= BLOCK:     # ext4 takes it that its superblock, in the first block, is never torn
             keep = dice.choice((0.1, 0.5, 0.9))
             for start in range(0, len(entry.data), SECTOR):
                 if dice.random() < keep:

@@ -34,18 +34,25 @@ def test_blocks_laid_over_a_base_are_what_was_written(writes: list[tuple[int, by
 
 @given(st.integers(0, 1 << 32), st.integers(1, 9))
 def test_a_cut_keeps_what_was_flushed_and_tears_only_what_was_not(seed: int, at: int) -> None:
-    entries = [Write(0, b"a" * BLOCK), Flush(), Mark(0), Write(0, b"b" * BLOCK), Write(BLOCK, b"c" * BLOCK), Flush(), Mark(1),
-               Write(0, b"d" * BLOCK), Write(2 * BLOCK, b"e" * 2 * SECTOR)]
+    entries = [Write(3 * BLOCK, b"a" * BLOCK), Flush(), Mark(0), Write(3 * BLOCK, b"b" * BLOCK), Write(BLOCK, b"c" * BLOCK), Flush(), Mark(1),
+               Write(3 * BLOCK, b"d" * BLOCK), Write(2 * BLOCK, b"e" * 2 * SECTOR)]
     log = DiskLog(bytearray(SIZE), list(entries))
     blocks, mark = log.cut(at, random.Random(seed))
     assert mark == (-1 if at < 3 else 0 if at < 7 else 1)
     seen = get(log.base, blocks, 0, SIZE)
     older, newer = (b"\0", b"a") if at < 2 else (b"a", b"b") if at < 6 else (b"b", b"d")
-    for sector in range(0, BLOCK, SECTOR):
+    for sector in range(3 * BLOCK, 4 * BLOCK, SECTOR):
         assert seen[sector:sector + SECTOR] in {older * SECTOR, newer * SECTOR}
     if at >= 6:
         assert seen[BLOCK:2 * BLOCK] == b"c" * BLOCK
-    assert not any(seen[2 * BLOCK + 2 * SECTOR:])
+    assert not any(seen[2 * BLOCK + 2 * SECTOR:3 * BLOCK])
+
+
+def test_the_first_block_arrives_whole_or_not_at_all() -> None:
+    for seed in range(50):
+        log = DiskLog(bytearray(SIZE), [Write(0, b"s" * 1024)])
+        blocks, _ = log.cut(1, random.Random(seed))
+        assert get(log.base, blocks, 0, 1024) in {bytes(1024), b"s" * 1024}
 
 
 def test_cuts_in_rising_order_see_the_same_as_each_alone() -> None:

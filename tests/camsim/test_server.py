@@ -85,8 +85,9 @@ def simulate(cache: Path, *cameras: CameraSpec, **options: object) -> CamSim:
 
 
 async def run(*command: str) -> tuple[int, str]:
+    """Its exit code and all that it says. What decodes (ffmpeg probes so) wants a camera that starts at a key frame, or it may complain."""
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    out, _ = await asyncio.wait_for(process.communicate(), 300)
     return process.returncode or 0, out.decode(errors="replace")
 
 
@@ -130,7 +131,7 @@ async def test_ffmpeg_records_exactly_what_was_sent(video: VideoSpec, sound: str
 @pytest.mark.live
 async def test_ffprobe_sees_the_sub_stream(cache: Path) -> None:
     sub = VideoSpec(width=160, height=96, kbps=100)
-    async with simulate(cache, CameraSpec(H265, AudioSpec("pcma"), sub)) as sim:
+    async with simulate(cache, CameraSpec(H265, AudioSpec("pcma"), sub), start_at_key=True) as sim:
         shown = {}
         probe = ("ffprobe", "-v", "error", "-rtsp_transport", "tcp", "-show_entries", "stream=codec_name,width", "-of", "json")
         for url in (sim.url(0), sim.url(0, sub=True)):
@@ -143,7 +144,7 @@ async def test_ffprobe_sees_the_sub_stream(cache: Path) -> None:
 @pytest.mark.parametrize(("scheme", "algorithm"), [("basic", "md5"), ("digest", "md5")])
 async def test_ffprobe_needs_the_right_password(scheme: str, algorithm: str, cache: Path) -> None:
     auth = AuthSpec(scheme, algorithm, "viewer", "s3cret")  # type: ignore[arg-type]
-    async with simulate(cache, auth=auth) as sim:
+    async with simulate(cache, auth=auth, start_at_key=True) as sim:
         probe = ("ffprobe", "-v", "error", "-rtsp_transport", "tcp", "-show_entries", "stream=codec_name", "-of", "csv=p=0")
         assert await run(*probe, sim.url(0, userinfo=True)) == (0, "h264\n")
         code, text = await run(*probe, sim.url(0, userinfo=True).replace("s3cret", "wrong"))
@@ -370,7 +371,7 @@ def test_transport_header(value: str, wanted: Interleaved | ClientPorts | None) 
 
 @pytest.mark.live
 async def test_ffmpeg_keeps_a_short_session_alive(cache: Path) -> None:
-    async with simulate(cache, session_timeout_s=3) as sim:
+    async with simulate(cache, session_timeout_s=3, start_at_key=True) as sim:
         code, text = await run("ffmpeg", "-v", "error", "-rtsp_transport", "tcp", "-i", sim.url(0), "-t", "5", "-c", "copy", "-f", "null", "-")
         assert (code, text) == (0, "")
         session = sim.status()["cameras"][0]["sessions"][-1]

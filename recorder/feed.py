@@ -20,7 +20,7 @@ QUEUE_MIN = 1 << 20
 QUEUE_MAX = 64 << 20
 SMALL_QUEUE = 512 << 10       # below a small chunk's tape (storage.layout.SMALL): an AU never straddles chunks
 PICTURES_S = 60             # pictures a second that `buffer_s` must hold
-SMALL_AUS = 512             # 5 s of G.711 in packets of 10 ms
+BURST_AUS = 1024            # of what need not come at the pace of time: libav's sources, and 10 s of G.711 in packets of 10 ms
 CEILING_MIN_BPS = 32_000_000
 EMPTY_WAIT_S = 5.0
 EMPTY_LOOKS = 250
@@ -200,7 +200,8 @@ def make_track(queue: AuQueue, chosen: RtpFormat, session: int, *, ssrc: int = -
 def video_queue(stream: StreamConfig, recording: RecordingConfig) -> AuQueue:
     """A queue for `buffer_s` at the declared bit rate and 60 pictures a second, rounded up to powers of two: from 1 MiB to 64 MiB."""
     wanted = round(stream.kbps * 125 * recording.buffer_s)
-    return AuQueue(min(QUEUE_MAX, max(QUEUE_MIN, _power_of_two(wanted))), _power_of_two(round(PICTURES_S * recording.buffer_s)))
+    aus = round(PICTURES_S * recording.buffer_s) if stream.url.startswith("rtsp") else BURST_AUS
+    return AuQueue(min(QUEUE_MAX, max(QUEUE_MIN, _power_of_two(wanted))), _power_of_two(aus))
 
 
 def _power_of_two(least: int) -> int:
@@ -209,7 +210,7 @@ def _power_of_two(least: int) -> int:
 
 def small_queue() -> AuQueue:
     """A queue for audio (8 s at 512 kbit/s) or metadata (documents of at most 508 KiB)."""
-    return AuQueue(SMALL_QUEUE, SMALL_AUS)
+    return AuQueue(SMALL_QUEUE, BURST_AUS)
 
 
 def ceiling_bps(stream: StreamConfig) -> int:

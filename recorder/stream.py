@@ -242,7 +242,7 @@ class Stream:
     def _watch_queue(self, feed: TrackFeed, mono_ns: int) -> None:
         since_ns = feed.queue.dropping_since_ns
         if since_ns and mono_ns - since_ns > OVERLOAD_NS:
-            full = 2 * feed.queue.waiting_bytes > feed.queue.capacity
+            full = 2 * feed.queue.waiting_bytes > feed.queue.capacity or 2 * feed.queue.waiting_aus > feed.queue.max_aus
             many = f"the camera sends more than its ceiling of {ceiling_bps(self._config) // 1000} kbit/s"
             why = "the writer does not keep up" if full else many
             if feed.gap is not GapCause.OVERLOAD:

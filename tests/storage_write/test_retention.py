@@ -12,6 +12,7 @@ from rig import Rig, tape
 
 from recorder.base.config import RetentionRule
 from recorder.base.media import TrackKind
+from storage.check import check_volume
 from storage.chunkfile import read_footer, read_head
 from storage.events import Retired, Starved
 from storage.layout import LARGE, PAGE, ROW
@@ -36,6 +37,23 @@ def test_rows_go_when_their_days_are_over_and_not_before(make_rig: Make) -> None
     assert first == 3, "rows that ended more than a day ago, and no other"
     raw = rig.slot._works[1, "main"].row(first)
     assert raw is not None and row_end_ns(raw) > rig.clock.wall_ns() - int(DAY * 1e9)
+
+
+def test_check_finds_nothing_wrong_with_a_chunk_of_which_some_rows_have_expired(make_rig: Make) -> None:
+    rig = make_rig()
+    _, camera = rig.track(size=120_000, rule=RetentionRule(days=1.0))
+    rig.run(camera, 150)
+    rig.clock.advance(DAY + 2.5)
+    rig.turn()
+    rig.turn()
+    assert rig.core().tail_row and rig.slot._works[1, "main"].first_chunk == 0 and 0 in chunks(rig)
+    with (rig.path / "tape.zarr/cam-1/main/c/0").open("rb") as file:
+        assert read_head(file.fileno(), "c/0").sealed
+    assert not check_volume(rig.path, rig.live, level=3).findings
+    with (rig.path / "tape.zarr/cam-1/main/c/0").open("r+b") as file:
+        file.seek(PAGE + rig.core().tail_offset)
+        file.write(b"no footage")
+    assert check_volume(rig.path, rig.live, level=3).findings, "rows that are kept are still checked"
 
 
 def test_the_oldest_chunks_are_recycled_when_the_volume_is_full(make_rig: Make) -> None:

@@ -7,7 +7,6 @@ must be in each copy, and nothing that was not recorded may be served from it.
 import os
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from aftermath import check_clean, check_tape, seeds
+from loopimage import make_image, mount, unmount
 from rig import Camera, Rig
 
 from recorder.base.media import TrackKind
 from storage import steps
 from storage.steps import Step
 
-SIZES = {"ext4": 400 << 20, "xfs": 420 << 20}
-MKFS = {"ext4": ["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"], "xfs": ["mkfs.xfs", "-q"]}
 NEVER = {Step.RECOVERED_ZERO, Step.RECOVERED_RINGS, Step.RECOVERED_FILES, Step.RING_GROWN}
 
 
@@ -36,17 +34,6 @@ class Copy:
     path: Path
     step: Step
     durable: dict[tuple[int, str], tuple[int, int]]
-
-
-def mount(image: Path, point: Path) -> None:
-    point.mkdir(exist_ok=True)
-    options = "loop,nouuid" if subprocess.run(["blkid", "-o", "value", "-s", "TYPE", image], capture_output=True, text=True,
-                                              check=True).stdout.strip() == "xfs" else "loop"
-    subprocess.run(["mount", "-o", options, image, point], check=True)
-
-
-def unmount(point: Path) -> None:
-    subprocess.run(["umount", point], check=True)
 
 
 def copy_sparse(source: Path, target: Path) -> None:
@@ -74,9 +61,7 @@ class Filmed:
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder, self.image, self.point = folder, folder / f"{kind}.img", folder / "mount"
-        with self.image.open("wb") as file:
-            file.truncate(SIZES[kind])
-        subprocess.run([*MKFS[kind], self.image], check=True)
+        make_image(self.image, kind)
         mount(self.image, self.point)
         self.copies: list[Copy] = []
         self.seen: dict[Step, int] = {}
@@ -124,7 +109,6 @@ class Filmed:
 
 @pytest.fixture
 def filmed(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Filmed]:
-    assert os.geteuid() == 0 and Path("/dev/loop-control").exists(), "loop devices are needed, and root"
     film = Filmed(tmp_path, request.param)
     (film.point / "volume").mkdir()
     yield film

@@ -18,6 +18,7 @@ COMMANDS = {
     "retention": "show the rules, simulate others, read the ledger of deletions",
     "clip": "save a stretch of a camera's footage as MP4",
     "check": "read a volume through and report what is wrong with it",
+    "verify": "sign what a volume holds, or prove that it is still there",
     "volume": "make a volume, show what it is",
     "token": "make, list and revoke tokens for people and programs",
     "config": "check a configuration file and print what it sets",

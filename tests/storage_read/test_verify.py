@@ -1,0 +1,213 @@
+"""What was signed is there, byte for byte; every way to tamper with it is found and named with camera and time."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from recorder.__main__ import main
+from recorder.base.errors import ConfigError, FormatError
+from recorder.base.media import TrackKind
+from storage import heads, items
+from storage.layout import CHUNK_HEAD_AT, PAGE, SMALL, track_path
+from storage.store import TapeStore
+from storage.verify import Proof, sign, verify
+from tests.storage_read.reference_writer import ENTRY_H264, RefTrack, RefVolume, gop
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+OTHER = Ed25519PrivateKey.from_private_bytes(bytes(32))
+
+
+def fill(track: RefTrack, chunks: int) -> None:
+    while len(track.chunks) < chunks:
+        track.write_row(gop(5, size=800, key=9000, dur=18_000))
+    track.commit()
+
+
+@pytest.fixture
+def track(volume: RefVolume) -> RefTrack:
+    """Three sealed chunks and an open one."""
+    made = volume.track(7, "main", TrackKind.AUDIO)
+    made.log(items.SampleEntryItem(1, ENTRY_H264))
+    fill(made, 4)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "heads"
+    made.mkdir()
+    return made
+
+
+def signed(volume: RefVolume, folder: Path, key: Ed25519PrivateKey = KEY) -> tuple[Proof, int]:
+    store = TapeStore([volume.path], volume.live_dir)
+    try:
+        return sign(store, volume.volume.uuid, folder, key, 1)
+    finally:
+        store.close()
+
+
+def look(volume: RefVolume, folder: Path, key: Ed25519PrivateKey = KEY) -> Proof:
+    store = TapeStore([volume.path], volume.live_dir)
+    try:
+        return verify(store, volume.volume.uuid, folder, key.public_key())
+    finally:
+        store.close()
+
+
+def lines(proof: Proof) -> list[str]:
+    return [f"{finding.where}: {finding.what}" for finding in proof.findings]
+
+
+def test_a_sound_volume_is_clean_while_it_records_and_retires(volume: RefVolume, track: RefTrack, folder: Path):
+    assert signed(volume, folder) == (Proof(), 3)
+    fill(track, 6)
+    assert lines(look(volume, folder)) == []
+    proof, new = signed(volume, folder)
+    assert (lines(proof), new, proof.documents) == ([], 2, 1)
+    assert track.retire()
+    proof = look(volume, folder)
+    assert (lines(proof), proof.documents, proof.chunks, proof.retired) == ([], 2, 4, 1)
+
+
+def chunk(volume: RefVolume, number: int) -> Path:
+    return volume.path / track_path(7, "main") / "c" / str(number)
+
+
+def swap(volume: RefVolume) -> None:
+    aside = volume.path / "aside"
+    chunk(volume, 1).rename(aside)
+    chunk(volume, 2).rename(chunk(volume, 1))
+    aside.rename(chunk(volume, 2))
+
+
+def other_footer(volume: RefVolume) -> None:
+    """A whole chunk of a parallel life: everything in it holds together, but it is not what was signed."""
+    elsewhere = RefVolume(volume.path.parent / "other", volume.live_dir)
+    try:
+        twin = elsewhere.track(7, "main", TrackKind.AUDIO)
+        while len(twin.chunks) < 3:
+            twin.write_row(gop(5, size=801, key=9001, dur=18_000))
+        shutil.copy(chunk(elsewhere, 1), chunk(volume, 1))
+    finally:
+        elsewhere.volume.close()
+
+
+def poke(volume: RefVolume, at: int) -> None:
+    fd = os.open(chunk(volume, 1), os.O_RDWR)
+    try:
+        byte = os.pread(fd, 1, at)[0]
+        os.pwrite(fd, bytes([byte ^ 1]), at)
+    finally:
+        os.close(fd)
+
+
+TAMPERED: dict[str, tuple[Callable[[RefVolume], object], str, int]] = {
+    "a bit of the footage": (lambda v: poke(v, PAGE + 20_000), "are not those that were signed", 1),
+    "a bit of the footer": (lambda v: poke(v, SMALL.footer_start + 100), "the footer does not hold together", 1),
+    "a bit of the head": (lambda v: poke(v, CHUNK_HEAD_AT + 20), "the chunk head does not hold together", 1),
+    "a removed chunk": (lambda v: chunk(v, 1).unlink(), "is missing", 1),
+    "swapped chunks": (swap, "another chunk lies in its place", 2),
+    "a chunk that was made elsewhere": (other_footer, "is not the one that was signed", 1),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_tampering_is_found_and_named(volume: RefVolume, track: RefTrack, folder: Path, name: str):
+    tamper, what, count = TAMPERED[name]
+    signed(volume, folder)
+    tamper(volume)
+    found = lines(look(volume, folder))
+    assert len(found) == count
+    assert all(what in line and line.startswith("cam-7/main chunk ") and "Z to " in line for line in found)
+    assert any("chunk 1, " in line for line in found)
+
+
+def test_a_forged_document_and_a_wrong_key_prove_nothing(volume: RefVolume, track: RefTrack, folder: Path):
+    signed(volume, folder)
+    assert "its signature is not this key's" in lines(look(volume, folder, OTHER))[0]
+    file = folder / "00000001.heads"
+    file.write_bytes(file.read_bytes().replace(b'"chunk":1,', b'"chunk":9,'))
+    proof = look(volume, folder)
+    assert (proof.documents, proof.chunks) == (0, 0)
+    assert lines(proof) == ["00000001.heads: its signature is not this key's"]
+    assert signed(volume, folder)[1] == 0
+    assert [path.name for path in folder.iterdir()] == ["00000001.heads"]
+
+
+def test_many_seals_take_several_documents(volume: RefVolume, track: RefTrack, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(heads, "DOCUMENT_SEALS", 2)
+    assert signed(volume, folder)[1] == 3
+    proof = look(volume, folder)
+    assert (lines(proof), proof.documents, proof.chunks) == ([], 2, 3)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_document_that_was_taken_away_is_missed(volume: RefVolume, track: RefTrack, folder: Path, number: int):
+    for _ in range(3):
+        signed(volume, folder)
+        fill(track, len(track.chunks) + 1)
+    (folder / f"0000000{number}.heads").unlink()
+    assert any(f"documents {number} to {number} are missing" in line for line in lines(look(volume, folder)))
+
+
+def test_a_document_of_another_life_does_not_lead_on(volume: RefVolume, track: RefTrack, folder: Path, tmp_path: Path):
+    signed(volume, folder)
+    fill(track, 5)
+    signed(volume, folder)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    signed(volume, elsewhere)
+    shutil.copy(elsewhere / "00000001.heads", folder)
+    assert lines(look(volume, folder)) == ["00000002.heads: does not lead on from the document before"]
+
+
+def test_a_cut_document_is_found(volume: RefVolume, track: RefTrack, folder: Path):
+    signed(volume, folder)
+    os.truncate(folder / "00000001.heads", 300)
+    assert lines(look(volume, folder)) == ["00000001.heads: its signature is not this key's"]
+
+
+def test_a_signing_that_was_cut_off_is_done_again(volume: RefVolume, track: RefTrack, folder: Path):
+    (folder / "00000001.new").write_bytes(b"half")
+    assert signed(volume, folder)[1] == 3
+    assert lines(look(volume, folder)) == []
+
+
+def test_a_number_is_never_signed_twice(volume: RefVolume, track: RefTrack, folder: Path):
+    signed(volume, folder)
+    with pytest.raises(FormatError, match="exists already"):
+        heads.append(folder, KEY, volume.volume.uuid, (), None, 1)
+
+
+def test_what_is_damaged_is_not_signed(volume: RefVolume, track: RefTrack, folder: Path):
+    poke(volume, SMALL.footer_start + 100)
+    proof, new = signed(volume, folder)
+    assert (len(proof.findings), new) == (1, 2)
+
+
+def test_nothing_signed_is_not_clean(volume: RefVolume, track: RefTrack, folder: Path):
+    signed(volume, folder)
+    (folder / "00000001.heads").unlink()
+    assert not look(volume, folder).clean
+
+
+def test_the_command_signs_and_verifies(volume: RefVolume, track: RefTrack, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    private, public = tmp_path / "key.pem", tmp_path / "public.pem"
+    private.write_bytes(KEY.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    public.write_bytes(KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    common = ["verify", str(volume.path), "--heads", str(folder), "--live-dir", str(volume.live_dir)]
+    assert main([*common, "--sign", str(private)]) == 0
+    assert main([*common, "--public-key", str(public)]) == 0
+    assert "clean: 1 documents" in capsys.readouterr().out
+    chunk(volume, 1).unlink()
+    assert main([*common, "--public-key", str(public)]) == 1
+    assert "cam-7/main chunk 1, " in capsys.readouterr().out
+    with pytest.raises(ConfigError):
+        heads.public_key(private)
+    assert main(["verify", str(volume.path), "--heads", str(volume.path / "heads"), "--sign", str(private)]) == 3

@@ -6,7 +6,7 @@ and Python decides. Bounds: a pass stages at most STAGED_ROWS rows and STAGED_EN
 ENTRY_MAX bytes; the live file's windows are larger than what may wait for the journal (`held`).
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EINTR, EINVAL, EIO, EOPNOTSUPP, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, ENOMEM, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
@@ -98,7 +98,7 @@ SESSION, FORMAT, GAP_CLOSE, GAP, CHUNK, ROOM, COMMAND, PUBLISH = (
 
 cdef uint64_t NONE = <uint64_t>-1
 
-assert sizeof(row_t) == 64 and sizeof(live_t) == 232
+assert sizeof(row_t) == 64 and sizeof(live_t) == 232 and WR_DIRECT == 64      # the pxd's sizes
 
 
 cdef inline row_t* live_row(track_t* t, uint64_t number) noexcept nogil:
@@ -360,7 +360,7 @@ cdef int take_direct(track_t* t, wr_direct* d, uint32_t k) noexcept nogil:
     if done != <int64_t>d.size[k]:
         if done == -EINVAL or done == -EOPNOTSUPP:
             t.direct_fd = -1            # this file system cannot
-        elif done < 0:
+        elif done < 0 and done != -EAGAIN and done != -ENOMEM:      # those two: the kernel has no room for the request just now
             return <int>-done
         return write_run(t)
     if d.rest[k]:

@@ -42,6 +42,7 @@ class Committer:
         self.last_ms = 0.0
         self._sync_fd = os.open(volume.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._work: Commit | None = None
+        self._sealed: list[tuple[TapeWork, int]] = []       # by the newest record
         self._ready = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stop = False
@@ -118,8 +119,9 @@ class Committer:
         if failed:
             raise OSError(failed, os.strerror(failed))
         step(Step.MARKED_INDEX)
-        for work, end_row in commit.sealed:
+        for work, end_row in self._sealed:      # a seal that the last record says is not believed: the record before must still have the rows
             work.safe_row = max(work.safe_row, end_row)
+        self._sealed = commit.sealed
         self.last_ms = (self._clock.mono_ns() - start_ns) / 1e6
         if self.last_ms > SLOW_MS:
             self._on_event(SlowCommit(self._volume.path, self.last_ms))

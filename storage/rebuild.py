@@ -13,7 +13,7 @@ from storage.chunkpage import head_page
 from storage.disk import read_at, write_at, zero_range
 from storage.erasure import Erasure
 from storage.events import SlotEvent
-from storage.items import EntriesItem, RowItem, SampleEntryItem, encode
+from storage.items import ChunkTaken, EntriesItem, RowItem, SampleEntryItem, encode
 from storage.layout import PAGE, ROW, index_path, track_path
 from storage.livefile import LiveWriter
 from storage.replay import LOGGED, Found, FoundChunk, RowView
@@ -151,7 +151,7 @@ class Rebuilder:
                 continue
             fd, head = opened
             if after is not None:
-                work.closed.append(self._closed(found, chunk, found.chunks[after], fd, head))
+                work.closed.append(self._closed(work, found, chunk, found.chunks[after], fd, head))
             else:
                 self._go_on(work, found, chunk, fd, head, resume)
         work.safe_row = min((c.taken.first_row for c in found.chunks.values()), default=found.state.next_row)
@@ -168,9 +168,8 @@ class Rebuilder:
             os.close(fd)
             return None
 
-    def _closed(self, found: Found, chunk: FoundChunk, after: FoundChunk, fd: int, head: ChunkHead) -> ClosedChunk:
-        base = chunk.taken.chunk * found.chunk_class.tape_bytes
-        used = _end_in(found, chunk.taken.first_row, after.taken.first_row, base) - base
+    def _closed(self, work: TapeWork, found: Found, chunk: FoundChunk, after: FoundChunk, fd: int, head: ChunkHead) -> ClosedChunk:
+        used = _used(work, found, chunk.taken, after.taken.first_row)
         return ClosedChunk(chunk.taken.chunk, fd, head.generation, chunk.taken.first_row, after.taken.first_row, chunk.taken.frames_off,
                            after.taken.frames_off, used, _footer_items(found) + b"".join(chunk.items), self._erasure.nameless())
 
@@ -178,8 +177,7 @@ class Rebuilder:
         """Write on in the newest chunk: what was skipped is zero before its inner chunk is marked."""
         kind, taken, state = found.chunk_class, chunk.taken, found.state
         base = taken.chunk * kind.tape_bytes
-        kept = _end_in(found, taken.first_row, state.next_row, base)
-        zero_range(fd, PAGE + kept - base, PAGE + resume - base)
+        zero_range(fd, PAGE + _used(work, found, taken, state.next_row), PAGE + resume - base)
         step(Step.RECOVERED_ZERO)
         used = resume - base
         marked = min(used // kind.inner_bytes, kind.inner_count)
@@ -196,15 +194,19 @@ class Rebuilder:
         work.core.add_items_bytes(sum(len(item) for item in items))
 
 
+def _used(work: TapeWork, found: Found, taken: ChunkTaken, end_row: int) -> int:
+    """Bytes of tape that a chunk's rows up to `end_row` take; all of it if its last row is lost, so that nothing is taken for empty."""
+    if end_row <= taken.first_row:
+        return 0
+    raw = found.rows.get(end_row - 1) or work.row(end_row - 1)      # the journal may have let go of it; then the ring has it
+    if raw is None:
+        return found.chunk_class.tape_bytes
+    return RowView(raw).offset + RowView(raw).size - taken.chunk * found.chunk_class.tape_bytes
+
+
 def _footer_items(found: Found) -> bytes:
     """What every footer says first: the sample entries."""
     return b"".join(encode(SampleEntryItem(n, e)) for n, e in found.sample_entries.items())
-
-
-def _end_in(found: Found, first_row: int, end_row: int, base: int) -> int:
-    """Tape offset after the last of these rows; `base` if there is none."""
-    ends = [RowView(found.rows[n]).offset + RowView(found.rows[n]).size for n in range(first_row, end_row) if n in found.rows]
-    return max(ends, default=base)
 
 
 def _capacity(least: int, wanted: int) -> int:

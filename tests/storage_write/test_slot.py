@@ -83,6 +83,30 @@ def test_a_chunk_whose_seal_was_the_last_word_survives_crashes(make_rig: Make, c
     assert read_head_of(last, 0).sealed
 
 
+def test_a_chunk_whose_seal_was_the_last_word_is_not_wiped_when_its_rows_have_left_the_journal(make_rig: Make) -> None:
+    """The segment with its rows was used again as soon as the seal was acknowledged, and the next recovery did not believe the seal."""
+    rig = make_rig(journal_bytes=64 << 10)
+    _, camera = rig.track(gop=20)
+    camera.put(1)
+    rig.turn(commit=False)
+    rig.crash()
+    make_rig(journal_bytes=64 << 10, clock=rig.clock).crash()
+    again = make_rig(journal_bytes=64 << 10, clock=rig.clock)
+    _, second = again.track(gop=20)
+    again.clock.advance(1000.0)
+    again.turn(commit=False)
+    second.au = 20
+    second.put(1)
+    again.turn()
+    again.turn()
+    assert read_head_of(again, 0).sealed
+    again.crash()
+    last = make_rig(journal_bytes=64 << 10, clock=rig.clock)
+    last.turn()
+    last.turn()
+    assert tape(last.path, last) == camera.sent + second.sent
+
+
 def read_head_of(rig: Rig, chunk: int) -> ChunkHead:
     path = rig.path / track_path(1, "main") / "c" / str(chunk)
     with path.open("rb") as file:

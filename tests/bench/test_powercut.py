@@ -116,8 +116,7 @@ def test_thousands_of_power_cuts_lose_nothing_acknowledged(kind: str, tmp_path: 
 
 
 @pytest.mark.disk
-def test_a_disk_without_its_flushes_would_be_noticed(tmp_path: Path) -> None:
-    """The harness can fail: a file system whose disk forgets what was flushed has lost what was acknowledged."""
+def test_a_cut_before_a_flush_lacks_what_a_cut_after_it_has(tmp_path: Path) -> None:
     disk = PowerDisk(tmp_path, "ext4")
     try:
         with disk.mounted() as point:

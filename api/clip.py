@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from aiohttp import web
@@ -11,9 +11,9 @@ from aiohttp import web
 from api import keys
 from api.clips import CLIPS
 from api.cut import cut_audio, cut_video
-from api.footage import Footage, Timeline, load_range
+from api.footage import Footage, Timeline, load_track, place_of
 from api.media import MEDIA, Media
-from api.mp4.clip import Movie, MovieTrack, build
+from api.mp4.clip import Extents, Movie, MovieTrack, build
 from api.parameters import END, START, TRACK, Parameter, one_of, time_range
 from api.problems import Problem
 from api.routes import ROOT, VIEW, Answer, Route
@@ -23,6 +23,7 @@ from recorder.base.errors import Gone, NotFound
 from recorder.base.media import NS, TrackKind
 from storage.reader import TrackReader
 from storage.store import TapeStore
+from storage.track import Track
 
 MARGIN_NS = 2 * NS            # how far a row may reach past its own times through the order of its pictures
 CLIP_MAX_NS = 12 * 3600 * NS  # of one file: its head stays under some tens of MB
@@ -56,18 +57,25 @@ class ClipQuery:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A planned file. `start_ns` is the time of its first picture; `complete`: nothing that lies in the range can still come."""
+    """A planned file. `start_ns` is the time of its first picture; `complete`: nothing that lies in the range can still come.
+
+    `tapes` are what the extents of `movie` lie on: each a track's name and the place of a volume.
+    """
 
     movie: Movie
-    tracks: tuple[str, ...]
+    tapes: tuple[tuple[str, int], ...]
     start_ns: int
     end_ns: int
     frames: int
     complete: bool
     etag: str
 
+    def readers(self, store: TapeStore, camera: int) -> list[TrackReader]:
+        """Of its tapes."""
+        return [store.tape(camera, name, place) for name, place in self.tapes]
+
     def stands(self, readers: Sequence[TrackReader]) -> bool:
-        """True while all its bytes are still there; `readers` of its tracks."""
+        """True while all its bytes are still there; `readers` of its tapes."""
         extents = self.movie.extents
         return all(int(extents.offset[extents.track == n].min()) >= reader.edges().tail_offset for n, reader in enumerate(readers))
 
@@ -76,49 +84,60 @@ def plan(store: TapeStore, query: ClipQuery, now_ns: int) -> Clip:
     """The clip. Raises NotFound, Gone (expired), Conflict (the codec changes), Problem 404 with the gaps' causes, 416 (in the future)."""
     if query.start_ns > now_ns:
         raise Problem(416, "the range lies in the future", now=rfc3339(now_ns))
-    main = store.track(query.camera, query.track)
+    main = store.whole(query.camera, query.track)
     footage = _load(main, query.start_ns, query.end_ns)
     if main.kind is not TrackKind.VIDEO:
-        return _plan_sound(query, footage, now_ns)
+        return _plan_sound(query, main, footage, now_ns)
     video = cut_video(footage, query.start_ns, query.end_ns, close_gaps=query.close_gaps) if len(footage) else None
     if video is None:
         raise _nothing(main, query, now_ns)
-    tracks, readers, complete = [video.track], [main], _complete(footage, query, now_ns)
+    tracks, names, complete = [video.track], [main.name], _complete(main, footage, query, now_ns)
     if query.audio and query.track == "main" and "audio" in store.tracks(query.camera):
-        sound = _load(store.track(query.camera, "audio"), video.timeline.zero_ns, query.end_ns)
+        audio = store.whole(query.camera, "audio")
+        sound = _load(audio, video.timeline.zero_ns, query.end_ns)
         heard = cut_audio(sound, video.timeline, video.presented_ns)
         if heard is not None:
-            tracks, readers = [*tracks, heard], [*readers, sound.reader]
-        complete = complete and (_complete(sound, query, now_ns) or _given_up(sound.reader, main))
-    return _clip(query, tracks, readers, video.timeline.zero_ns, int(video.times_ns[-1]), len(video.times_ns), complete)
+            tracks, names = [*tracks, heard], [*names, audio.name]
+        complete = complete and (_complete(audio, sound, query, now_ns) or _given_up(audio, main))
+    return _clip(query, tracks, names, video.timeline.zero_ns, int(video.times_ns[-1]), len(video.times_ns), complete)
 
 
-def _plan_sound(query: ClipQuery, footage: Footage, now_ns: int) -> Clip:
+def _plan_sound(query: ClipQuery, track: Track, footage: Footage, now_ns: int) -> Clip:
     """A clip of a sound track alone."""
     timeline = Timeline.plain(query.start_ns)
     heard = cut_audio(footage, timeline, query.end_ns - query.start_ns)
     if heard is None:
-        raise _nothing(footage.reader, query, now_ns)
-    complete = _complete(footage, query, now_ns)
-    return _clip(query, [heard], [footage.reader], query.start_ns, query.end_ns, len(heard.samples), complete)
+        raise _nothing(track, query, now_ns)
+    complete = _complete(track, footage, query, now_ns)
+    return _clip(query, [heard], [track.name], query.start_ns, query.end_ns, len(heard.samples), complete)
 
 
-def _load(reader: TrackReader, start_ns: int, end_ns: int) -> Footage:
-    return load_range(reader, start_ns - MARGIN_NS, end_ns + MARGIN_NS, durable=True)
+def _load(track: Track, start_ns: int, end_ns: int) -> Footage:
+    return load_track(track, start_ns - MARGIN_NS, end_ns + MARGIN_NS, durable=True)
 
 
-def _clip(query: ClipQuery, tracks: list[MovieTrack], readers: list[TrackReader], start_ns: int, end_ns: int, frames: int,
+def _clip(query: ClipQuery, tracks: list[MovieTrack], names: list[str], start_ns: int, end_ns: int, frames: int,
           complete: bool) -> Clip:
-    movie = build(tracks, start_ns, inband=query.inband)
+    movie, tapes = _by_tape(build(tracks, start_ns, inband=query.inband), names)
     digest = hashlib.blake2b(movie.head, digest_size=16)
-    digest.update(repr([(query.camera, reader.name) for reader in readers]).encode())
+    digest.update(repr([query.camera, *tapes]).encode())
     for column in (movie.extents.track, movie.extents.offset, movie.extents.size):
         digest.update(np.ascontiguousarray(column).tobytes())
     etag = f'"{digest.hexdigest()}"' if complete else f'W/"{digest.hexdigest()}"'
-    return Clip(movie, tuple(reader.name for reader in readers), start_ns, end_ns, frames, complete, etag)
+    return Clip(movie, tapes, start_ns, end_ns, frames, complete, etag)
 
 
-def _complete(footage: Footage, query: ClipQuery, now_ns: int) -> bool:
+def _by_tape(movie: Movie, names: list[str]) -> tuple[Movie, tuple[tuple[str, int], ...]]:
+    """The movie with extents on tapes, and the tapes; its tracks, which have these names, lie on one or several."""
+    extents = movie.extents
+    place, offset = place_of(extents.offset)
+    pairs = np.stack((extents.track, place), axis=1)
+    tapes, index = np.unique(pairs, axis=0, return_inverse=True)
+    extents = Extents(index.reshape(-1).astype(np.int64), offset, extents.size, extents.at)
+    return replace(movie, extents=extents), tuple((names[track], place) for track, place in tapes.tolist())
+
+
+def _complete(track: Track, footage: Footage, query: ClipQuery, now_ns: int) -> bool:
     """True if no AU with a time before the end can still become durable: a later one has been decoded, or gaps reach up to the end."""
     reached = query.start_ns
     if len(footage):
@@ -127,26 +146,26 @@ def _complete(footage: Footage, query: ClipQuery, now_ns: int) -> bool:
         if int(decoded.max()) >= query.end_ns:
             return True
         reached = max(reached, int((footage.wall_ns + footage.aus.dur * NS // rate).max()))
-    for gap in footage.reader.gaps(reached - MEETS_NS, query.end_ns):
+    for gap in track.gaps(reached - MEETS_NS, query.end_ns):
         if gap.start_ns <= reached + MEETS_NS:
             reached = query.end_ns if gap.end_ns is None else max(reached, gap.end_ns)
     return query.end_ns <= min(reached, now_ns)
 
 
-def _given_up(sound: TrackReader, main: TrackReader) -> bool:
-    return sound.edges().durable_end_ns + AUDIO_GIVEN_UP_NS < main.edges().durable_end_ns
+def _given_up(sound: Track, main: Track) -> bool:
+    return sound.bounds().durable_end_ns + AUDIO_GIVEN_UP_NS < main.bounds().durable_end_ns
 
 
-def _nothing(reader: TrackReader, query: ClipQuery, now_ns: int) -> Exception:
+def _nothing(track: Track, query: ClipQuery, now_ns: int) -> Exception:
     """Why there is no picture in the range."""
-    edges = reader.edges()
-    if edges.first_row > 0 and query.end_ns <= edges.first_ns:
-        return Gone("this footage has been retired", where=reader.name)
+    bounds = track.bounds()
+    if bounds.retired and query.end_ns <= bounds.first_ns:
+        return Gone("this footage has been retired", where=track.name)
     gaps = [{"start": rfc3339(gap.start_ns), "end": rfc3339(gap.end_ns) if gap.end_ns is not None else None, "cause": gap.cause.word}
-            for gap in reader.gaps(query.start_ns, query.end_ns)]
+            for gap in track.gaps(query.start_ns, query.end_ns)]
     if gaps:
         return Problem(404, "nothing was recorded in this range", gaps=gaps[:GAPS_SHOWN])
-    if query.end_ns > edges.durable_end_ns and query.start_ns <= now_ns:
+    if query.end_ns > bounds.durable_end_ns and query.start_ns <= now_ns:
         return Problem(404, "nothing of this range has been recorded yet", remedy="ask again in a second", headers={"Retry-After": "1"})
     return NotFound("there is no picture in this range", remedy="ask for a longer one")
 
@@ -154,7 +173,7 @@ def _nothing(reader: TrackReader, query: ClipQuery, now_ns: int) -> Exception:
 async def find(media: Media, query: ClipQuery) -> Clip:
     """The clip, from the cache while its footage stands, else planned (in a thread if it is long)."""
     held = media.clips.get(query)
-    if isinstance(held, Clip) and held.stands(_readers(media.store, query, held)):
+    if isinstance(held, Clip) and held.stands(held.readers(media.store, query.camera)):
         return held
     now_ns = media.clock.wall_ns()
     if query.end_ns - query.start_ns <= INLINE_NS:
@@ -165,10 +184,6 @@ async def find(media: Media, query: ClipQuery) -> Clip:
     if made.complete:
         media.clips.put(query, made, len(made.movie.head) + 32 * len(made.movie.extents))
     return made
-
-
-def _readers(store: TapeStore, query: ClipQuery, made: Clip) -> list[TrackReader]:
-    return [store.track(query.camera, name) for name in made.tracks]
 
 
 async def find_whole(media: Media, query: ClipQuery) -> Clip:
@@ -200,7 +215,7 @@ async def clip_mp4(request: web.Request) -> web.StreamResponse:
     media, query = request.app[MEDIA], query_of(request)
     with request.app[CLIPS].take(request[keys.GRANT].holder):
         made = await (find_whole if WAIT.of(request) == "1" else find)(media, query)
-        source = media.bytes_of(made.movie.head, made.movie.extents, _readers(media.store, query, made))
+        source = media.bytes_of(made.movie.head, made.movie.extents, made.readers(media.store, query.camera))
         return await send_file(request, source, etag=made.etag, headers={
             "Content-Type": "video/mp4", "Watchroom-Complete": "yes" if made.complete else "no", "Watchroom-Start": rfc3339(made.start_ns),
             "Watchroom-Frames": str(made.frames), "Cache-Control": "private, no-cache",

@@ -26,7 +26,7 @@ async def clocks(request: web.Request) -> web.Response:
 
 def _read(store: TapeStore, camera: int, name: str, start_ns: int, end_ns: int) -> Evidence:
     try:
-        return store.track(camera, name).evidence(start_ns, end_ns)
+        return store.whole(camera, name).evidence(start_ns, end_ns)
     except NotFound:
         return Evidence()
 

@@ -131,10 +131,10 @@ class Completeness:
     def _measure(self, store: TapeStore, camera: int, name: str, cut: Sequence[Period]) -> list[Share]:
         """The shares of one track; nothing for a camera without it. Reads files."""
         try:
-            track = store.track(camera, name)
+            track = store.whole(camera, name)
         except NotFound:
             return [NOTHING] * len(cut)
-        first_ns, now_ns, out = track.edges().first_ns, self._clock.wall_ns(), []
+        first_ns, now_ns, out = track.bounds().first_ns, self._clock.wall_ns(), []
         for period in cut:
             found = self._cache.get(camera, name, period, first_ns)
             if found is None:
@@ -162,7 +162,7 @@ class Completeness:
 
 def _last_day(store: TapeStore, camera: int, now_ns: int) -> Share:
     try:
-        return share(store.track(camera, "main"), (now_ns - DAY_NS, now_ns))
+        return share(store.whole(camera, "main"), (now_ns - DAY_NS, now_ns))
     except NotFound:
         return NOTHING
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from api.feed import Feed, Place, Start, Taken, access_point_for, first_row_from, newest_access_point, next_stretch
+from api.feed import Feed, Place, Start, Taken, access_point_for, elsewhere, first_row_from, newest_access_point, next_stretch
 from api.media import Media
 from api.mp4.fragment import FragmentTrack, fragment, init_segment
 from api.mp4.sample_entry import codec_string
@@ -103,6 +103,7 @@ class _Stretch:
         self.sequence = 0
         self.video_ns = self.sound_ns = video.wall0_ns
         self.again = False                   # begin anew at the newest access point
+        self.left = False                    # the track goes on on another tape
         self.looked_s = time.monotonic()
         self.gap_told = False
 
@@ -125,7 +126,7 @@ class Cursor:
     def __init__(self, media: Media, query: CursorQuery, alive: Callable[[], bool] = lambda: True,
                  room: Callable[[int], Awaitable[None]] | None = None) -> None:
         self._media, self._query, self._alive, self._room = media, query, alive, room
-        self._reader: TrackReader = media.store.track(query.camera, query.track)
+        self._track = media.store.whole(query.camera, query.track)
         self._keys = query.keys or query.speed >= KEYS_FROM
         self._init_entries: tuple[SampleEntry | None, SampleEntry | None] | None = None
         self._newest_ns = 0                  # UTC of the newest picture sent
@@ -166,8 +167,8 @@ class Cursor:
         """Where to begin; waits while there is nothing yet."""
         wanted = self._query.start_ns
         while True:
-            self._watch([self._reader])
-            found = newest_access_point(self._reader) if wanted is None else access_point_for(self._reader, wanted)
+            self._watch([self._track.newest])
+            found = newest_access_point(self._track) if wanted is None else access_point_for(self._track, wanted)
             if found is not None:
                 return found
             await self._nap(POLL_S * 4)
@@ -176,16 +177,17 @@ class Cursor:
         """The start of the next stretch, and the gap before it."""
         if stretch.again:
             return None, await self._find_start()
-        while (found := next_stretch(self._reader, stretch.video.place.row)) is None:
+        video = stretch.video
+        while (found := next_stretch(self._track, video.reader, video.place.row)) is None:
             await self._nap(POLL_S)
-        before = self._reader.rows_from(stretch.video.place.row, 1)
+        before = video.reader.rows_from(video.place.row, 1)
         gap = self._gap(before.end_ns if len(before) else self._newest_ns, found.time_ns) if not stretch.gap_told else None
         return gap, found
 
     def _gap(self, start_ns: int, end_ns: int) -> GapHere | None:
         if end_ns - start_ns < GAP_SHOWN_NS:
             return None
-        known = self._reader.gaps(start_ns, end_ns)
+        known = self._track.gaps(start_ns, end_ns)
         return GapHere(start_ns, end_ns, known[0].cause if known else None)
 
     def _open(self, start: Start) -> _Stretch:
@@ -194,7 +196,7 @@ class Cursor:
         on = self._query.scaled and self._init_entries is not None
         wall0_ns = start.time_ns - (round(self._media_ns * self._query.speed) if on else 0 if self._keys else start.lead_ns)
         after_dts = round(self._last_dts * self._query.speed) if on else None
-        video = Feed(self._reader, start.place, wall0_ns, start.entry, after_dts=after_dts)
+        video = Feed(start.reader, start.place, wall0_ns, start.entry, after_dts=after_dts)
         return _Stretch(self._media, video, self._sound(start.time_ns, wall0_ns))
 
     def _sound(self, first_ns: int, wall0_ns: int) -> Feed | None:
@@ -203,7 +205,7 @@ class Cursor:
         if not query.audio or query.track != "main" or query.speed != 1.0 or self._keys or (query.scaled and entries and not entries[1]):
             return None
         try:
-            reader = self._media.store.track(query.camera, "audio")
+            reader = self._media.store.whole(query.camera, "audio").at(first_ns)
         except NotFound:
             return None
         run = reader.rows_from(max(first_row_from(reader, first_ns + 1) - 1, reader.edges().first_row), 1)
@@ -232,6 +234,8 @@ class Cursor:
             gap = await self._wait(stretch)
             if gap is not None:
                 yield gap
+            if stretch.left:
+                return
             wall0_ns = stretch.video.wall0_ns
             seen = stretch.video.take(KEY_ROWS if self._keys else 1, keys=self._keys)
             heard = stretch.sound.take(SOUND_ROWS) if stretch.sound is not None else Taken(None, 0, False)
@@ -281,10 +285,11 @@ class Cursor:
             while (ahead_s := self._ahead_s()) > 0:
                 await self._nap(min(ahead_s, LOOK_AGAIN_S))
         readers = [feed.reader for feed in (stretch.video, stretch.sound) if feed is not None]
-        while not stretch.news():
+        while not stretch.news() and not stretch.left:
             if time.monotonic() > stretch.looked_s + LOOK_AGAIN_S:
                 stretch.looked_s = time.monotonic()
                 self._watch(readers)
+                stretch.left = bool(elsewhere(self._track, stretch.video.reader, stretch.video.place.row))
                 if not stretch.gap_told and (gap := self._open_gap()) is not None:
                     stretch.gap_told = True
                     return gap
@@ -293,8 +298,8 @@ class Cursor:
 
     def _open_gap(self) -> GapHere | None:
         """The gap that has not ended yet, if there is one."""
-        edges = self._reader.edges()
-        gaps = self._reader.gaps(edges.visible_end_ns - NS, max(edges.visible_end_ns, self._media.clock.wall_ns()) + NS)
+        end_ns = self._track.bounds().visible_end_ns
+        gaps = self._track.gaps(end_ns - NS, max(end_ns, self._media.clock.wall_ns()) + NS)
         return GapHere(gaps[-1].start_ns, None, gaps[-1].cause) if gaps and gaps[-1].end_ns is None else None
 
     def _look(self, stretch: _Stretch) -> None:
@@ -305,7 +310,7 @@ class Cursor:
         if self._query.start_ns is not None:
             return
         self._watch([feed.reader for feed in (stretch.video, stretch.sound) if feed is not None])
-        late = self._reader.edges().visible_end_ns - stretch.video_ns > LATE_NS
+        late = self._track.bounds().visible_end_ns - stretch.video_ns > LATE_NS
         silent = stretch.sound is not None and stretch.video_ns - stretch.sound_ns > SILENT_NS
         sounds = stretch.sound is None and self._sound(stretch.video_ns, stretch.video.wall0_ns) is not None
         stretch.again = late or (not self._query.scaled and (silent or sounds))

@@ -1,6 +1,7 @@
 """`/cameras/{id}/metadata`: what the camera said about its pictures (ONVIF metadata), document by document, as it was sent."""
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from api.parameters import END, START, Parameter, integer, time_range
 from api.routes import ROOT, VIEW, Answer, Route
 from api.times import rfc3339
 from recorder.base.media import SampleEntry
-from storage.reader import TrackReader
+from storage.track import Track, stretches
 
 TRACK = "metadata"
 PLAIN = "vnd.onvif.metadata"
@@ -30,20 +31,16 @@ async def documents(request: web.Request) -> web.Response:
     """GET of metadata."""
     start_ns, end_ns = time_range(request)
     media, camera = request.app[MEDIA], request[keys.CAMERA]
-    reader = media.store.track(camera.number, TRACK)
-    items, after_ns = await collect(media, reader, start_ns, end_ns, LIMIT.of(request))
+    track = media.store.whole(camera.number, TRACK)
+    items, after_ns = await collect(media, track, start_ns, end_ns, LIMIT.of(request))
     return web.json_response({"camera": camera.id, "items": items, "next": rfc3339(after_ns) if after_ns is not None else None})
 
 
-async def collect(media: Media, reader: TrackReader, start_ns: int, end_ns: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+async def collect(media: Media, track: Track, start_ns: int, end_ns: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
     """The documents of [start, end), at most `limit` and about 4 MiB, and the time of the first one left out. Raises Gone."""
     items: list[dict[str, Any]] = []
-    number, room = max(first_row_from(reader, start_ns + 1) - 1, reader.edges().first_row), BYTES_MAX
-    while True:
-        run = reader.rows_from(number, ROWS_AT_ONCE, provisional=False)
-        footage = load(reader, run)
-        if not len(footage):
-            return items, None
+    room = BYTES_MAX
+    for footage in _footage(track, start_ns, end_ns):
         wanted = np.flatnonzero((footage.wall_ns >= start_ns) & (footage.wall_ns < end_ns))
         fits = wanted[:limit - len(items)]
         fits = fits[:max(int(np.searchsorted(np.cumsum(footage.aus.size[fits].astype(np.int64)), room, side="right")), not items)]
@@ -51,9 +48,18 @@ async def collect(media: Media, reader: TrackReader, start_ns: int, end_ns: int,
         room -= int(footage.aus.size[fits].sum())
         if len(fits) < len(wanted):
             return items, int(footage.wall_ns[wanted[len(fits)]])
-        if int(footage.wall_ns[-1]) >= end_ns:
-            return items, None
-        number = run.next
+    return items, None
+
+
+def _footage(track: Track, start_ns: int, end_ns: int) -> Iterator[Footage]:
+    """The rows of [start, end) in order, a few at a time, tape by tape."""
+    for tape, begin_ns, stop_ns in stretches(track.tapes, start_ns, end_ns):
+        number = max(first_row_from(tape, begin_ns + 1) - 1, tape.edges().first_row)
+        while len(footage := load(tape, tape.rows_from(number, ROWS_AT_ONCE, provisional=False))):
+            yield footage
+            if int(footage.wall_ns[-1]) >= stop_ns:
+                break
+            number = footage.run.next
 
 
 async def _read(media: Media, footage: Footage, chosen: Int64) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from recorder.base.errors import Gone
 from recorder.base.media import NS, SampleEntry
 from storage.footage import RowRun
 from storage.reader import TrackReader
+from storage.track import Track
 
 
 @dataclass(slots=True)
@@ -23,8 +24,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """An access point to begin at: its place, its UTC, how long before that it is decoded, how it is coded."""
+    """An access point to begin at: its tape and its place, its UTC, how long before that it is decoded, how it is coded."""
 
+    reader: TrackReader
     place: Place
     time_ns: int
     lead_ns: int
@@ -135,8 +137,9 @@ def visible_bytes(reader: TrackReader) -> int:
     return found[2].visible_offset if found is not None else reader.edges().visible_offset
 
 
-def newest_access_point(reader: TrackReader) -> Start | None:
+def newest_access_point(track: Track) -> Start | None:
     """The newest access point; None while the track is empty."""
+    reader = track.newest
     edges = reader.edges()
     last = max(edges.next_row - (0 if edges.has_open else 1), edges.first_row)
     return _access_point(load(reader, from_access_point(reader, reader.rows_from(last, 2))))
@@ -152,12 +155,24 @@ def _start_at(footage: Footage, au: int) -> Start:
     entries, of_row, _ = footage.rates()
     entry = entries[int(of_row[index])]
     place = Place(footage.run.first + index, au - int(footage.first_au[index]))
-    return Start(place, int(footage.wall_ns[au]), max(0, int(footage.aus.cts[au])) * NS // entry.clock_rate, entry)
+    return Start(footage.reader, place, int(footage.wall_ns[au]), max(0, int(footage.aus.cts[au])) * NS // entry.clock_rate, entry)
 
 
-def next_stretch(reader: TrackReader, after_row: int) -> Start | None:
-    """The first access point behind row `after_row`; None while there is none."""
-    footage = load(reader, reader.rows_from(after_row + 1, 4))
+def next_stretch(track: Track, reader: TrackReader, after_row: int) -> Start | None:
+    """The track's first access point behind row `after_row` of the tape `reader`; None while there is none."""
+    found = [_first_key(reader, after_row + 1), *(_first_key(tape, number) for tape, number in elsewhere(track, reader, after_row))]
+    return min((start for start in found if start is not None), key=lambda start: start.time_ns, default=None)
+
+
+def elsewhere(track: Track, reader: TrackReader, after_row: int) -> list[tuple[TrackReader, int]]:
+    """Other tapes with rows behind row `after_row` of the tape `reader`, each with the number of the first."""
+    others = [tape for tape in track.tapes if tape is not reader]
+    end_ns = reader.rows_from(after_row, 1).end_ns if others else 0
+    return [(tape, found[0]) for tape in others if end_ns and (found := tape.row_from(end_ns, provisional=True)) is not None]
+
+
+def _first_key(reader: TrackReader, number: int) -> Start | None:
+    footage = load(reader, reader.rows_from(number, 4))
     keys = np.flatnonzero(footage.key)
     return _start_at(footage, int(keys[0])) if len(keys) else None
 
@@ -176,8 +191,13 @@ def first_row_from(reader: TrackReader, time_ns: int) -> int:
     return low
 
 
-def access_point_for(reader: TrackReader, time_ns: int) -> Start | None:
+def access_point_for(track: Track, time_ns: int) -> Start | None:
     """The access point that the picture of `time_ns` needs, or the first one after a gap there; None: nothing is recorded so late."""
+    found = (_access_point_for(tape, time_ns) for tape in track.tapes)
+    return min((start for start in found if start is not None), key=lambda start: start.time_ns, default=None)
+
+
+def _access_point_for(reader: TrackReader, time_ns: int) -> Start | None:
     number = first_row_from(reader, time_ns)
     first = max(number - 3, reader.edges().first_row)
     footage = load(reader, from_access_point(reader, reader.rows_from(first, 6)))

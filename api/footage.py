@@ -1,6 +1,6 @@
 """Rows of a track with their AUs, made ready for players: which AUs can be decoded, and where they stand on a presentation timeline."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,16 @@ from api.mp4.samples import Int64, Samples
 from recorder.base.errors import Conflict
 from recorder.base.media import NS, AuFlag, RowFlag, SampleEntry
 from storage.footage import Entries, RowRun
+from storage.layout import ROW
 from storage.reader import TrackReader
+from storage.track import Track
 
 Bools = NDArray[np.bool_]
 BREAK_NS = 20_000_000         # DTS that do not meet within this are a break in the footage
 BACK_ROWS = 32                # a picture group has at most about 30 s: a row that continues another is at most so many after its start
 
+
+PLACE_SHIFT = 56              # offsets of joined footage bear the place of their tape's volume above this bit
 
 Codings = tuple[tuple[SampleEntry, ...], Int64, Int64]
 
@@ -182,8 +186,41 @@ def _codings(reader: TrackReader, run: RowRun) -> Codings:
 
 
 def load_range(reader: TrackReader, start_ns: int, end_ns: int, *, durable: bool) -> Footage:
-    """All rows that overlap [start, end), from a row on that starts at an access point."""
+    """All rows of a tape that overlap [start, end), from a row on that starts at an access point."""
     return load(reader, from_access_point(reader, reader.rows(start_ns, end_ns, durable=durable)))
+
+
+def load_pieces(track: Track, start_ns: int, end_ns: int, *, durable: bool) -> list[Footage]:
+    """The same of a track, tape by tape."""
+    pieces = track.pieces(start_ns, end_ns, durable=durable)
+    return [made for piece in pieces if len(made := load(piece.tape, from_access_point(piece.tape, piece.run)))]
+
+
+def load_track(track: Track, start_ns: int, end_ns: int, *, durable: bool) -> Footage:
+    """The same as one footage, with a break where tapes change; its offsets say what tape they are of (`place_of`).
+
+    Its reader is one of them; row numbers mean no more in it than that the AUs of a row share one.
+    """
+    return _joined(load_pieces(track, start_ns, end_ns, durable=durable) or [load(track.newest, RowRun(0, np.empty(0, ROW)))])
+
+
+def _joined(parts: list[Footage]) -> Footage:
+    first = [0, *np.cumsum([len(part.run.rows) for part in parts]).tolist()]
+    run = RowRun(parts[0].run.first if len(parts) == 1 else 0, np.concatenate([part.run.rows for part in parts]))
+    row = np.concatenate([part.row + at for part, at in zip(parts, first, strict=False)])
+    columns = {f.name: np.concatenate([getattr(part.aus, f.name) for part in parts]) for f in fields(Entries)}
+    columns["offset"] = np.concatenate([part.aus.offset + np.uint64(part.reader.place << PLACE_SHIFT) for part in parts])
+    aus = Entries(**{**columns, "row": row.astype(np.uint32)})
+    entries = tuple(dict.fromkeys(entry for part in parts for entry in part.codings[0]))
+    of_row = [np.array([entries.index(entry) for entry in part.codings[0]], np.int64)[part.codings[1]] for part in parts]
+    rates = np.concatenate([part.codings[2] for part in parts])
+    keys, breaks = np.concatenate([part.key for part in parts]), np.concatenate([part.breaks for part in parts])
+    return Footage(parts[0].reader, run, aus, row, keys, breaks, (entries, np.concatenate(of_row), rates))
+
+
+def place_of(offset: Int64) -> tuple[Int64, Int64]:
+    """The places of the volumes that joined footage's offsets lie on, and the offsets on the tapes there."""
+    return offset >> PLACE_SHIFT, offset & ((1 << PLACE_SHIFT) - 1)
 
 
 def from_access_point(reader: TrackReader, run: RowRun) -> RowRun:

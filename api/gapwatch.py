@@ -32,7 +32,7 @@ def look(store: TapeStore, cameras: Iterable[int], since_ns: int, now_ns: int) -
 
 def _gaps(store: TapeStore, camera: int, since_ns: int, now_ns: int) -> Sequence[Gap] | None:
     try:
-        return store.track(camera, TRACK).gaps(since_ns, now_ns)
+        return store.whole(camera, TRACK).gaps(since_ns, now_ns)
     except NotFound:
         return ()
     except WatchroomError:  # one damaged track must not silence the others

@@ -6,6 +6,7 @@ Media time is UTC since midnight of the day on which the playlist starts; a brea
 
 import re
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from aiohttp import web
@@ -14,13 +15,13 @@ from api import keys
 from api.clip import AUDIO, MARGIN_NS
 from api.credentials import link
 from api.cut import AUDIO_SLACK_NS
-from api.footage import Footage, Timeline, load, load_range
+from api.footage import Footage, Timeline, load, load_pieces, load_range
 from api.media import MEDIA
 from api.mp4.fragment import STYP, FragmentTrack, fragment, init_segment
 from api.mp4.sample_entry import codec_string
 from api.mp4.samples import Int64, Samples
 from api.parameters import END, START, TRACK, Parameter, identifier, time_range
-from api.playlist import DAY_NS, Listed, Segment, end_ns_of, playlist, segments
+from api.playlist import DAY_NS, Listed, Segment, end_ns_of, on_volume, playlist, segments
 from api.problems import Problem
 from api.routes import ROOT, VIEW, Answer, Route
 from api.sending import send_file
@@ -28,10 +29,12 @@ from recorder.base.errors import Gone, NotFound
 from recorder.base.media import NS, RowFlag, SampleEntry, TrackKind
 from storage.reader import TrackReader
 from storage.store import TapeStore
+from storage.track import Track
 
 RANGE_MAX_NS = 24 * 3600 * NS
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
-_INIT = re.compile(r"(\d{1,5})-(\d{1,5})")
+Tape = TypeVar("Tape", Track, TrackReader)
+_INIT = re.compile(r"(\d{1,5})-(\d{1,5})(?:-v(\d{1,3}))?")
 
 
 class Addresses:
@@ -40,9 +43,9 @@ class Addresses:
     def __init__(self, request: web.Request, track: str) -> None:
         self._request, self._root = request, f"{ROOT}/cameras/{request[keys.CAMERA].id}/hls/{track}"
 
-    def init(self, video: int, sound: int) -> str:
-        """Of the init segment of these codings."""
-        return self._signed(f"{self._root}/init/{video}-{sound}.mp4")
+    def init(self, segment: Segment) -> str:
+        """Of the init segment of its codings."""
+        return self._signed(f"{self._root}/init/{segment.video}-{segment.sound}{on_volume(segment.place)}.mp4")
 
     def segment(self, segment: Segment) -> str:
         """Of a segment."""
@@ -52,22 +55,32 @@ class Addresses:
         return link(self._request, self._request[keys.GRANT], address)
 
 
-def _sound_reader(store: TapeStore, camera: int, track: str) -> TrackReader | None:
-    return store.track(camera, "audio") if track == "main" and "audio" in store.tracks(camera) else None
+def _sound_reader(store: TapeStore, camera: int, track: str, place: int) -> TrackReader | None:
+    """The sound that was recorded beside a video track, on the same volume."""
+    try:
+        return store.tape(camera, "audio", place) if track == "main" else None
+    except NotFound:
+        return None
 
 
-def _video_reader(request: web.Request, track: str) -> TrackReader:
-    reader = request.app[MEDIA].store.track(request[keys.CAMERA].number, track)
-    if reader.kind is not TrackKind.VIDEO:
+def _shown(track: Tape) -> Tape:
+    if track.kind is not TrackKind.VIDEO:
         raise NotFound("this track has no pictures", remedy="ask for a video track")
-    return reader
+    return track
+
+
+def _video_reader(request: web.Request, track: str, place: int) -> TrackReader:
+    return _shown(request.app[MEDIA].store.tape(request[keys.CAMERA].number, track, place))
 
 
 def _listed(store: TapeStore, camera: int, track: str, start_ns: int, end_ns: int, *, audio: bool) -> list[Listed]:
-    video = load_range(store.track(camera, track), start_ns, end_ns + MARGIN_NS, durable=True)
-    reader = _sound_reader(store, camera, track) if audio else None
-    sound = load_range(reader, start_ns, end_ns, durable=True) if reader is not None else None
-    return list(segments(video, sound, start_ns, end_ns))
+    found: list[Listed] = []
+    for video in load_pieces(store.whole(camera, track), start_ns, end_ns + MARGIN_NS, durable=True):
+        reader = _sound_reader(store, camera, track, video.reader.place) if audio else None
+        sound = load_range(reader, video.run.start_ns, video.run.end_ns, durable=True) if reader is not None else None
+        listed = segments(video, sound, start_ns, end_ns)
+        found += [replace(one, breaks=one.breaks or (index == 0 and bool(found))) for index, one in enumerate(listed)]
+    return found
 
 
 async def vod_m3u8(request: web.Request) -> web.StreamResponse:
@@ -76,12 +89,12 @@ async def vod_m3u8(request: web.Request) -> web.StreamResponse:
     if end_ns - start_ns > RANGE_MAX_NS:
         raise Problem(400, "one playlist holds at most 24 hours", parameter="end", remedy="ask for it in parts")
     media, track, camera = request.app[MEDIA], TRACK.of(request), request[keys.CAMERA].number
-    reader, audio = _video_reader(request, track), AUDIO.of(request) == "source"
+    shown, audio = _shown(media.store.whole(camera, track)), AUDIO.of(request) == "source"
     listed = await media.compute(lambda store: _listed(store, camera, track, start_ns, end_ns, audio=audio))
     if not listed:
-        edges = reader.edges()
-        if edges.first_row > 0 and end_ns <= edges.first_ns:
-            raise Gone("this footage has been retired", where=reader.where)
+        bounds = shown.bounds()
+        if bounds.retired and end_ns <= bounds.first_ns:
+            raise Gone("this footage has been retired", where=shown.where)
         raise NotFound("nothing was recorded in this range", remedy="see the camera's timeline for what there is")
     addresses = Addresses(request, track)
     body = playlist(listed, addresses.init, addresses.segment).encode()
@@ -93,17 +106,17 @@ async def init_mp4(request: web.Request) -> web.StreamResponse:
     found = _INIT.fullmatch(request.match_info["name"])
     if found is None:
         raise NotFound("there is no such init segment")
-    video = _video_reader(request, request.match_info["track"])
-    entries = [video.sample_entry(int(found[1]))]
+    place = int(found[3] or 0)
+    entries = [_video_reader(request, request.match_info["track"], place).sample_entry(int(found[1]))]
     if int(found[2]):
-        entries.append(_sound(request).sample_entry(int(found[2])))
+        entries.append(_sound(request, place).sample_entry(int(found[2])))
     data = init_segment([FragmentTrack((entry,), entry.clock_rate) for entry in entries], 0)
     codecs = ",".join(codec_string(entry) for entry in entries)
     return web.Response(body=data, headers={"Content-Type": f'video/mp4; codecs="{codecs}"', "Cache-Control": "private, max-age=86400"})
 
 
-def _sound(request: web.Request) -> TrackReader:
-    reader = _sound_reader(request.app[MEDIA].store, request[keys.CAMERA].number, request.match_info["track"])
+def _sound(request: web.Request, place: int) -> TrackReader:
+    reader = _sound_reader(request.app[MEDIA].store, request[keys.CAMERA].number, request.match_info["track"], place)
     if reader is None:
         raise NotFound("there is no such track")
     return reader
@@ -112,8 +125,8 @@ def _sound(request: web.Request) -> TrackReader:
 async def rows_m4s(request: web.Request) -> web.StreamResponse:
     """GET of a segment. Raises NotFound if its rows are not there (yet), Gone if they are retired."""
     segment, media = Segment.parse(request.match_info["name"]), request.app[MEDIA]
-    video = _video_reader(request, request.match_info["track"])
-    readers = [video] + ([_sound(request)] if segment.sound else [])
+    video = _video_reader(request, request.match_info["track"], segment.place)
+    readers = [video] + ([_sound(request, segment.place)] if segment.sound else [])
     made = fragment(_parts(segment, readers), segment.first)
     head = STYP + made.head
     extents = replace(made.extents, at=made.extents.at + len(STYP))

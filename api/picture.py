@@ -20,7 +20,7 @@ from api.routes import ROOT, VIEW, Answer, Route
 from api.times import MOST_NS, parse_time, rfc3339
 from recorder.base.errors import Gone, NotFound
 from recorder.base.media import NS, SampleEntry, TrackKind
-from storage.reader import TrackReader
+from storage.track import Track
 
 SHOWN_NS = 5 * NS             # a picture older than this was not "shown" at a time without footage
 TIME: Parameter[int | None] = Parameter("time", parse_time, TIME_SCHEMA, "When; left out: the newest picture.", None)
@@ -41,15 +41,17 @@ class Wanted:
         """UTC of the picture."""
         return int(self.footage.wall_ns[self.target])
 
-    def key(self, width: int) -> tuple[int, str, int, int]:
+    def key(self, width: int) -> tuple[int, str, int, int, int]:
         """What makes this picture this picture."""
-        return self.footage.reader.camera, self.footage.reader.name, int(self.footage.aus.offset[self.target]), width
+        reader = self.footage.reader
+        return reader.camera, reader.name, reader.place, int(self.footage.aus.offset[self.target]), width
 
 
-def find(reader: TrackReader, time_ns: int | None) -> Wanted:
+def find(track: Track, time_ns: int | None) -> Wanted:
     """The last picture with t <= time that can be decoded (None: the newest). Raises NotFound, Gone, Problem 404 with the gap's cause."""
-    if reader.kind is not TrackKind.VIDEO:
+    if track.kind is not TrackKind.VIDEO:
         raise NotFound("this track has no pictures", remedy="ask for a video track")
+    reader = track.at(time_ns)
     edges = reader.edges()
     stop = edges.next_row + int(edges.has_open)
     number = stop if time_ns is None else first_row_from(reader, time_ns + 1)
@@ -57,25 +59,25 @@ def find(reader: TrackReader, time_ns: int | None) -> Wanted:
     footage = load(reader, from_access_point(reader, reader.rows_from(first, number + 2 - first)))
     good = np.flatnonzero(footage.decodable() & (footage.wall_ns <= (MOST_NS if time_ns is None else time_ns)))
     if not len(good):
-        raise _none(reader, time_ns)
+        raise _none(track, time_ns)
     target = int(good[np.argmax(footage.wall_ns[good])])
     shown_ns = int(footage.wall_ns[target])
     lasts_ns = int(footage.aus.dur[target]) * NS // int(footage.rates()[2][footage.row[target]])
     if time_ns is not None and time_ns - shown_ns > SHOWN_NS + lasts_ns:
-        raise _none(reader, time_ns)
+        raise _none(track, time_ns)
     found = pick(footage, shown_ns, shown_ns + 1)
     if found is None:
-        raise _none(reader, time_ns)
+        raise _none(track, time_ns)
     return Wanted(footage, found.chosen[:int(np.searchsorted(found.chosen, target)) + 1], target)
 
 
-def _none(reader: TrackReader, time_ns: int | None) -> Exception:
-    edges = reader.edges()
+def _none(track: Track, time_ns: int | None) -> Exception:
+    bounds = track.bounds()
     if time_ns is None:
         return NotFound("nothing has been recorded yet", remedy="ask again later")
-    if edges.first_row > 0 and time_ns < edges.first_ns:
-        return Gone("this footage has been retired", where=reader.where)
-    gaps = reader.gaps(time_ns, time_ns + 1)
+    if bounds.retired and time_ns < bounds.first_ns:
+        return Gone("this footage has been retired", where=track.where)
+    gaps = track.gaps(time_ns, time_ns + 1)
     if gaps:
         return Problem(404, "nothing was recorded at this time", gaps=[{"start": rfc3339(gaps[0].start_ns), "cause": gaps[0].cause.word}])
     return NotFound("there is no picture at this time")
@@ -130,7 +132,7 @@ async def _job(media: Media, wanted: Wanted, width: int) -> Job:
 async def frame_jpg(request: web.Request) -> web.StreamResponse:
     """GET of frame.jpg."""
     media, width = request.app[MEDIA], WIDTH.of(request)
-    wanted = find(media.store.track(request[keys.CAMERA].number, TRACK.of(request)), TIME.of(request))
+    wanted = find(media.store.whole(request[keys.CAMERA].number, TRACK.of(request)), TIME.of(request))
     etag = f'"{hashlib.blake2b(repr(wanted.key(width)).encode(), digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "Watchroom-Time": rfc3339(wanted.time_ns), "Cache-Control": "private, no-cache"}
     if none_match(request.headers.get("If-None-Match"), etag):

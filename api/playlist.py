@@ -15,7 +15,7 @@ from storage.footage import row_ends
 SEGMENT_NS = 4 * NS
 DAY_NS = 86_400 * NS
 ROWS_MAX = 64                 # of one segment
-_SEGMENT = re.compile(r"(\d{1,6})-(\d{1,12})-(\d{1,2})-(\d{1,5})-(\d{1,5})(-cut)?")
+_SEGMENT = re.compile(r"(\d{1,6})-(\d{1,12})-(\d{1,2})-(\d{1,5})-(\d{1,5})(-cut)?(?:-v(\d{1,3}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Segment:
     """Rows [first, first + rows) of the video and the sound of their time; `video`, `sound`: sample entry numbers, 0 for no sound.
 
     `day` (since 1970): its midnight is media time 0. `cut`: what its first access point's leading pictures refer to is not there.
+    `place`: of the volume whose tapes they are on.
     """
 
     day: int
@@ -31,11 +32,12 @@ class Segment:
     video: int
     sound: int
     cut: bool
+    place: int = 0
 
     @property
     def name(self) -> str:
         """Its place in an address."""
-        return f"{self.day}-{self.first}-{self.rows}-{self.video}-{self.sound}{'-cut' * self.cut}"
+        return f"{self.day}-{self.first}-{self.rows}-{self.video}-{self.sound}{'-cut' * self.cut}{on_volume(self.place)}"
 
     @classmethod
     def parse(cls, name: str) -> "Segment":
@@ -43,7 +45,12 @@ class Segment:
         found = _SEGMENT.fullmatch(name)
         if found is None or not 0 < int(found[3]) <= ROWS_MAX:
             raise NotFound("there is no such segment")
-        return cls(int(found[1]), int(found[2]), int(found[3]), int(found[4]), int(found[5]), found[6] is not None)
+        return cls(int(found[1]), int(found[2]), int(found[3]), int(found[4]), int(found[5]), found[6] is not None, int(found[7] or 0))
+
+
+def on_volume(place: int) -> str:
+    """What an address bears of the volume: nothing for the first."""
+    return f"-v{place}" if place else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,8 @@ def segments(video: Footage, sound: Footage | None, start_ns: int, end_ns: int) 
         stop = _group(video, use, at)
         cut, breaks = bool(video.breaks[at]) or first_of_all, bool(video.breaks[at]) and not first_of_all
         begin_ns = int(rows["t_ns"][at])
-        segment = Segment(day, video.run.first + at, stop - at, int(rows["sample_entry"][at]), _sound_entry(sound, begin_ns), cut)
+        segment = Segment(day, video.run.first + at, stop - at, int(rows["sample_entry"][at]), _sound_entry(sound, begin_ns), cut,
+                          video.reader.place)
         yield Listed(segment, begin_ns, end_ns_of(video, stop) - begin_ns, breaks)
         at, first_of_all = stop, False
 
@@ -102,17 +110,17 @@ def _sound_entry(sound: Footage | None, time_ns: int) -> int:
     return int(rows["sample_entry"][near[-1]]) if len(near) else 0
 
 
-def playlist(listed: list[Listed], init: Callable[[int, int], str], address: Callable[[Segment], str]) -> str:
-    """The media playlist (RFC 8216 4.3). `init` gives the address of a coding (entry numbers), `address` that of a segment."""
+def playlist(listed: list[Listed], init: Callable[[Segment], str], address: Callable[[Segment], str]) -> str:
+    """The media playlist (RFC 8216 4.3). `init` gives the address of a segment's coding, `address` its own."""
     longest = max(one.lasts_ns for one in listed)
     lines = ["#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{-(-longest // NS)}", "#EXT-X-MEDIA-SEQUENCE:0", "#EXT-X-PLAYLIST-TYPE:VOD"]
-    coding: tuple[int, int] | None = None
+    coding: tuple[int, int, int] | None = None
     for one in listed:
-        now = (one.segment.video, one.segment.sound)
+        now = (one.segment.video, one.segment.sound, one.segment.place)
         if one.breaks or coding not in (None, now):
             lines.append("#EXT-X-DISCONTINUITY")
         if now != coding:
-            lines.append(f'#EXT-X-MAP:URI="{init(*now)}"')
+            lines.append(f'#EXT-X-MAP:URI="{init(one.segment)}"')
         if one.breaks or now != coding:
             lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{rfc3339(one.start_ns)[:23]}Z")
         coding = now

@@ -46,7 +46,7 @@ def answer(store: TapeStore, camera: int, name: str, asked: Stretch, until_ns: i
     """The answer without the camera's id. Reads files."""
     head = {"track": name, **_times(*asked)}
     try:
-        found = store.track(camera, name).timeline(asked[0], until_ns, step_ns)
+        found = store.whole(camera, name).timeline(asked[0], until_ns, step_ns)
     except NotFound:
         if name not in USUAL_TRACKS:
             raise NotFound("there is no such track") from None

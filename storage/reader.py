@@ -1,4 +1,4 @@
-"""One track of one volume, for readers: time -> row -> AUs -> chunk.
+"""One tape (a track of one volume), for readers: time -> row -> AUs -> chunk.
 
 Every question first takes a `View`: a consistent copy of the track's block of the live file (or, without a worker since boot, what ring,
 chunk heads and data say). Rows newer than the ring come from it, older ones from the ring; each is checked against its CRC and number,
@@ -23,7 +23,7 @@ from storage.footage import Edges, Entries, RowRun, Rows, Span, row_ends
 from storage.layout import LIVE_ENTRIES, LIVE_ROWS, ROW, ROW_MAX_ENTRIES, index_path, track_path
 from storage.live import LAP_TRIES, LiveDir, LiveFile, LiveState, LiveTrack
 from storage.ringfile import FramesFile, RingFile
-from storage.timeline import Timeline, measure
+from storage.timeline import Bounds, Timeline, measure
 from storage.tracklog import Facts, TrackLog
 from storage.zarrmeta import TrackMeta
 
@@ -55,18 +55,18 @@ class View:
 
 
 class TrackReader:
-    """Reads one track; get it from TapeStore.track. The arrays it returns are the caller's own.
+    """Reads one tape; get it from TapeStore. The arrays it returns are the caller's own. `place`: of its volume among the store's.
 
     For one thread at a time; leases it has given out may be read on another one meanwhile.
     """
 
-    def __init__(self, volume: str, volume_fd: int, live: LiveDir, meta: TrackMeta) -> None:
+    def __init__(self, volume: str, volume_fd: int, live: LiveDir, meta: TrackMeta, place: int = 0) -> None:
         self.camera, self.name, self.kind = meta.camera, meta.track, meta.kind
         self.chunk_class = meta.chunk_class
         self.live = LiveTrack(live, meta.camera, meta.track)
         self.where = f"cam-{meta.camera}/{meta.track}"
         self._fd = volume_fd
-        self.volume = Path(volume)
+        self.volume, self.place = Path(volume), place
         self._rings: tuple[RingFile, FramesFile] | None = None
         self._chunks_fd = -1
         self._log = TrackLog(volume_fd, index_path(meta.camera, meta.track, "log"))
@@ -87,6 +87,11 @@ class TrackReader:
             durable_end = self._durable_end(view) or first.start_ns
         return Edges(state.tail_row, state.next_row, first.start_ns, state.visible_end_ns, durable_end, state.visible_offset,
                      min(state.durable_offset, state.visible_offset), state.tail_offset, view.at is not None, bool(len(state.open_row)))
+
+    def bounds(self) -> Bounds:
+        """The same for those who ask for times only."""
+        edges = self.edges()
+        return Bounds(edges.first_ns, edges.visible_end_ns, edges.durable_end_ns, edges.first_row > 0)
 
     def _durable_end(self, view: View) -> int:
         """UTC of the end of the newest AU whose bytes are all durable."""
@@ -131,6 +136,23 @@ class TrackReader:
         view = self._view()
         first = max(number, view.state.tail_row)
         return self._copy(view, first, min(first + limit, view.stop(provisional)))
+
+    def row_at(self, time_ns: int) -> tuple[int, int] | None:
+        """Number and start of the newest published row that starts at or before `time_ns`; None if there is none."""
+        return self._nearest(time_ns, 0)
+
+    def row_from(self, time_ns: int, *, provisional: bool = False) -> tuple[int, int] | None:
+        """Number and start of the first row that starts at or after `time_ns`; None if there is none."""
+        return self._nearest(time_ns - 1, 1, provisional=provisional)
+
+    def _nearest(self, time_ns: int, step: int, *, provisional: bool = False) -> tuple[int, int] | None:
+        view = self._view()
+        tail, stop = view.state.tail_row, view.stop(provisional)
+        number = self._find(view, tail, stop, time_ns) + step if stop > tail else stop
+        if not tail <= number < stop:
+            return None
+        run = self._copy(view, number, number + 1)
+        return (run.first, run.start_ns) if len(run) else None
 
     def _find(self, view: View, low: int, high: int, t_ns: int) -> int:
         """Number of the newest row of [low, high) that starts at or before `t_ns`; low - 1 if there is none."""
@@ -289,7 +311,12 @@ class TrackReader:
 
     def timeline(self, start_ns: int, end_ns: int, step_ns: int = 0) -> Timeline:
         """Spans, gaps and figures of [start_ns, end_ns); with `step_ns` also per step (storage/timeline.py)."""
-        return measure(self, start_ns, end_ns, step_ns, self._facts().gap_list())
+        return measure(lambda buffer: ((self, run) for run in self.blocks(start_ns, end_ns, buffer)), self.bounds(), start_ns, end_ns,
+                       step_ns, self.gap_list())
+
+    def gap_list(self) -> list[Gap]:
+        """All gaps that the tape's log knows, by start."""
+        return self._facts().gap_list()
 
     def blocks(self, start_ns: int, end_ns: int, buffer: Rows) -> Iterator[RowRun]:
         """Published rows that overlap the range in runs of at most len(buffer), each in `buffer` until the next is asked for.

@@ -10,6 +10,7 @@ from recorder.base.media import valid_id
 from storage import zarrmeta
 from storage.live import LiveDir, LiveFile
 from storage.reader import TrackReader
+from storage.track import Track
 from storage.volume import Volume
 
 
@@ -31,8 +32,8 @@ class ReadVolume:
 class TapeStore:
     """The tracks on `volumes`; `live_dir` is where the workers' live files lie. Safe on one thread; give each thread its own.
 
-    Raises VolumeError for a path that is no volume of this format. A track has one tape per volume: `tapes` gives all of them by time,
-    `track` the one that is recorded on, or was last.
+    Raises VolumeError for a path that is no volume of this format. A track has one tape per volume it was ever recorded on: `whole` puts
+    them together by time. The order of `volumes` numbers them, so it must stay; new ones come at the end.
     """
 
     def __init__(self, volumes: Sequence[Path], live_dir: Path) -> None:
@@ -53,19 +54,30 @@ class TapeStore:
         """Names of the camera's tracks, in order; empty for a camera without any."""
         return tuple(sorted({name for volume in self._volumes for name in zarrmeta.list_tracks(volume.fd, camera)}))
 
+    def whole(self, camera: int, name: str) -> Track:
+        """A track over all its tapes; NotFound."""
+        return Track(lambda: self.tapes(camera, name))
+
     def track(self, camera: int, name: str) -> TrackReader:
-        """The reader of a track (the same object each time); NotFound."""
+        """The tape that a track is recorded on, or was last (the same object each time); NotFound."""
         return self.tapes(camera, name)[-1]
 
+    def tape(self, camera: int, name: str, place: int) -> TrackReader:
+        """The track's tape on the volume at `place` of the list; NotFound."""
+        found = self._reader(place, camera, name) if valid_id(name) and 0 <= place < len(self._volumes) else None
+        if found is None:
+            raise NotFound("no such track", where=f"cam-{camera}", remedy="see the camera's list of tracks")
+        return found
+
     def tapes(self, camera: int, name: str) -> tuple[TrackReader, ...]:
-        """The track's tapes over the volumes, the oldest first, the one that is recorded on last; NotFound if there is none."""
+        """The track's tapes over the volumes, the one with the newest footage last; NotFound if there is none."""
         if not valid_id(name):
             raise NotFound("no such track", where=f"cam-{camera}")
-        found = [reader for volume in self._volumes if (reader := self._reader(volume, camera, name)) is not None]
+        found = [reader for place in range(len(self._volumes)) if (reader := self._reader(place, camera, name)) is not None]
         if not found:
             raise NotFound("no such track", where=f"cam-{camera}/{name}", remedy="see the camera's list of tracks")
         if len(found) > 1:
-            found.sort(key=lambda reader: ((edges := reader.edges()).live, edges.visible_end_ns))
+            found.sort(key=lambda reader: reader.edges().visible_end_ns)
         return tuple(found)
 
     def live_files(self) -> list[LiveFile]:
@@ -85,12 +97,13 @@ class TapeStore:
             volume.close()
         self._volumes.clear()
 
-    def _reader(self, volume: ReadVolume, camera: int, name: str) -> TrackReader | None:
+    def _reader(self, place: int, camera: int, name: str) -> TrackReader | None:
+        volume = self._volumes[place]
         key = (volume.uuid, camera, name)
         if key not in self._readers:
             try:
                 meta = zarrmeta.read_track(volume.fd, camera, name)
             except FileNotFoundError:
                 return None
-            self._readers[key] = TrackReader(os.fspath(volume.path), volume.fd, volume.live, meta)
+            self._readers[key] = TrackReader(os.fspath(volume.path), volume.fd, volume.live, meta, place)
         return self._readers[key]

@@ -1,6 +1,6 @@
 """Spans, gaps, damage and completeness of a range of one track, from its rows and its log. Values out; the rows come in blocks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,7 +9,7 @@ import numpy as np
 from recorder._ext import rowsearch
 from recorder.base.errors import Refused
 from recorder.base.media import Gap, GapCause
-from storage.footage import I64, Edges, RowRun, Rows, Span
+from storage.footage import I64, RowRun, Rows, Span
 from storage.layout import ROW
 
 HOLE_NS = 10_000_000        # rows that lie closer than this touch: rounding of their ends, never footage
@@ -56,12 +56,23 @@ class Timeline:
         return self.covered_ns / self.expected_ns if self.expected_ns else 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where a track begins and ends now, UTC ns, 0 while it is empty; `retired`: it began earlier, and that is gone."""
+
+    first_ns: int
+    visible_end_ns: int
+    durable_end_ns: int
+    retired: bool
+
+
 class RowSource(Protocol):
     """What `measure` needs of a TrackReader."""
 
-    def edges(self) -> Edges: ...
-    def blocks(self, start_ns: int, end_ns: int, buffer: Rows) -> Iterator[RowRun]: ...
     def lost(self, number: int) -> np.void | None: ...
+
+
+Blocks = Callable[[Rows], Iterator[tuple[RowSource, RowRun]]]
 
 
 class _Tally:
@@ -90,8 +101,11 @@ class _Tally:
         return done
 
 
-def measure(track: RowSource, start_ns: int, end_ns: int, step_ns: int, gaps: Sequence[Gap]) -> Timeline:
-    """The timeline of [start_ns, end_ns); `gaps` are all that the log knows, by start. Raises Refused above MAX_STEPS steps."""
+def measure(blocks: Blocks, bounds: Bounds, start_ns: int, end_ns: int, step_ns: int, gaps: Sequence[Gap]) -> Timeline:
+    """The timeline of [start_ns, end_ns); `gaps` are all that the logs know, by start. Raises Refused above MAX_STEPS steps.
+
+    `blocks` gives the published rows that overlap the range by time, each run in the buffer it is handed, with the tape they are of.
+    """
     end_ns = max(end_ns, start_ns)
     step_ns = step_ns or max(end_ns - start_ns, 1)
     if step_ns < 0 or (end_ns - start_ns) // step_ns >= MAX_STEPS:
@@ -99,11 +113,11 @@ def measure(track: RowSource, start_ns: int, end_ns: int, step_ns: int, gaps: Se
     tally = _Tally(start_ns, end_ns, step_ns)
     buffer = np.empty(BLOCK_ROWS, ROW)
     any_row = False
-    for run in track.blocks(start_ns, end_ns, buffer):
+    for tape, run in blocks(buffer):
         any_row = any_row or len(run.rows) > 0
-        _add_run(track, tally, run)
+        _add_run(tape, tally, run)
     covered_to = int(tally.carry[0]) if any_row else start_ns
-    expected = _expected(track.edges(), gaps, start_ns, end_ns, covered_to)
+    expected = _expected(bounds, gaps, start_ns, end_ns, covered_to)
     shown = [gap for gap in gaps if gap.start_ns < end_ns and (gap.end_ns is None or gap.end_ns > start_ns)]
     shown += _unexplained(tally.holes, gaps, expected)
     shown.sort(key=lambda gap: gap.start_ns)
@@ -112,21 +126,21 @@ def measure(track: RowSource, start_ns: int, end_ns: int, step_ns: int, gaps: Se
                     expected[0])
 
 
-def _add_run(track: RowSource, tally: _Tally, run: RowRun) -> None:
+def _add_run(tape: RowSource, tally: _Tally, run: RowRun) -> None:
     at = 0
     while at < len(run.rows):
         at += tally.add(run.rows[at:], run.first + at)
         if at < len(run.rows):
-            row = track.lost(run.first + at)
+            row = tape.lost(run.first + at)
             if row is not None:
                 tally.add(np.array([row], ROW), run.first + at)
             at += 1
 
 
-def _expected(edges: Edges, gaps: Sequence[Gap], start_ns: int, end_ns: int, covered_to: int) -> tuple[int, int]:
+def _expected(bounds: Bounds, gaps: Sequence[Gap], start_ns: int, end_ns: int, covered_to: int) -> tuple[int, int]:
     """The part of the range in which the track exists."""
-    known = [edges.first_ns] if edges.first_ns else []
-    if gaps and (edges.first_row == 0 or not known):
+    known = [bounds.first_ns] if bounds.first_ns else []
+    if gaps and (not bounds.retired or not known):
         known.append(gaps[0].start_ns)
     if not known:
         return start_ns, start_ns
@@ -134,7 +148,7 @@ def _expected(edges: Edges, gaps: Sequence[Gap], start_ns: int, end_ns: int, cov
     if last is not None and last.end_ns is None:
         stop = end_ns
     else:
-        stop = min(end_ns, max(covered_to, edges.visible_end_ns if edges.visible_end_ns >= end_ns else 0,
+        stop = min(end_ns, max(covered_to, bounds.visible_end_ns if bounds.visible_end_ns >= end_ns else 0,
                                last.end_ns or 0 if last is not None else 0))
     return max(start_ns, min(known)), stop
 

@@ -99,7 +99,7 @@ def from_volume(site: SiteConfig, wanted: Wanted, file: BinaryIO) -> Saved:
         query = ClipQuery(number, wanted.track, wanted.start_ns, wanted.end_ns, audio=wanted.audio)
         made = plan(store, query, time.time_ns())
         with ThreadPoolExecutor(1) as pool:
-            tapes = [TapeBytes(store.track(number, name), pool) for name in made.tracks]
+            tapes = [TapeBytes(reader, pool) for reader in made.readers(store, number)]
             nbytes = asyncio.run(copy(VirtualBytes(made.movie.head, made.movie.extents, tapes), file))
     except Problem as problem:
         raise NotFound(problem.message, where=f"camera {wanted.camera}", remedy="see its timeline") from None

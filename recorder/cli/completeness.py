@@ -72,7 +72,7 @@ def together(shares: Sequence[Sequence[Share]], count: int) -> list[Share]:
 def of_camera(store: TapeStore, camera: int, track: str, cut: Sequence[Period]) -> list[Share]:
     """One track's share of each period; nothing for a camera without it."""
     try:
-        reader = store.track(camera, track)
+        reader = store.whole(camera, track)
     except NotFound:
         return [NOTHING] * len(cut)
     return [share(reader, period) for period in cut]

@@ -293,11 +293,20 @@ def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A volume of the reference writer, whose tapes hold real content: `tapes.write(track, stream, t_ns=...)`."""
     live_dir = Path(mkdtemp(dir="/dev/shm"))
     made = reference_writer.RefVolume(tmp_path / "volume", live_dir)
-    made.data = []
-    monkeypatch.setattr(reference_writer, "payload", lambda camera, offset, size: made.data.pop(0))
+    made.data = data = []
+    monkeypatch.setattr(reference_writer, "payload", lambda camera, offset, size: data.pop(0))
     yield made
     made.volume.close()
     shutil.rmtree(live_dir)
+
+
+@pytest.fixture
+def second(volume: Any, tmp_path: Path) -> Iterator[Any]:
+    """Another volume of the same site."""
+    made = reference_writer.RefVolume(tmp_path / "second", volume.live_dir)
+    made.data = volume.data
+    yield made
+    made.volume.close()
 
 
 def entry_item(number: int, entry: SampleEntry) -> items.SampleEntryItem:
@@ -327,7 +336,7 @@ def write(track: Any, stream: Stream, *, t_ns: int | None = None, close: bool = 
 
 def _write_row(track: Any, stream: Stream, group: list[Au], after: Au | None, t_ns: int, number: int, *, close: bool) -> None:
     ends = [au.dts for au in group[1:]] + [after.dts if after else group[-1].dts + stream.dur]
-    track.volume.data = [au.data for au in group]
+    track.volume.data[:] = [au.data for au in group]
     track.grow([reference_writer.Au(len(au.data), end - au.dts, au.pts - au.dts, AuFlag.KEY * au.key | AuFlag.LEADING * au.leading)
                 for au, end in zip(group, ends, strict=True)], t_ns=t_ns, entry=number)
     if close:
@@ -337,10 +346,10 @@ def _write_row(track: Any, stream: Stream, group: list[Au], after: Au | None, t_
 class Api:
     """The real application on loopback, and a client for it."""
 
-    def __init__(self, volume: Any, state_dir: Path, wall_ns: int) -> None:
+    def __init__(self, volume: Any, state_dir: Path, wall_ns: int, *more: Any) -> None:
         self.clock = SimulatedClock(wall_ns)
         self.volume = volume
-        self.store = TapeStore([volume.path], volume.live_dir)
+        self.store = TapeStore([each.path for each in (volume, *more)], volume.live_dir)
         site = SiteConfig("test", state_dir, live_dir=volume.live_dir)
         camera = CameraRecord(1, "yard", "file", 0, CameraConfig("yard", StreamConfig("rtsp://127.0.0.1/")), 0)
         registry = Registry()

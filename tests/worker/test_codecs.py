@@ -29,7 +29,7 @@ def clip_of(site: SiteConfig, file: Path) -> None:
         rows = store.track(1, "main").rows(*ALL).rows
         start_ns = int(rows["t_ns"][0]) + NS // 2
         made = plan(store, ClipQuery(1, "main", start_ns, start_ns + 3 * NS), time.time_ns())
-        readers = [store.track(1, name) for name in made.tracks]
+        readers = made.readers(store, 1)
         with file.open("wb") as out:
             out.write(made.movie.head)
             extents = made.movie.extents

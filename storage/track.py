@@ -1,0 +1,143 @@
+"""A track over its tapes: one per volume it was ever recorded on, put together by time.
+
+Row numbers and offsets are a tape's own, so whoever reads rows reads them from one tape: a `Piece`. Where one tape's footage ends and
+another's goes on there is always a break (another session), so nothing that is played without a break needs two tapes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from recorder.base.media import Gap, TrackKind
+from storage.evidence import Evidence
+from storage.footage import RowRun, Rows, Span
+from storage.reader import TrackReader
+from storage.timeline import Bounds, Timeline, measure
+
+Stretch = tuple[TrackReader, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of one tape that follow each other in the track."""
+
+    tape: TrackReader
+    run: RowRun
+
+
+class Track:
+    """One track, get it from TapeStore.whole. For one thread at a time; says what the tapes say now each time it is asked."""
+
+    def __init__(self, tapes: Callable[[], tuple[TrackReader, ...]]) -> None:
+        self._tapes = tapes
+        newest = self.newest
+        self.camera, self.name, self.where = newest.camera, newest.name, newest.where
+        self.kind: TrackKind = newest.kind
+
+    @property
+    def tapes(self) -> tuple[TrackReader, ...]:
+        """Its tapes, the one with the newest footage last. NotFound once there is none any more."""
+        return self._tapes()
+
+    @property
+    def newest(self) -> TrackReader:
+        """The tape that is recorded on, or was last."""
+        return self._tapes()[-1]
+
+    def at(self, time_ns: int | None) -> TrackReader:
+        """The tape whose footage is shown at a time: the one with the newest row that starts at or before it (None: the newest tape)."""
+        tapes = self.tapes
+        if time_ns is None or len(tapes) == 1:
+            return tapes[-1]
+        begun = [(found[1], index) for index, tape in enumerate(tapes) if (found := tape.row_at(time_ns)) is not None]
+        return tapes[max(begun)[1]] if begun else min(tapes, key=lambda tape: tape.edges().first_ns or 1 << 63)
+
+    def bounds(self) -> Bounds:
+        """Where the track begins and ends now."""
+        return joined([tape.bounds() for tape in self.tapes])
+
+    def pieces(self, start_ns: int, end_ns: int, *, durable: bool = False) -> list[Piece]:
+        """All rows that overlap [start_ns, end_ns) as TrackReader.rows gives them, in order of time."""
+        runs = ((tape, tape.rows(start, end, durable=durable)) for tape, start, end in stretches(self.tapes, start_ns, end_ns))
+        return [Piece(tape, run) for tape, run in runs if len(run)]
+
+    def timeline(self, start_ns: int, end_ns: int, step_ns: int = 0) -> Timeline:
+        """Spans, gaps and figures of [start_ns, end_ns); with `step_ns` also per step (storage/timeline.py)."""
+        tapes = self.tapes
+        if len(tapes) == 1:
+            return tapes[0].timeline(start_ns, end_ns, step_ns)
+        gaps = merged_gaps([(tape, tape.gap_list()) for tape in tapes], start_ns, end_ns)
+        return measure(lambda buffer: _blocks(tapes, start_ns, end_ns, buffer), self.bounds(), start_ns, end_ns, step_ns, gaps)
+
+    def gaps(self, start_ns: int, end_ns: int) -> list[Gap]:
+        """Gaps that overlap [start_ns, end_ns), in order, with their true bounds; the last one may be open."""
+        return self.timeline(start_ns, end_ns).gaps
+
+    def spans(self, start_ns: int, end_ns: int) -> list[Span]:
+        """Stretches with footage, cut to [start_ns, end_ns)."""
+        return self.timeline(start_ns, end_ns).spans
+
+    def evidence(self, start_ns: int, end_ns: int) -> Evidence:
+        """The camera's sender reports, and the steps of our clock, in [start_ns, end_ns). Reads the logs."""
+        found = [tape.evidence(start_ns, end_ns) for tape in self.tapes]
+        return Evidence(tuple(sorted((report for one in found for report in one.reports), key=lambda report: report.arrival_ns)),
+                        tuple(sorted((epoch for one in found for epoch in one.epochs), key=lambda epoch: epoch.wall_ns)))
+
+
+def stretches(tapes: Sequence[TrackReader], start_ns: int, end_ns: int) -> Iterator[Stretch]:
+    """(tape, start, end) in order: on which tape the footage of [start_ns, end_ns) lies. A few look-ups per change of tape."""
+    if len(tapes) == 1:
+        yield tapes[0], start_ns, end_ns
+        return
+    heads = {tape: head for tape in tapes if (head := _head(tape, start_ns)) is not None and head < end_ns}
+    while heads:
+        tape = min(heads, key=lambda one: heads[one])
+        begin_ns = heads.pop(tape)
+        stop_ns = max(min([*heads.values(), end_ns]), begin_ns + 1)
+        yield tape, begin_ns, stop_ns
+        following = tape.row_from(stop_ns)
+        if following is not None and following[1] < end_ns:
+            heads[tape] = following[1]
+
+
+def _head(tape: TrackReader, start_ns: int) -> int | None:
+    """From when on the tape has something at or after `start_ns`."""
+    if len(tape.rows(start_ns, start_ns + 1)):
+        return start_ns
+    found = tape.row_from(start_ns)
+    return None if found is None else found[1]
+
+
+def _blocks(tapes: Sequence[TrackReader], start_ns: int, end_ns: int, buffer: Rows) -> Iterator[tuple[TrackReader, RowRun]]:
+    for tape, begin_ns, stop_ns in stretches(tapes, start_ns, end_ns):
+        for run in tape.blocks(begin_ns, stop_ns, buffer):
+            yield tape, run
+
+
+def merged_gaps(known: Sequence[tuple[TrackReader, Sequence[Gap]]], start_ns: int, end_ns: int) -> list[Gap]:
+    """The tapes' gaps by start, exact in [start_ns, end_ns) and for the last.
+
+    A gap of one tape lasts until another tape says anything later, footage or gap: from then on the track is recorded there.
+    """
+    everything = sorted(((gap, tape) for tape, gaps in known for gap in gaps), key=lambda pair: pair[0].start_ns)
+    out = []
+    for index, (gap, tape) in enumerate(everything):
+        asked = gap.start_ns < end_ns and (gap.end_ns is None or gap.end_ns > start_ns)
+        others, starts = [other for other, _ in known if other is not tape], [g.start_ns for g, by in everything if by is not tape]
+        out.append(_cut(gap, others, starts) if asked or index == len(everything) - 1 else gap)
+    return [gap for gap in out if gap.end_ns is None or gap.end_ns > gap.start_ns]
+
+
+def _cut(gap: Gap, others: Sequence[TrackReader], starts: Sequence[int]) -> Gap:
+    rows = [found[1] for other in others if (found := other.row_from(gap.start_ns)) is not None]
+    later = [*rows, *(start for start in starts if start > gap.start_ns)]
+    if not later or (gap.end_ns is not None and gap.end_ns <= min(later)):
+        return gap
+    return replace(gap, end_ns=min(later))
+
+
+def joined(bounds: Sequence[Bounds]) -> Bounds:
+    """The bounds of all together."""
+    filled = [one for one in bounds if one.first_ns]
+    first_ns = min((one.first_ns for one in filled), default=0)
+    return Bounds(first_ns, max(one.visible_end_ns for one in bounds), max(one.durable_end_ns for one in bounds),
+                  any(one.retired for one in bounds))

@@ -4,6 +4,7 @@ Row numbers and offsets are a tape's own, so whoever reads rows reads them from 
 another's goes on there is always a break (another session), so nothing that is played without a break needs two tapes.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -118,21 +119,35 @@ def merged_gaps(known: Sequence[tuple[TrackReader, Sequence[Gap]]], start_ns: in
 
     A gap of one tape lasts until another tape says anything later, footage or gap: from then on the track is recorded there.
     """
-    everything = sorted(((gap, tape) for tape, gaps in known for gap in gaps), key=lambda pair: pair[0].start_ns)
+    everything = sorted(((gap, rank) for rank, (_, gaps) in enumerate(known) for gap in gaps), key=lambda pair: pair[0].start_ns)
+    starts = [[gap.start_ns for gap in gaps] for _, gaps in known]
     out = []
-    for index, (gap, tape) in enumerate(everything):
+    for index, (gap, rank) in enumerate(everything):
         asked = gap.start_ns < end_ns and (gap.end_ns is None or gap.end_ns > start_ns)
-        others, starts = [other for other, _ in known if other is not tape], [g.start_ns for g, by in everything if by is not tape]
-        out.append(_cut(gap, others, starts) if asked or index == len(everything) - 1 else gap)
+        later: list[int] = []
+        if asked or index == len(everything) - 1:
+            tape = known[rank][0]
+            later = [heard for at, (other, _) in enumerate(known) if at != rank for heard in _next(other, starts[at], gap, tape)]
+        cut = bool(later) and (gap.end_ns is None or gap.end_ns > min(later))
+        out.append(replace(gap, end_ns=min(later)) if cut else gap)
     return [gap for gap in out if gap.end_ns is None or gap.end_ns > gap.start_ns]
 
 
-def _cut(gap: Gap, others: Sequence[TrackReader], starts: Sequence[int]) -> Gap:
-    rows = [found[1] for other in others if (found := other.row_from(gap.start_ns)) is not None]
-    later = [*rows, *(start for start in starts if start > gap.start_ns)]
-    if not later or (gap.end_ns is not None and gap.end_ns <= min(later)):
-        return gap
-    return replace(gap, end_ns=min(later))
+def _next(other: TrackReader, starts: Sequence[int], gap: Gap, tape: TrackReader) -> list[int]:
+    """When another tape says something after the start of the tape's gap: footage, or a gap.
+
+    Of two gaps that begin at once that of the tape which the track came to holds: its footage before them is the older one."""
+    row = other.row_from(gap.start_ns)
+    at = bisect_left(starts, gap.start_ns)
+    if at < len(starts) and starts[at] == gap.start_ns and _begun(other, gap.start_ns) > _begun(tape, gap.start_ns):
+        at += 1
+    return [*([row[1]] if row is not None else []), *starts[at:at + 1]]
+
+
+def _begun(tape: TrackReader, time_ns: int) -> int:
+    """When the tape's newest row before a time began; 0 if there is none."""
+    found = tape.row_at(time_ns - 1)
+    return 0 if found is None else found[1]
 
 
 def joined(bounds: Sequence[Bounds]) -> Bounds:

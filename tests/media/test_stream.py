@@ -88,7 +88,7 @@ def grow(maker, track, stream, first, stop):
         au = stream.aus[index]
         if au.key and track.open is not None:
             track.close_row()
-        track.volume.data = [au.data]
+        track.volume.data[:] = [au.data]
         following = stream.aus[index + 1].dts if index + 1 < len(stream.aus) else au.dts + stream.dur
         track.grow([maker.RefAu(len(au.data), following - au.dts, au.pts - au.dts, int(au.key))], t_ns=maker.T0 + au.pts * NS // 90_000)
 
@@ -165,7 +165,7 @@ async def test_young_sessions_time_is_settled_without_a_jump(api, maker, save):
             api.main.publish(-700_000_000)
             moved.append(True)
             for index in range(30, 50):
-                api.main.volume.data = [stream.aus[index].data]
+                api.main.volume.data[:] = [stream.aus[index].data]
                 api.main.grow([maker.RefAu(len(stream.aus[index].data), 3600, 0, 0)])
         return isinstance(event, Part) and event.newest_ns >= maker.T0 + 49 * NS // 25 - 700_000_000 and len(moved) > 1
     monitor = Cursor(api.media, CursorQuery(1))

@@ -93,6 +93,17 @@ def test_a_tape_that_was_left_says_nothing_of_what_came_after(two: Two):
     assert found.expected_ns == 20 * S
 
 
+def test_of_two_gaps_that_begin_at_once_that_of_the_tape_it_came_to_holds(two: Two):
+    two.write(two.b, 0, 3)
+    two.write(two.a, 3, 10)
+    two.a.log(items.GapOpen(BASE_NS + 10 * S, GapCause.CRASH))
+    two.b.log(items.GapOpen(BASE_NS + 10 * S, GapCause.DISK))
+    assert [gap.cause for gap in two.track.gaps(BASE_NS, BASE_NS + 40 * S)] == [GapCause.DISK]
+    two.b.log(items.GapClose(BASE_NS + 10 * S, BASE_NS + 13 * S))
+    two.write(two.b, 13, 20)
+    assert [gap.cause for gap in two.track.gaps(BASE_NS, BASE_NS + 20 * S)] == [GapCause.DISK]
+
+
 def test_a_gap_that_is_open_where_it_is_recorded_now_is_open(two: Two):
     two.write(two.a, 0, 10)
     two.b.log(items.GapOpen(BASE_NS + 10 * S, GapCause.DISK), items.GapClose(BASE_NS + 10 * S, BASE_NS + 11 * S))

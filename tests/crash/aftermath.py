@@ -1,6 +1,5 @@
 """What must be true of a volume after its writer has died: checked from the files alone."""
 
-import hashlib
 import os
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "storage_write"))
 
+from payloads import SEED, seed_of
 from rig import Rig, tape
 
 from recorder._ext.crc32c import crc32c
@@ -19,15 +19,15 @@ from storage.layout import PAGE, ROW, class_of, track_path
 
 def seeds(camera: int, count: int) -> dict[bytes, int]:
     """AU number by what its bytes begin with."""
-    return {hashlib.blake2b(f"{camera}/{n}".encode(), digest_size=32).digest(): n for n in range(count)}
+    return {seed_of(camera, n): n for n in range(count)}
 
 
 def numbers_of(aus: list[bytes], known: dict[bytes, int]) -> list[int]:
     """Which AUs these are; fails at one that nobody made."""
     out = []
     for au in aus:
-        number = known[au[:32]]
-        assert au == (au[:32] * (len(au) // 32 + 1))[:len(au)], "an AU's bytes are mixed up"
+        number = known[au[:SEED]]
+        assert au == (au[:SEED] * (len(au) // SEED + 1))[:len(au)], "an AU's bytes are mixed up"
         out.append(number)
     return out
 

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from aftermath import check_clean, seeds
 from loopimage import make_image, mount, unmount
+from payloads import SEED, first_turned
 from rig import Camera, Rig
 
 from recorder.base.clock import SimulatedClock
@@ -26,15 +27,9 @@ from storage.tape import TapeWriter
 SECOND, STEP_S = 1_000_000_000, 20
 HOUR_S, DAY_S = 3600, 86_400
 UNREADABLE_S = 60       # what DESIGN promises
-SECTOR, PERIOD = 512, 32
+SECTOR = 512
 WINDOW = 8 << 20
 SIZE = 3_000            # of an AU: any piece of one on a disk covers an end of a sector
-
-
-def first_turned(seed: bytes) -> bytes:
-    """The same for all rotations of a seed: a sector may begin anywhere in it."""
-    twice = seed + seed
-    return min(twice[n:n + PERIOD] for n in range(PERIOD))
 
 
 def aus_on_disk(image: Path, known: dict[bytes, int]) -> set[int]:
@@ -44,8 +39,8 @@ def aus_on_disk(image: Path, known: dict[bytes, int]) -> set[int]:
     try:
         for at in range(0, os.fstat(fd).st_size, WINDOW):
             sectors = np.frombuffer(os.pread(fd, WINDOW, at), np.uint8).reshape(-1, SECTOR)
-            for piece in (sectors[:, :2 * PERIOD], sectors[:, -2 * PERIOD:]):
-                halves = piece[:, :PERIOD], piece[:, PERIOD:]
+            for piece in (sectors[:, :2 * SEED], sectors[:, -2 * SEED:]):
+                halves = piece[:, :SEED], piece[:, SEED:]
                 for row in halves[0][(halves[0] == halves[1]).all(axis=1) & halves[0].any(axis=1)]:
                     number = known.get(first_turned(row.tobytes()))
                     if number is not None:

@@ -1,6 +1,7 @@
 """kill -9 of a recording process, at random and at every numbered step: all that was acknowledged is served, and recording goes on."""
 
 import random
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from aftermath import check_clean, check_tape, promises, seeds
+from payloads import payload
 from rig import Rig
 
 from storage.steps import Step
@@ -118,7 +120,7 @@ def test_killed_at_a_step(scene: Scene, step: Step) -> None:
     scene.check()
 
 
-def test_the_checks_see_a_flipped_byte(scene: Scene) -> None:
+def test_the_checks_see_wrong_bytes_and_say_which(scene: Scene) -> None:
     scene.record(0, 0, 50)
     path = scene.volume / "tape.zarr/cam-1/main/c/0"
     with path.open("r+b") as file:
@@ -126,8 +128,22 @@ def test_the_checks_see_a_flipped_byte(scene: Scene) -> None:
         byte = file.read(1)
         file.seek(4096 + 1000)
         file.write(bytes([byte[0] ^ 1]))
-    with pytest.raises(AssertionError):
+        file.seek(4 * 4096)
+        file.write(bytes(4096))
+        file.seek(6 * 4096)
+        file.write(payload(2, 7, 4096))
+    with pytest.raises(AssertionError) as failed:
         scene.check()
+    told = str(failed.value)
+    assert "row 0 of 0 to" in told
+    au = "AU 0 of the row (AU 0 of camera 1)"
+    for line in (f"pages 1 to 1, {au} to {au}: bytes 1000 to 1000 of 4096 differ",
+                 f"pages 2 to 3, {au} to {au}: right",
+                 f"pages 4 to 4, {au} to {au}: bytes 0 to 4095 of 4096 differ, they are zeros",
+                 f"pages 6 to 6, {au} to {au}: bytes 0 to 4095 of 4096 differ, they are AU 7 of camera 2",
+                 "head: cam-1/main chunk 0, generation 1,", "read past it (O_DIRECT): CRC wrong"):
+        assert line in told, told
+    assert re.search(r"extent: pages \d+ to \d+ at \d+ of the disk: \w+", told), told
 
 
 @pytest.mark.soak

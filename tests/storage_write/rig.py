@@ -1,10 +1,12 @@
 """A slot without threads, a camera that makes AUs one can tell apart, and a reader that believes nothing but the files."""
 
-import hashlib
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+from autopsy import explain
+from payloads import payload
 
 from recorder._ext.auqueue import AuQueue
 from recorder._ext.crc32c import crc32c
@@ -23,12 +25,6 @@ from storage.volume import Volume
 
 ENTRY = SampleEntry("avc1", b"\x01\x64\x00\x28", 90000, 1920, 1080)
 AAC = SampleEntry("mp4a", b"\x11\x90", 48000, channels=2, sample_rate=48000)
-
-
-def payload(camera: int, number: int, size: int) -> bytes:
-    """Bytes that say whose they are: no two AUs have the same."""
-    seed = hashlib.blake2b(f"{camera}/{number}".encode(), digest_size=32).digest()
-    return (seed * (size // 32 + 1))[:size]
 
 
 @dataclass
@@ -136,28 +132,33 @@ class Rig:
 def tape(path: Path, rig: Rig, camera: int = 1, name: str = "main", *, first: int | None = None) -> list[bytes]:
     """Every AU on the tape, from rows that are valid, bytes that match, entries that add up; fails where one does not."""
     work = rig.slot._works[camera, name]
-    core, kind = work.core, class_of(work.ident.kind)
-    rows = []
+    core = work.core
+    rows = {}
     for number in range(core.tail_row if first is None else first, core.next_row):
         raw = work.row(number)
         assert raw is not None and row_is(raw, number), f"row {number} is lost"
-        rows.append(raw)
+        rows[number] = raw
     if (opened := core.open_row()) is not None:
-        rows.append(opened)
+        rows[core.next_row] = opened
     out: list[bytes] = []
-    for raw in rows:
-        row = np.frombuffer(raw, ROW)[0]
-        chunk = int(row["offset"]) // kind.tape_bytes
-        with (path / track_path(camera, name) / "c" / str(chunk)).open("rb") as file:
-            file.seek(PAGE + int(row["offset"]) % kind.tape_bytes)
-            data = file.read(int(row["bytes"]))
-        assert crc32c(data) == int(row["data_crc"]), "the row's bytes are not what was recorded"
-        start = int(row["frames_off"])
+    for number, raw in rows.items():
+        start = int(np.frombuffer(raw, ROW)[0]["frames_off"])
         entries = work.entry_bytes(start, min(start + (8 << 10), core.entries_end))
         bad, arrays = decode(entries, start, raw, work.ident.clock_rate)
         assert bad == -1, "the row's entries do not add up"
-        at = 0
-        for size in arrays[1]:
-            out.append(data[at:at + int(size)])
-            at += int(size)
+        sizes = arrays[1].tolist()
+        data = _row_bytes(path / track_path(camera, name) / "c", class_of(work.ident.kind).tape_bytes, raw, sizes,
+                          f"row {number} of {min(rows)} to {max(rows)} of cam-{camera}/{name}")
+        ends = list(accumulate(sizes))
+        out += [data[end - size:end] for size, end in zip(sizes, ends, strict=True)]
     return out
+
+
+def _row_bytes(chunks: Path, tape_bytes: int, raw: bytes, sizes: list[int], what: str) -> bytes:
+    row = np.frombuffer(raw, ROW)[0]
+    chunk, at = divmod(int(row["offset"]), tape_bytes)
+    with (chunks / str(chunk)).open("rb") as file:
+        file.seek(PAGE + at)
+        data = file.read(int(row["bytes"]))
+    assert crc32c(data) == int(row["data_crc"]), explain(chunks / str(chunk), PAGE + at, int(row["data_crc"]), sizes, what)
+    return data

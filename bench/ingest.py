@@ -1,15 +1,12 @@
 """`watchroom bench ingest`: what recording costs, over numbers and kinds of cameras, beside other recorders in the same run."""
 
 import argparse
-import contextlib
-import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +15,8 @@ from bench import partnership
 from bench.camsim.process import SimProcess
 from bench.ingest_report import chart, ratios, table
 from bench.load import Load, loads, names
-from bench.machine import allow_files, describe
+from bench.machine import allow_files, describe, orderly
+from bench.report import add_report_arguments, write_reports
 from bench.subjects import LIBAV, SIM_CORE, SUBJECTS, Bench, Measure, remove, watchroom
 from bench.window import Plan, Window
 from storage.layout import LARGE
@@ -46,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--verify", type=int, default=0, help="cameras whose tapes are compared byte for byte (default: all)")
     add("--folder", type=Path, help="where to record: the disk under test (default: a temporary folder)")
     add("--cache", type=Path, help="camsim's clips")
-    add("--json", type=Path, help="write all windows as JSON")
-    add("--markdown", type=Path, help="write the table as Markdown")
-    add("--svg", type=Path, help="write a chart of the cost over the number of cameras")
+    add_report_arguments(parser)
     partnership.add_arguments(parser)
 
 
@@ -100,16 +96,6 @@ def run(args: argparse.Namespace) -> list[Window]:
     return found
 
 
-@contextlib.contextmanager
-def orderly() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does: cameras and recorders are ended, what was recorded is removed."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main(args: argparse.Namespace) -> int:
     """Measure, print the table; exit code 1 if Watchroom lost an AU or something failed."""
     allow_files(FILES)
@@ -124,10 +110,8 @@ def main(args: argparse.Namespace) -> int:
         return 1
     about = describe(args.folder or Path(tempfile.gettempdir()))
     text = table(found, about)
-    for path, content in ((args.json, json.dumps({"about": about, "windows": [asdict(w) for w in found], "ratios": ratios(found)}, indent=1)),
-                          (args.markdown, text), (args.svg, chart(found))):
-        if path:
-            path.write_text(content)
+    values = {"about": about, "windows": [asdict(w) for w in found], "ratios": ratios(found)}
+    write_reports(args, values=values, text=text, chart=chart(found))
     print(text)
     return int(any(w.lost_aus for w in found if w.subject == "watchroom"))
 

@@ -1,10 +1,10 @@
 """The windows of a benchmark as a table, as sentences of ratios, and as a chart."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+from bench.chart import draw
 from bench.load import Load
 from bench.window import Window
 
@@ -12,7 +12,6 @@ HEADS = ("load", "subject", "us CPU / stream-s (recording)", "all processes", "C
          "undurable ms p50 / p99 / max", "commit ms p50 / p99 / max", "loop lag ms p50 / p99 / max", "steal %", "others %", "AUs dropped",
          "AUs lost")
 NAMES = {"ffmpeg": "one ffmpeg per camera", "pyav": "PyAV threads", "native": "the C program"}
-COLOURS = {"watchroom": "#0b6e4f", "native": "#30638e", "pyav": "#d1913c", "ffmpeg": "#a23b3b"}
 
 Groups = dict[tuple[Load, str], list[Window]]
 
@@ -107,53 +106,9 @@ def _but_count(load: Load) -> tuple[int, str, str, int]:
     return load.kbps, load.codec, load.transport, load.slots
 
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 420, 70, 60, 30, 170
-
-
 def chart(windows: Sequence[Window]) -> str:
     """An SVG of CPU microseconds per stream-second (all processes) over the number of cameras; both axes are logarithmic to base 2."""
-    series: dict[str, list[tuple[int, float]]] = {}
+    series: dict[str, list[tuple[float, float]]] = {}
     for (load, subject), group in groups(windows).items():
         series.setdefault(f"{subject} {load.label.partition(' x ')[2]}", []).append((load.cameras, max(1.0, median(group).all_us)))
-    xs, ys = [x for line in series.values() for x, _ in line] or [1], [y for line in series.values() for _, y in line] or [1.0]
-    x_of, y_of = _scale(xs, LEFT, WIDTH - RIGHT), _scale(ys, HEIGHT - BOTTOM, TOP)
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="12">',
-             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
-             f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}" fill="none" stroke="#444"/>',
-             f'<text x="{LEFT}" y="18">CPU us per stream-second, all processes</text>',
-             f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 16}" text-anchor="middle">cameras</text>']
-    parts += [f'<text x="{x_of(x):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{x}</text>' for x in sorted(set(xs))]
-    parts += [f'<path d="M{LEFT} {y_of(y):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>'
-              f'<text x="{LEFT - 6}" y="{y_of(y) + 4:.1f}" text-anchor="end">{y}</text>' for y in _grid(ys)]
-    for name, points in series.items():
-        parts += _line(name, sorted(points), x_of, y_of)
-    return "\n".join([*parts, "</svg>", ""])
-
-
-def _scale(values: Sequence[float], start: float, stop: float) -> "Scale":
-    return Scale(min(values) / 1.1, max(values) * 1.1, start, stop)
-
-
-class Scale:
-    """A logarithmic axis: value -> coordinate."""
-
-    def __init__(self, low: float, high: float, start: float, stop: float) -> None:
-        self._low, self._high, self._start, self._stop = math.log2(low), math.log2(high), start, stop
-
-    def __call__(self, value: float) -> float:
-        """Where `value` lies."""
-        return self._start + (math.log2(value) - self._low) / (self._high - self._low) * (self._stop - self._start)
-
-
-def _grid(values: Sequence[float]) -> list[int]:
-    return [2**n for n in range(21) if min(values) / 1.1 <= 2**n <= max(values) * 1.1]
-
-
-def _line(name: str, points: Sequence[tuple[int, float]], x_of: Scale, y_of: Scale) -> list[str]:
-    colour = COLOURS.get(name.partition(" ")[0], "#666")
-    path = "L".join(f"{x_of(x):.1f} {y_of(y):.1f}" for x, y in points)
-    dots = [f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3.5" fill="{colour}"><title>{name}: {x} cameras, {y:.0f} us</title></circle>'
-            for x, y in points]
-    x, y = points[-1]
-    return [f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>', *dots,
-            f'<text x="{x_of(x) + 8:.1f}" y="{y_of(y) + 4:.1f}" fill="{colour}">{name}</text>']
+    return draw(series, "CPU us per stream-second, all processes", "cameras", logarithmic=True)

@@ -4,9 +4,11 @@ import contextlib
 import os
 import platform
 import resource
+import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -48,6 +50,16 @@ def allow_files(count: int) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
             break
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+@contextlib.contextmanager
+def orderly() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: what the block has started is ended, what was recorded is removed."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 BUFFERS = "/memfd:watchroom-au"     # the queues' memory (recorder/_ext/auqueue.pyx)

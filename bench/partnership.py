@@ -1,7 +1,6 @@
 """`watchroom bench ingest --partnership`: a partnership's cameras on one core, for minutes, on a full volume, with readers beside it."""
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -15,8 +14,10 @@ from bench.load import Load
 from bench.machine import describe, memory
 from bench.probe import Durability
 from bench.readers import Readers
+from bench.report import write_reports
 from bench.site import Site, wait_until
-from bench.subjects import SIM_CORE, WATCHED_TRACKS, Bench, fill, recorded, remove, site_of, status, tape_loss, tracks
+from bench.subjects import SIM_CORE, WATCHED_TRACKS, Bench, recorded, remove, site_of, status, tape_loss, tracks
+from bench.used import fill
 from bench.window import START_TIMEOUT_S, Plan, Subject, Window, playing, windows
 from recorder.drainer import LAG_BUCKETS_MS
 
@@ -162,9 +163,6 @@ def main(args: argparse.Namespace, say: Say) -> int:
     result = run(args, say)
     about = describe(args.folder or Path(tempfile.gettempdir()))
     text = report(result, about)
-    if args.markdown:
-        args.markdown.write_text(text)
-    if args.json:
-        args.json.write_text(json.dumps({"about": about, "result": asdict(result)}, indent=1))
+    write_reports(args, values={"about": about, "result": asdict(result)}, text=text)
     print(text)
     return int(not result.good)

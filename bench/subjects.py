@@ -17,13 +17,11 @@ from bench.probe import Durability, Notes
 from bench.pyav_threads import PyavThreads
 from bench.site import Site, wait_until
 from bench.tapes import compare, first_index
+from bench.used import fill
 from bench.window import START_TIMEOUT_S, Plan, Subject, Window, last_session, windows
 from recorder.base.control import ControlClient
 from recorder.base.errors import WatchroomError
-from storage.erasure import Erasure
 from storage.layout import LARGE
-from storage.pool import Pool
-from storage.volume import Volume
 
 RECORDER_CORE, SIM_CORE = 0, 1
 WATCHED_TRACKS = 6      # whose age of undurable bytes is looked at
@@ -152,20 +150,6 @@ def recorded(site: Site, load: Load) -> int:
         return sum(track["aus"] > 0 for _, track in tracks(site, load))
     except WatchroomError:           # it does not answer yet
         return 0
-
-
-def fill(path: Path, slots: int, used_bytes: int) -> None:
-    """Fill a new volume's pools: chunks that are taken from now on have been written before, as on any volume that is in use."""
-    volume = Volume.open(path, on_root=True, write=True)
-    try:
-        for slot in range(slots):
-            for folder in ("journal", "pool", "quarantine"):
-                volume.make_dirs(f"slot-{slot}/{folder}")
-            pool = Pool(volume, slot, used_bytes // slots, 0.0, Erasure(lambda _: None))
-            while pool.room(LARGE) and pool.make(LARGE, 0, filled=True):
-                pass
-    finally:
-        volume.close()
 
 
 def tape_loss(site: Site, bench: Bench, since: int) -> dict[str, int]:

@@ -4,6 +4,7 @@ import argparse
 import importlib
 
 MEASUREMENTS = {"ingest": "what recording costs, beside other recorders in the same run",
+                "commit": "how long commits take, and what storing costs, without network",
                 "crash": "power cuts on real file systems: what is acknowledged is there, nothing else is served"}
 
 

@@ -1,10 +1,14 @@
 """A slot without threads, a camera that makes AUs one can tell apart, and a reader that believes nothing but the files."""
 
+import sys
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))      # tests of other folders import this module too
+
 from autopsy import explain
 from payloads import payload
 

@@ -131,7 +131,10 @@ class Keeper:
 
     def _take_back(self, work: TapeWork, mono_ns: int) -> None:
         """A detached tape needs no chunk any more."""
-        prepared, work.next_chunk = work.next_chunk, None
+        with work.handing:      # a tape that is attached again since may be about to write into it
+            if not work.detached:
+                return
+            prepared, work.next_chunk = work.next_chunk, None
         if prepared is not None:
             os.close(prepared.fd)
             path = f"{track_path(work.ident.camera, work.ident.name)}/c/{prepared.number}"

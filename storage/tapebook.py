@@ -1,6 +1,7 @@
 """A tape's books: its chunks, what is written down about it, and how it is read back while it grows."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -89,6 +90,7 @@ class TapeBook:
         self.pending: list[bytes] = []      # items for the next record
         self.chunk: OpenChunk | None = None
         self.next_chunk: Prepared | None = None     # the keeper puts one here
+        self.handing = threading.Lock()     # one of the two takes it away: the writer, or the keeper from a detached tape
         self.closed: deque[ClosedChunk] = deque()
         self.first_chunk = state.first_chunk
         self.first_head: ChunkHead | None = None    # the keeper's: what it has read of the oldest chunk, once that is sealed
@@ -102,9 +104,15 @@ class TapeBook:
 
     def switch(self) -> bool:
         """Go on in the chunk that the keeper has prepared; False if there is none."""
-        prepared, self.next_chunk = self.next_chunk, None
-        if prepared is None:
-            return False
+        with self.handing:
+            if self.next_chunk is None:
+                return False
+            self._go_to(self.next_chunk)
+            self.next_chunk = None      # last: the keeper prepares another once it is gone, and that must be the one after it
+        step(Step.SWITCHED)
+        return True
+
+    def _go_to(self, prepared: Prepared) -> None:
         if self.chunk is not None:
             self._retire_chunk(self.chunk)
         first_row = self.core.next_row + self.core.has_open_row
@@ -118,8 +126,6 @@ class TapeBook:
         self.core.set_direct(direct_fd)
         self.pending.append(encode(ChunkTaken(prepared.number, head.generation, first_row, self.core.entries_end)))
         self._begin_footer(self.chunk)
-        step(Step.SWITCHED)
-        return True
 
     def _open_direct(self, fd: int) -> int:
         """The open chunk past the page cache; -1 for a class whose pieces are too small to gain by it."""

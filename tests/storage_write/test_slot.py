@@ -7,6 +7,7 @@ from rig import Rig, tape
 
 from recorder.base.media import GapCause, TrackKind
 from storage.chunkfile import ChunkHead, read_head
+from storage.disk import open_direct
 from storage.layout import track_path
 
 Make = Callable[..., Rig]
@@ -105,6 +106,21 @@ def test_a_chunk_whose_seal_was_the_last_word_is_not_wiped_when_its_rows_have_le
     last.turn()
     last.turn()
     assert tape(last.path, last) == camera.sent + second.sent
+
+
+def test_the_keeper_prepares_no_chunk_twice_while_the_writer_takes_it(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its second file took the chunk's name: the tape went on in one that no name led to, and all that was acknowledged was gone."""
+    rig = make_rig(bytes_max=1 << 29)
+
+    def keep_meanwhile(fd: int) -> int:
+        rig.slot.keep_once()
+        return open_direct(fd)
+
+    monkeypatch.setattr("storage.tapebook.open_direct", keep_meanwhile)
+    _, camera = rig.track(size=60_000)
+    rig.run(camera, 1000)
+    assert tape(rig.path, rig) == camera.sent
+    assert len(list((rig.path / track_path(1, "main") / "c").iterdir())) >= 4
 
 
 def read_head_of(rig: Rig, chunk: int) -> ChunkHead:

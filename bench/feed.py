@@ -212,14 +212,14 @@ class Feed:
         queue = AuQueue(capacity)
         writer = self.slot.open_track(number, "main", TrackKind.VIDEO, clock_rate=RATE, queue=queue, rule=RetentionRule(),
                                       describe=lambda _: ENTRY)
-        start_ns = time.time_ns() - LARGE.tape_bytes // AHEAD_BYTES * 1_000_000_000 // FPS
+        start_ns = time.time_ns() - 2 * LARGE.tape_bytes // AHEAD_BYTES * 1_000_000_000 // FPS
         writer.begin_session(1, start_ns, "bench")
         return Source(number, queue, writer, key, delta, start_ns)
 
     def _ahead(self, sources: Sequence[Source], data: bytes) -> None:
-        """Give the tracks different shares of a chunk at once."""
+        """Give each track a chunk, so that the keeper knows how fast it goes, and a share of the next one, each another."""
         whole = LARGE.tape_bytes // len(data)
-        waiting = {source.number: n * whole // len(sources) for n, source in enumerate(sources)}
+        waiting = {source.number: whole + 1 + n * whole // len(sources) for n, source in enumerate(sources)}
         deadline = time.monotonic() + STUCK_S
         while any(waiting.values()):
             for source in sources:

@@ -10,12 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value. `must`: what it may be at most (None: nothing is promised)."""
+    """One measured value. `must`: what it may be at most (None: nothing is promised); `aim`: what is hoped for; `note`: how it came about."""
 
     name: str
     value: float
     unit: str
     must: float | None = None
+    aim: float | None = None
+    note: str = ""
 
     @property
     def met(self) -> bool:
@@ -44,8 +46,13 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def figure_table(figures: Iterable[Figure]) -> str:
-    """Each figure beside what it must be."""
-    return table(("what", "measured", "must"), ((f.name, f"{shown(f.value)} {f.unit}".strip(), _must(f)) for f in figures))
+    """Each figure beside what it must be, and, where there are any, aims and notes."""
+    figures = list(figures)
+    heads, rows = ["what", "measured", "must"], [[f.name, f"{shown(f.value)} {f.unit}".strip(), _must(f)] for f in figures]
+    if any(f.aim is not None or f.note for f in figures):
+        heads += ["aim", ""]
+        rows = [[*row, "" if f.aim is None else f"{f.aim:g} {f.unit}", f.note] for row, f in zip(rows, figures, strict=True)]
+    return table(heads, rows)
 
 
 def shown(value: float) -> str:

@@ -6,6 +6,7 @@ import importlib
 MEASUREMENTS = {"ingest": "what recording costs, beside other recorders in the same run",
                 "commit": "how long commits take, and what storing costs, without network",
                 "retention": "weeks of recording in minutes, and every promise of retention looked at",
+                "index": "a month of index of hundreds of cameras: recovery, lookup, timeline, memory, disk",
                 "crash": "power cuts on real file systems: what is acknowledged is there, nothing else is served"}
 
 

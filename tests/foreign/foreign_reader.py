@@ -1,4 +1,4 @@
-"""Two readers that know nothing of us: zarr-python and tensorstore, each reading one inner chunk of a track's array."""
+"""Readers that know nothing of us: zarr-python, tensorstore and zarrs (in Rust), each reading one inner chunk of a track's array."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,21 @@ class TensorstoreReader:
 
     def read(self, start: int, stop: int) -> U8:
         return np.asarray(self._array[start:stop].read().result())
+
+
+class ZarrsReader:
+    """zarrs, which reads and decodes in Rust; zarr-python only says which chunks."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, start: int, stop: int) -> U8:
+        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+            array: Any = zarr.open_array(self._path, mode="r")
+            return np.asarray(array[start:stop])
+
+
+READERS = {"zarr": ZarrReader, "tensorstore": TensorstoreReader, "zarrs": ZarrsReader}
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""zarr-python and tensorstore see every full committed inner chunk, and never an uncommitted or foreign byte, while a writer writes."""
+"""zarr-python, tensorstore and zarrs see every full committed inner chunk, and never an uncommitted or foreign byte, while a writer writes."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ from storage.layout import CHUNK_HEAD, CHUNK_HEAD_AT, PAGE, SMALL, track_path
 from storage.pool import Quarantined
 from storage.reader import TrackReader
 from storage.store import TapeStore
-from tests.foreign.foreign_reader import TensorstoreReader, Twice, ZarrReader
+from tests.foreign.foreign_reader import READERS, Twice
 from tests.storage_read.real_slot import Site, Source, foreign
 from tests.storage_read.reference_writer import Au, RefTrack, RefVolume, payload
 
@@ -29,7 +29,6 @@ INNER = SMALL.inner_bytes
 ROW = [Au(9_000, 18_000, 0, 1), *([Au(2_000, 18_000)] * 4)]
 HANGS_S = 300                      # whatever takes longer hangs
 MATCHED, READS = 50, 300
-READERS = {"zarr": ZarrReader, "tensorstore": TensorstoreReader}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""zarr-python and tensorstore read a running recorder's arrays over a ring that goes round: all that is committed, and nothing else."""
+"""zarr-python, tensorstore and zarrs read a running recorder's arrays over a ring that goes round: all that is committed, and nothing else."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from recorder.base.media import TrackKind
 from storage.footage import Edges
 from storage.layout import class_of, track_path
 from storage.reader import TrackReader
-from tests.foreign.foreign_reader import TensorstoreReader, Twice, ZarrReader
+from tests.foreign.foreign_reader import READERS, Twice
 from tests.proof.kit import ALL, check_clean, recording
 from tests.proof.test_slow_clients import BIG
 
@@ -93,7 +93,7 @@ def test_foreign_readers_see_what_is_committed_and_nothing_else(seconds: int, ri
         store.close()
         maps = [map_of(site, number, sim.truth(i)) for i, number in enumerate(numbers)]
         paths = [site.volume / track_path(number, "main") for number in numbers]
-        readers = [Twice(kind(path)) for path in paths for kind in (ZarrReader, TensorstoreReader)]
+        readers = [Twice(kind(path)) for path in paths for kind in READERS.values()]
         samples = sample(site, maps, readers, seconds)
     assert site.stop() == 0, site.tail()
     figures = {"empty": 0, "right": 0}
@@ -110,7 +110,7 @@ def test_foreign_readers_see_what_is_committed_and_nothing_else(seconds: int, ri
 
 
 def sample(site: Site, maps: list[Map], readers: list[Twice], seconds: int) -> list[Sample]:
-    """Random inner chunks around the tail and the newest bytes, by both readers in turn."""
+    """Random inner chunks around the tail and the newest bytes, by each reader in turn."""
     dice, until_s, samples = np.random.default_rng(seconds), time.monotonic() + seconds, []
     while time.monotonic() < until_s:
         site.check_alive()
@@ -119,7 +119,7 @@ def sample(site: Site, maps: list[Map], readers: list[Twice], seconds: int) -> l
             before = known.track.edges()
             low, newest = before.tail_offset // INNER, before.durable_offset // INNER
             k = int(dice.choice([dice.integers(max(low - 3, 0), newest + 3), newest - 1, newest, newest + 1]))
-            reader = readers[2 * tape + len(samples) % 2]
+            reader = readers[len(READERS) * tape + len(samples) // len(maps) % len(READERS)]
             seen = reader.read(k * INNER, (k + 1) * INNER).tobytes() if k >= 0 else b""
             samples.append(Sample(tape, k * INNER, seen, known.track.edges()))
             if not any(seen) and 0 <= k < newest - 1 and k >= low:

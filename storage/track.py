@@ -12,7 +12,7 @@ from recorder.base.media import Gap, TrackKind
 from storage.evidence import Evidence
 from storage.footage import RowRun, Rows, Span
 from storage.reader import TrackReader
-from storage.timeline import Bounds, Timeline, measure
+from storage.timeline import HOLE_NS, Bounds, Timeline, measure
 
 Stretch = tuple[TrackReader, int, int]
 
@@ -119,18 +119,31 @@ def merged_gaps(known: Sequence[tuple[TrackReader, Sequence[Gap]]], start_ns: in
 
     A gap of one tape lasts until another tape says anything later, footage or gap: from then on the track is recorded there.
     """
-    everything = sorted(((gap, rank) for rank, (_, gaps) in enumerate(known) for gap in gaps), key=lambda pair: pair[0].start_ns)
-    starts = [[gap.start_ns for gap in gaps] for _, gaps in known]
+    tapes = [tape for tape, _ in known]
+    kept = [[_begin(gap, tapes, rank) if _overlaps(gap, start_ns, end_ns) else gap for gap in gaps] for rank, (_, gaps) in enumerate(known)]
+    everything = sorted(((gap, rank) for rank, gaps in enumerate(kept) for gap in gaps), key=lambda pair: pair[0].start_ns)
+    starts = [[gap.start_ns for gap in gaps] for gaps in kept]
     out = []
     for index, (gap, rank) in enumerate(everything):
-        asked = gap.start_ns < end_ns and (gap.end_ns is None or gap.end_ns > start_ns)
         later: list[int] = []
-        if asked or index == len(everything) - 1:
-            tape = known[rank][0]
-            later = [heard for at, (other, _) in enumerate(known) if at != rank for heard in _next(other, starts[at], gap, tape)]
+        if _overlaps(gap, start_ns, end_ns) or index == len(everything) - 1:
+            later = [heard for at, other in enumerate(tapes) if at != rank for heard in _next(other, starts[at], gap, tapes[rank])]
         cut = bool(later) and (gap.end_ns is None or gap.end_ns > min(later))
         out.append(replace(gap, end_ns=min(later)) if cut else gap)
     return [gap for gap in out if gap.end_ns is None or gap.end_ns > gap.start_ns]
+
+
+def _overlaps(gap: Gap, start_ns: int, end_ns: int) -> bool:
+    return gap.start_ns < end_ns and (gap.end_ns is None or gap.end_ns > start_ns)
+
+
+def _begin(gap: Gap, tapes: Sequence[TrackReader], rank: int) -> Gap:
+    """The gap without what another tape has after all: of a disk that failed more may be left than was known to be."""
+    begin_ns = gap.start_ns
+    for tape in (tape for at, tape in enumerate(tapes) if at != rank):
+        while len(run := tape.rows(begin_ns, begin_ns + HOLE_NS)) and run.end_ns > begin_ns:
+            begin_ns = run.end_ns
+    return replace(gap, start_ns=begin_ns if gap.end_ns is None else min(begin_ns, gap.end_ns)) if begin_ns > gap.start_ns else gap
 
 
 def _next(other: TrackReader, starts: Sequence[int], gap: Gap, tape: TrackReader) -> list[int]:

@@ -15,14 +15,14 @@ class PowerDisk:
     """A disk of `kind` (a file system) in `folder`, which holds nothing else. Needs root, /dev/fuse and loop devices."""
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self.kind, self._files, self._point = kind, folder / "files", folder / "mounted"
+        self.kind, self.files, self.point = kind, folder / "files", folder / "mounted"
         image = folder / "image"
         with image.open("wb") as file:
             file.truncate(IMAGE_BYTES[kind])
         subprocess.run([*MAKE[kind], image], check=True)
-        self._files.mkdir()
-        self._point.mkdir()
-        self._server = subprocess.Popen([sys.executable, "-m", "bench.powercut.server", self._files, image], stdin=subprocess.PIPE,
+        self.files.mkdir()
+        self.point.mkdir()
+        self._server = subprocess.Popen([sys.executable, "-m", "bench.powercut.server", self.files, image], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, bufsize=1)
         if self._answer() != "ready":
             raise RuntimeError("the disk's process did not start: /dev/fuse and root are needed")
@@ -41,15 +41,15 @@ class PowerDisk:
     @contextmanager
     def mounted(self, name: str = "disk") -> Iterator[Path]:
         """The file system on file `name`, mounted. CalledProcessError if it cannot be."""
-        subprocess.run(["mount", "-t", self.kind, "-o", OPTIONS[self.kind], self._files / name, self._point], check=True)
+        subprocess.run(["mount", "-t", self.kind, "-o", OPTIONS[self.kind], self.files / name, self.point], check=True)
         try:
-            yield self._point
+            yield self.point
         finally:
-            subprocess.run(["umount", self._point], check=True)
+            subprocess.run(["umount", self.point], check=True)
 
     def close(self) -> None:
         """Unmount the disk's folder; its process ends."""
-        subprocess.run(["umount", self._files], check=False)
+        subprocess.run(["umount", self.files], check=False)
         assert self._server.stdin is not None
         self._server.stdin.close()
         try:

@@ -3,8 +3,10 @@
 `mark N`: everything so far has been acknowledged as number N. `recorded`: the recording is over; says how many entries there are.
 `cut AT SEED`: there is a file `cut-<n>` as the power cut before entry AT may have left the disk; says its name and the last mark before.
 `forget NAME`: it is needed no more.
+`fail`: from now on reads, writes and flushes end with EIO. `stall`: they do not end at all. `heal`: they do as before.
 """
 
+import errno
 import random
 import select
 import sys
@@ -22,18 +24,26 @@ class Recorded:
         self.log = DiskLog(bytearray(image.read_bytes()))
         self.size = len(self.log.base)
         self._now: dict[int, bytes] = {}
+        self.failing = False
+
+    def _check(self) -> None:
+        if self.failing:
+            raise OSError(errno.EIO, "the disk fails")
 
     def read(self, at: int, size: int) -> bytes:
         """As written last, durable or not."""
+        self._check()
         return get(self.log.base, self._now, at, size)
 
     def write(self, at: int, data: bytes) -> None:
         """Logged."""
+        self._check()
         self.log.entries.append(Write(at, data))
         put(self.log.base, self._now, at, data)
 
     def flush(self) -> None:
         """Logged."""
+        self._check()
         self.log.entries.append(Flush())
 
     def forget_now(self) -> None:
@@ -66,16 +76,17 @@ class Server:
         self._folder = Folder(point)
         self._disk = Recorded(image)
         self._folder.add("disk", self._disk)
-        self._cuts = 0
+        self._cuts, self._stalled = 0, False
         self._commands: dict[str, Callable[..., str]] = {
-            "mark": self._mark, "recorded": self._recorded, "cut": self._cut, "forget": self._forget}
+            "fail": self._fail, "stall": self._stall, "heal": self._heal, "mark": self._mark, "recorded": self._recorded, "cut": self._cut,
+            "forget": self._forget}
 
     def run(self) -> None:
         """Serve until standard input ends and the folder is unmounted."""
         print("ready", flush=True)
         waiting = [self._folder.fileno(), sys.stdin.fileno()]
         while True:
-            readable, _, _ = select.select(waiting, [], [])
+            readable, _, _ = select.select(waiting[self._stalled:], [], [])
             if self._folder.fileno() in readable and not self._folder.answer():
                 return
             if sys.stdin.fileno() in readable:
@@ -85,6 +96,18 @@ class Server:
                     continue
                 name, *args = line.split()
                 print(self._commands[name](*args), flush=True)
+
+    def _fail(self) -> str:
+        self._disk.failing = True
+        return "ok"
+
+    def _stall(self) -> str:
+        self._stalled = True
+        return "ok"
+
+    def _heal(self) -> str:
+        self._disk.failing = self._stalled = False
+        return "ok"
 
     def _mark(self, number: str) -> str:
         self._disk.log.entries.append(Mark(int(number)))

@@ -36,6 +36,11 @@ class Camera:
         for stream in self.streams:
             stream.detach()
 
+    def move(self, cause: GapCause, why: str, *, failed: bool) -> None:
+        """All its tapes are to be on another volume; the present one has `failed`."""
+        for stream in self.streams:
+            stream.move(cause, why, failed=failed)
+
     def sweep(self, mono_ns: int) -> None:
         """Once a second."""
         for stream in self.streams:

@@ -1,5 +1,6 @@
 """All cameras of one worker: begin, end, the look at each of them once a second, what is known of them."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from recorder.base.errors import Conflict, NotFound
 from recorder.base.media import NS, GapCause
 from recorder.base.tasks import TaskSet
 from recorder.camera import Camera
-from recorder.feed import Tapes
+from recorder.feed import Places
 from recorder.stream import Services
 
 CAMERAS_MAX = 4096
@@ -19,6 +20,7 @@ FEW = 8                  # up to so many cameras nobody is asked to wait at the 
 SPREAD_S = 2.0
 STOP_S = 3.0
 LAG_TURN_NS = 60 * NS
+MOVE_S = 0.05            # between two cameras that move without need, so that none waits long for its turn to connect
 
 
 class Cameras:
@@ -30,9 +32,10 @@ class Cameras:
         self._log = log
         self._tasks = TaskSet(log)
         self._cameras: dict[int, Camera] = {}
+        self._tapes: dict[int, Places] = {}
         self._turn_ns = services.clock.mono_ns()
 
-    def start(self, number: int, config: CameraConfig, tapes: Tapes | None = None, *, at_once: bool = False) -> None:
+    def start(self, number: int, config: CameraConfig, tapes: Places | None = None, *, at_once: bool = False) -> None:
         """Begin to record, on `tapes` if they are not the worker's own. Raises Conflict if this number records already.
 
         Many cameras are not all asked in the same moment, unless it must be `at_once`: after a death of ours every second counts, and the
@@ -41,10 +44,11 @@ class Cameras:
             raise Conflict("this camera is recorded already", where=config.id, remedy="stop it first")
         if len(self._cameras) >= CAMERAS_MAX:
             raise Conflict(f"a slot takes at most {CAMERAS_MAX} cameras", where=config.id, remedy="add a slot")
-        camera = Camera(number, config, config.rule or self._default_rule, replace(self._with, tapes=tapes or self._with.tapes))
+        tapes = tapes or self._with.tapes
+        camera = Camera(number, config, config.rule or self._default_rule, replace(self._with, tapes=tapes))
         spread_s = SPREAD_S if len(self._cameras) >= FEW and not at_once else 0.0
         self._tasks.start(_task(number), lambda: camera.run(spread_s))
-        self._cameras[number] = camera
+        self._cameras[number], self._tapes[number] = camera, tapes
 
     def update(self, number: int, config: CameraConfig) -> None:
         """Other words about a camera, or another rule of retention: its recording goes on untouched. Raises NotFound."""
@@ -61,6 +65,38 @@ class Cameras:
         camera.stopping(None if removed else GapCause.OPERATOR)
         await self._tasks.stop(_task(number), STOP_S)
         camera.detach()
+        self._tapes.pop(number).leave()
+
+    def flee(self) -> int:
+        """A volume has failed: every camera that records to one that has goes to another at once. Returns how many."""
+        fleeing = [number for number, tapes in self._tapes.items() if tapes.failed]
+        for number in fleeing:
+            self._move(number, GapCause.DISK, "the volume has failed")
+        return len(fleeing)
+
+    async def rehome(self, number: int, home: str) -> None:
+        """The camera's home is the volume of this UUID from now on. Raises NotFound."""
+        if number not in self._tapes:
+            raise NotFound("this camera is not recorded here", where=str(number))
+        self._tapes[number].home = home
+        if self._tapes[number].misplaced:
+            self._move(number, GapCause.OPERATOR, "it goes to another volume")
+            await asyncio.sleep(MOVE_S)
+
+    async def go_home(self) -> None:
+        """A volume is back: cameras that record elsewhere instead go back to it, one after the other; those without any begin at once."""
+        for number in [number for number, tapes in self._tapes.items() if tapes.path is None]:
+            self._move(number, GapCause.DISK, "no volume took it")
+        for number in list(self._tapes):
+            if number in self._tapes and self._tapes[number].misplaced:
+                self._move(number, GapCause.DISK, "its volume is back")
+                await asyncio.sleep(MOVE_S)
+
+    def _move(self, number: int, cause: GapCause, why: str) -> None:
+        tapes = self._tapes[number]
+        failed = tapes.failed
+        tapes.leave()
+        self._cameras[number].move(cause, why, failed=failed)
 
     async def close(self) -> None:
         """The process ends: TEARDOWN of all in parallel, at most 3 s. The tapes stay with the slot, which writes the gaps."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from recorder._ext.auqueue import AuQueue
@@ -35,6 +37,10 @@ class Tape(Protocol):
         """UTC end of the newest row or gap."""
 
     @property
+    def kept_ns(self) -> int:
+        """The same of what a failing disk does not take."""
+
+    @property
     def next_session(self) -> int:
         """The number of the next session."""
 
@@ -49,6 +55,12 @@ class Tape(Protocol):
 
     def open_gap(self, cause: GapCause, start_ns: int | None = None, detail: str = "") -> None:
         """Footage is missing."""
+
+    def come_from(self, end_ns: int, cause: GapCause, detail: str) -> None:
+        """It was recorded elsewhere up to `end_ns`."""
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call when all of this has taken effect."""
 
     def sender_report(self, report: SenderReport) -> None:
         """Evidence."""
@@ -71,6 +83,40 @@ class Tapes(Protocol):
         """The tape of a track; may touch the disk."""
 
 
+class Places(Tapes, Protocol):
+    """One camera's tapes on the volumes (recorder.rack.SlotTapes)."""
+
+    home: str
+
+    @property
+    def path(self) -> Path | None:
+        """Of the volume they lie on; None while no track has been opened."""
+
+    @property
+    def failed(self) -> bool:
+        """True if that has failed."""
+
+    @property
+    def misplaced(self) -> bool:
+        """True if they should lie on another one."""
+
+    def leave(self) -> None:
+        """The next track that is opened chooses anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A track whose tape was left for one on another volume: where its rows end and what is kept of them for sure, why it was left, counts."""
+
+    end_ns: int
+    kept_ns: int
+    cause: GapCause
+    detail: str
+    totals: dict[str, int]
+    last_au_ns: int
+    recorded: bool
+
+
 @dataclass(frozen=True, slots=True)
 class TrackFacts:
     """What is known of the running session's format; empty before the first AU."""
@@ -91,7 +137,8 @@ class TrackFeed:
         self.tape: Tape
         self.track: RtpTrack | None = None
         self.session = 0
-        self.floor_ns = 0                # where the tape ended when the session began
+        self.floor_ns = 0                # where the track ended when the session began
+        self.come_ns = 0                 # where it ended on another volume
         self.facts = TrackFacts()
         self.gap: GapCause | None = None
         self.recorded = False            # an AU has come in this process
@@ -103,12 +150,38 @@ class TrackFeed:
 
     @classmethod
     async def open(cls, tapes: Tapes, camera: int, name: str, kind: TrackKind, clock_rate: int, rule: RetentionRule,
-                   queue: AuQueue) -> TrackFeed:
-        """The track with its tape; the tape is opened off the loop. Raises StorageError."""
+                   queue: AuQueue, left: Left | None = None) -> TrackFeed:
+        """The track with its tape, which goes on where it was `left`; the tape is opened off the loop. Raises StorageError."""
         feed = cls(name, kind, clock_rate, queue)
         feed.tape = await asyncio.to_thread(tapes.open_track, camera, name, kind, clock_rate=clock_rate, queue=queue, rule=rule,
                                             describe=feed.describe)
+        if left is not None:
+            feed.totals, feed.last_au_ns, feed.recorded, feed.come_ns = dict(left.totals), left.last_au_ns, left.recorded, left.end_ns
+            if left.kept_ns:
+                feed.gap = left.cause
+                feed.tape.come_from(left.kept_ns, left.cause, left.detail[:200])
         return feed
+
+    @property
+    def end_ns(self) -> int:
+        """UTC end of the track's newest row or gap, on whatever volume."""
+        return max(self.tape.end_ns, self.come_ns)
+
+    async def leave(self, cause: GapCause, detail: str, *, failed: bool) -> Left:
+        """Let go of the tape, for one on another volume. What waits for it is written first, unless its volume has failed."""
+        kept_ns = self.tape.kept_ns
+        if not failed:
+            await self._settled()
+            kept_ns = self.end_ns
+        left = Left(self.end_ns, kept_ns, cause, detail, self.totals, self.last_au_ns, self.recorded)
+        self.tape.detach()
+        return left
+
+    async def _settled(self) -> None:
+        """The writer has taken what waits in the queue, and ended the session; 5 s at most."""
+        settled = threading.Event()
+        self.tape.then(settled.set)
+        await _until(settled.is_set)
 
     def describe(self, number: int) -> SampleEntry | None:
         """How AUs of format `number` of the present session are coded. Called by the writer's thread; one dict look-up."""
@@ -117,16 +190,13 @@ class TrackFeed:
     async def begin(self, chosen: RtpFormat, transport: str, *, ssrc: int, ceiling_bps: int, wall_ns: int) -> RtpTrack:
         """A new session's depacketiser. Waits until the writer has taken what the session before left, because formats are
         numbered anew (at most 5 s: behind a disk that stands still nothing would be lost by a wrong name either)."""
-        for _ in range(EMPTY_LOOKS):     # the writer's thread does not signal us; this waits 200 ms at worst when all is well
-            if not self.queue.waiting_aus:
-                break
-            await asyncio.sleep(EMPTY_WAIT_S / EMPTY_LOOKS)
+        await _until(lambda: not self.queue.waiting_aus)
         self._entries = {}
         self._format = chosen
         self._counted = None
         self.facts = TrackFacts()
         self.session = self.tape.next_session
-        self.floor_ns = self.tape.end_ns
+        self.floor_ns = self.end_ns
         self.tape.begin_session(self.session, wall_ns, transport)
         self.track = make_track(self.queue, chosen, self.session, ssrc=ssrc, ceiling_bps=ceiling_bps, floor_wall_ns=self.floor_ns)
         if chosen.fixed:
@@ -170,7 +240,7 @@ class TrackFeed:
         A tape whose track has not yet recorded in this process has one open (crash, stopped, ...), unless it is new.
         """
         if self.gap is not cause:
-            opened = self.gap is not None or (not self.recorded and self.tape.end_ns > 0)
+            opened = self.gap is not None or (not self.recorded and self.end_ns > 0)
             self.gap = cause
             self.tape.open_gap(cause, wall_ns if opened else None, detail[:200])
 
@@ -184,6 +254,14 @@ class TrackFeed:
             self.last_au_ns = stats["last_au_ns"] + wall_ns - mono_ns
         self.tape.end_session(self.session, wall_ns, reason[:200])
         self.track = None
+
+
+async def _until(ready: Callable[[], bool]) -> None:
+    """Wait for the writer's thread, 5 s at most. It does not signal us; this waits 200 ms at worst when all is well."""
+    for _ in range(EMPTY_LOOKS):
+        if ready():
+            break
+        await asyncio.sleep(EMPTY_WAIT_S / EMPTY_LOOKS)
 
 
 def make_track(queue: AuQueue, chosen: RtpFormat, session: int, *, ssrc: int = -1, ceiling_bps: int = 0,

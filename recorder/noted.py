@@ -2,12 +2,14 @@
 
 import secrets
 from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from recorder.base.clock import Clock
 from recorder.base.config import SiteConfig
 from recorder.base.media import NS
-from storage.events import MinimumBroken, NotSealed, Retired, SlotEvent, SlowCommit, Starved, VolumeFailed
+from storage.events import MinimumBroken, NotSealed, Retired, SlotEvent, SlowCommit, Starved, VolumeBack, VolumeFailed
 
 KEPT = 500
 RETENTION_NS = 60 * NS
@@ -27,11 +29,17 @@ class Noted:
         self._broken: set[tuple[int, str]] = set()     # minima that made room since then
         self._since_ns = clock.mono_ns()
 
+    def follow(self, volumes: Sequence[Path]) -> None:
+        """The site's volumes, by number."""
+        self._volumes = {path: number for number, path in enumerate(volumes)}
+
     def take(self, event: SlotEvent) -> None:
         """Note a storage event; retirement is gathered, since a full volume retires chunks all the time."""
         match event:
             case VolumeFailed():
                 self._add("disk", state="failed", volume=self._volumes.get(event.path), message=event.message)
+            case VolumeBack():
+                self._add("disk", state="back", volume=self._volumes.get(event.path))
             case SlowCommit():
                 self._add("disk", state="slow", volume=self._volumes.get(event.path), commit_ms=round(event.commit_ms))
             case Starved():

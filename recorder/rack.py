@@ -1,32 +1,38 @@
-"""The slots of one worker: its own, and those that have no worker any more, because there are fewer slots or other volumes than before.
+"""The slots of one worker on the site's volumes: which volume a camera records to, what happens when one fails, when it comes back.
 
-A slot is a journal with the tapes in it; a camera stays in its slot, whoever has it. Worker k has slot k on its volume, slot k + n * slots
-wherever one was left, and every slot of these numbers on a volume that is no longer theirs (there only retention goes on). So no tape is
-ever written by two journals, nothing is copied, and when slots are raised again each finds its own.
+A slot is a journal with the tapes in it, on one volume; worker k has a slot k on every volume that any of its cameras ever recorded to, each
+with its own writer, commits and keeper, so that a slow or failed volume holds up nobody else's footage. When slots were lowered it also has
+the slots k + n * slots. A camera records to the volume that is its home; while that has failed, to another one (`choose`).
 """
 
-import asyncio
+import errno
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 from recorder._ext.auqueue import AuQueue
 from recorder.base.clock import Clock
 from recorder.base.config import RetentionRule, SiteConfig, VolumeConfig
-from recorder.base.errors import ConfigError, WatchroomError
+from recorder.base.errors import ConfigError, VolumeError, WatchroomError
 from recorder.base.media import SampleEntry, TrackKind
-from storage.events import SlotEvent
+from recorder.shelf import Shelf, slots_on
+from storage.events import SlotEvent, VolumeBack, VolumeFailed
 from storage.siterules import SiteRules
 from storage.slot import Slot
 from storage.tape import TapeWriter
-from storage.volume import Volume
 
-Key = tuple[int, int]        # volume, slot
+SILENT_S = 5.0          # a disk that has not answered for so long has failed, if there is another one; `buffer_s` of pictures wait meanwhile
+SLOW_S = 30.0           # recovery of one volume may hold up the cameras of the others for so long
+RETRY_S = 2.0           # between two looks whether a failed volume is well again
+RETRY_MAX_S = 60.0      # for one that fails again and again
+STEADY_S = 300.0        # without an error: the next one is the first again
 
 
 class Rack:
-    """Owns the worker's slots and their volumes' descriptors. `own`, `others` and `close` block: call them off the loop."""
+    """Owns the worker's slots and their volumes' descriptors. Whatever may touch a disk blocks: call it off the loop."""
 
     def __init__(self, site: SiteConfig, worker: int, clock: Clock, on_event: Callable[[SlotEvent], None], log: logging.Logger) -> None:
         if not site.volumes:
@@ -34,113 +40,249 @@ class Rack:
         self._site, self._worker = site, worker
         self._clock, self._on_event, self._log = clock, on_event, log
         self.rules = SiteRules([volume.path for volume in site.volumes], site.live_dir)
-        self._slots: dict[Key, Slot] = {}
-        self._lock = threading.Lock()
-        self._closed = False
+        self.shelves = [Shelf(volume) for volume in site.volumes]
+        self.lock = threading.RLock()           # shelves, failures, bit rates: never held over a call to a disk
+        self._menders: list[threading.Thread] = []
+        self._retries: dict[Path, tuple[int, float]] = {}      # when it last came back, and how long it was waited for
+        self._closed = threading.Event()
 
-    def own(self) -> Slot:
-        """The worker's own slot, recovered and started. Raises VolumeError."""
-        return self.slot(self._worker)
+    # Opening
+
+    def own(self) -> None:
+        """Recover and start the worker's own slot wherever it lies; a volume that does not answer is left behind if there is another one.
+
+        Raises the error of the first volume if none can be used.
+        """
+        errors: list[VolumeError] = []
+        openers = [threading.Thread(target=self._open_own, args=(shelf, errors), name=f"opener-{at}", daemon=True)
+                   for at, shelf in enumerate(self.shelves)]
+        for opener in openers:
+            opener.start()
+        for shelf, opener in zip(self.shelves, openers, strict=True):
+            opener.join(SLOW_S if len(openers) > 1 else None)
+            if opener.is_alive():
+                self._fail(shelf, VolumeFailed(shelf.path, f"has not answered for {SLOW_S:.0f} s", errno.ETIMEDOUT))
+        if errors and all(shelf.failed for shelf in self.shelves):
+            raise errors[0]
+
+    def _open_own(self, shelf: Shelf, errors: list[VolumeError]) -> None:
+        try:
+            self._open_found(shelf, own=True)
+        except VolumeError as error:
+            errors.append(error)
 
     def others(self) -> None:
         """Open every slot that was left to this worker; one that cannot be opened is told in the log and tried again for its cameras."""
-        for key in self._left():
-            try:
-                self._open(key)
-            except WatchroomError as error:
-                self._log.error("slot %d: %s", key[1], error)
+        for shelf in list(self.shelves):
+            if not shelf.failed:
+                try:
+                    self._open_found(shelf, own=False)
+                except VolumeError as error:
+                    self._log.error("worker %d: %s", self._worker, error)
 
-    def slot(self, number: int) -> Slot:
-        """Slot `number` on its volume; opened if it was not. Any thread but the loop's. Raises VolumeError."""
-        return self._open((number % len(self._site.volumes), number))
+    def _open_found(self, shelf: Shelf, *, own: bool) -> None:
+        """Open the slots of this worker that lie on the volume. Raises VolumeError if it, or the worker's own slot, cannot be opened."""
+        try:
+            found = shelf.found()
+        except VolumeError as error:
+            self._unusable(shelf, error)
+            raise
+        for number in sorted(found):
+            if self._site.worker_of(number) == self._worker and (number == self._worker) == own:
+                try:
+                    self.slot(number, shelf)
+                except WatchroomError as error:
+                    if own:
+                        raise
+                    self._log.error("slot %d: %s", number, error)
 
-    def tapes(self, number: int) -> "SlotTapes":
-        """What a source needs of slot `number`, which is opened when the first track is."""
-        return SlotTapes(self, number)
+    def slot(self, number: int, shelf: Shelf | None = None) -> Slot:
+        """Slot `number` on a volume (default: the first for this number); opened if it was not. Raises VolumeError."""
+        shelf = shelf or self.shelves[number % len(self.shelves)]
+        with shelf.lock:
+            if self._closed.is_set():
+                raise WatchroomError("the worker is ending", where=f"slot {number}")
+            if number not in shelf.slots:
+                shelf.slots[number] = self._opened(shelf, number)
+            return shelf.slots[number]
 
-    def close(self) -> None:
-        """Close all slots at once, in order, and their volumes. No slot is opened any more."""
-        with self._lock:
-            self._closed = True
-            slots = list(self._slots.values())
-        with ThreadPoolExecutor(max(1, len(slots))) as pool:
-            list(pool.map(Slot.close, slots))
-        for slot in slots:
-            slot.volume.close()
-
-    def _open(self, key: Key) -> Slot:
-        with self._lock:
-            if key not in self._slots:
-                self._slots[key] = self._opened(key)
-            return self._slots[key]
-
-    def _opened(self, key: Key) -> Slot:
-        index, number = key
-        if self._closed:
-            raise WatchroomError("the worker is ending", where=f"slot {number}")
-        volume = _open_volume(self._site.volumes[index])
+    def _opened(self, shelf: Shelf, number: int) -> Slot:
+        if shelf.failed:
+            raise VolumeError(f"the volume has failed: {shelf.failed}", where=str(shelf.path), remedy="see the first error in the log")
+        try:
+            volume = shelf.open_volume()
+        except VolumeError as error:
+            self._unusable(shelf, error)
+            raise
         try:
             slot = Slot(volume, number, config=self._site.recording, live_dir=self._site.live_dir, clock=self._clock,
-                        on_event=self._on_event, sharers=sharers(self._site, index, volume), rules=self.rules.of_slot(volume.path),
-                        free_min=self._site.volumes[index].free_min)
+                        on_event=self._storage_event, sharers=lambda: len(slots_on(volume) | {number}),
+                        rules=self.rules.of_slot(volume.path), free_min=shelf.config.free_min)
             report = slot.open()
-        except BaseException:
+        except BaseException as error:
             volume.close()
+            if isinstance(error, VolumeError) and isinstance(error.__cause__, OSError):
+                self._unusable(shelf, error)
             raise
         self._log.info("slot %d on %s: %s", number, volume.path, report)
         slot.start()
         return slot
 
-    def _left(self) -> Iterator[Key]:
-        """Slots that lie on a volume, are no worker's own, and are this worker's to keep."""
-        for index, chosen in enumerate(self._site.volumes):
-            try:
-                volume = _open_volume(chosen)
-            except WatchroomError as error:
-                self._log.error("worker %d: %s", self._worker, error)
-                continue
-            try:
-                found = slots_on(volume)
-            finally:
-                volume.close()
-            for number in sorted(found - owners(self._site, index)):
-                if self._site.worker_of(number) == self._worker:
-                    yield index, number
+    def close(self) -> None:
+        """Close all slots at once, in order, and their volumes. No slot is opened any more."""
+        with self.lock:
+            self._closed.set()
+            shelves = list(self.shelves)
+        for mender in self._menders:
+            mender.join(SILENT_S)
+        with ThreadPoolExecutor(len(shelves)) as pool:
+            list(pool.map(Shelf.close, shelves))
+
+    # Which volume
+
+    def tapes(self, number: int, home: str = "", kbps: int = 0) -> "SlotTapes":
+        """What a source needs of slot `number`, whose camera's home is the volume of that UUID; opened when the first track is."""
+        return SlotTapes(self, number, home, kbps)
+
+    def home(self, number: int, uuid: str) -> Shelf:
+        """The volume of this UUID, or, while nobody has said one, the first for this slot's number."""
+        named = (shelf for shelf in self.shelves if uuid and shelf.config.uuid == uuid)
+        return next(named, self.shelves[number % len(self.shelves)])
+
+    def choose(self, number: int, home: str, kbps: int) -> Shelf:
+        """The camera's home, or, if that has failed, of the others the one with the least bit rate for its weight.
+
+        Raises VolumeError if all have failed.
+        """
+        with self.lock:
+            wanted = self.home(number, home)
+            able = [shelf for shelf in self.shelves if not shelf.failed]
+            if not able:
+                raise VolumeError(f"every volume has failed: {wanted.failed}", where=str(wanted.path), remedy="see the first error in the log")
+            if wanted in able:
+                return wanted
+            return min([shelf for shelf in able if not shelf.config.drain] or able,
+                       key=lambda shelf: (shelf.kbps + kbps) / shelf.config.weight)
+
+    def follow(self, volumes: Iterable[VolumeConfig]) -> None:
+        """The site's volumes are these now: new ones come at the end, none goes while it runs."""
+        with self.lock:
+            known = {shelf.path: shelf for shelf in self.shelves}
+            for config in volumes:
+                if config.path in known:
+                    known[config.path].config = config
+                else:
+                    self.shelves.append(Shelf(config))
+            self.rules.follow([shelf.path for shelf in self.shelves])
+
+    def status(self) -> list[dict[str, Any]]:
+        """Each volume by number: why it has failed (empty: it has not), and the bit rate of the cameras that record there."""
+        return [{"failed": shelf.failed, "kbps": shelf.kbps, "drain": shelf.config.drain} for shelf in self.shelves]
+
+    # Failing and coming back
+
+    def _storage_event(self, event: SlotEvent) -> None:
+        """From storage's threads."""
+        if isinstance(event, VolumeFailed):
+            self._fail(next(shelf for shelf in self.shelves if shelf.path == event.path), event)
+        else:
+            self._on_event(event)
+
+    def _unusable(self, shelf: Shelf, error: VolumeError) -> None:
+        """It cannot even be opened."""
+        number = error.__cause__.errno if isinstance(error.__cause__, OSError) else errno.ENOENT
+        self._fail(shelf, VolumeFailed(shelf.path, error.message, number or 0))
+
+    def _fail(self, shelf: Shelf, event: VolumeFailed) -> None:
+        """The volume takes nothing any more; a thread looks after it until it does. Any thread; the second time does nothing."""
+        with self.lock:
+            if shelf.failed or self._closed.is_set():
+                return
+            shelf.failed = event.message
+            mender = threading.Thread(target=self._mend, args=(shelf,), name="mender", daemon=True)
+            self._menders = [*(other for other in self._menders if other.is_alive()), mender]
+        shelf.fail(event)
+        self._on_event(event)
+        mender.start()
+
+    def look(self) -> None:
+        """Once a second: a disk that does not answer has failed, if there is another one. Does not block."""
+        for shelf in list(self.shelves):
+            silent_s = 0.0 if shelf.failed else shelf.silent_s()
+            if silent_s > SILENT_S and any(other is not shelf and not other.failed for other in self.shelves):
+                self._fail(shelf, VolumeFailed(shelf.path, f"has not answered for {silent_s:.0f} s", errno.ETIMEDOUT))
+
+    def _mend(self, shelf: Shelf) -> None:
+        """Wait until the volume can be used again, and use it."""
+        back_ns, wait_s = self._retries.get(shelf.path, (0, 0.0))
+        steady = (self._clock.mono_ns() - back_ns) / 1e9 > STEADY_S
+        wait_s = RETRY_S if steady else min(RETRY_MAX_S, 2 * wait_s)
+        while not self._closed.wait(wait_s):
+            if shelf.let_go() and shelf.is_well(f".probe-{self._worker}"):
+                break
+        else:
+            return
+        self._retries[shelf.path] = self._clock.mono_ns(), wait_s
+        shelf.heal()
+        try:
+            for own in (True, False):
+                self._open_found(shelf, own=own)
+        except WatchroomError as error:
+            self._log.error("worker %d: %s", self._worker, error)
+        if not shelf.failed:
+            self._on_event(VolumeBack(shelf.path))
 
 
 class SlotTapes:
-    """One slot of a rack, as sources see it (recorder.feed.Tapes)."""
+    """One camera's tapes, as its sources see them (recorder.feed.Places): all on one volume, another one after `leave`."""
 
-    def __init__(self, rack: Rack, number: int) -> None:
-        self._rack, self._number = rack, number
+    def __init__(self, rack: Rack, number: int, home: str, kbps: int) -> None:
+        self._rack, self._number, self.home, self._kbps = rack, number, home, kbps
+        self._shelf: Shelf | None = None
 
     def open_track(self, camera: int, name: str, kind: TrackKind, *, clock_rate: int, queue: AuQueue, rule: RetentionRule,
                    describe: Callable[[int], SampleEntry | None]) -> TapeWriter:
-        """As storage.slot.Slot.open_track."""
-        slot = self._rack.slot(self._number)
-        return slot.open_track(camera, name, kind, clock_rate=clock_rate, queue=queue, rule=rule, describe=describe)
+        """As storage.slot.Slot.open_track. Raises VolumeError if no volume takes it."""
+        while True:
+            shelf = self._chosen()
+            try:
+                slot = self._rack.slot(self._number, shelf)
+                return slot.open_track(camera, name, kind, clock_rate=clock_rate, queue=queue, rule=rule, describe=describe)
+            except VolumeError:
+                if not shelf.failed:
+                    raise
+                self.leave()
 
+    @property
+    def misplaced(self) -> bool:
+        """True if the camera's tapes lie on a volume that has failed, or on another than they should."""
+        shelf = self._shelf
+        if shelf is None:
+            return False
+        home = self._rack.home(self._number, self.home)
+        return bool(shelf.failed) or (shelf is not home and not home.failed)
 
-def owners(site: SiteConfig, index: int) -> set[int]:
-    """Slots that have a worker and lie on volume `index`."""
-    return {slot for slot in range(site.recording.slots) if slot % len(site.volumes) == index}
+    @property
+    def failed(self) -> bool:
+        """True if they lie on a volume that has failed."""
+        return self._shelf is not None and bool(self._shelf.failed)
 
+    @property
+    def path(self) -> Path | None:
+        """Of the volume they lie on; None while no track has been opened."""
+        return self._shelf.path if self._shelf is not None else None
 
-def slots_on(volume: Volume) -> set[int]:
-    """Numbers of the slots that were ever opened on the volume."""
-    names = [name.removeprefix("slot-") for name in volume.list_dir(".") if name.startswith("slot-")]
-    return {int(name) for name in names if name.isascii() and name.isdigit() and str(int(name)) == name}
+    def leave(self) -> None:
+        """The next track that is opened chooses anew."""
+        with self._rack.lock:
+            shelf, self._shelf = self._shelf, None
+            if shelf is not None:
+                shelf.kbps -= self._kbps
 
-
-def sharers(site: SiteConfig, index: int, volume: Volume) -> int:
-    """How many slots share volume `index`: each may take an equal part of its bytes."""
-    return max(1, len(owners(site, index) | slots_on(volume)))
-
-
-def _open_volume(chosen: VolumeConfig) -> Volume:
-    return Volume.open(chosen.path, uuid=chosen.uuid, on_root=chosen.on_root, lock=False, write=True)
-
-
-async def open_others(rack: Rack) -> None:
-    """`Rack.others` beside the loop: cameras of the worker's own slot do not wait for slots that were left to it."""
-    await asyncio.to_thread(rack.others)
+    def _chosen(self) -> Shelf:
+        with self._rack.lock:
+            if self._shelf is None or self._shelf.failed:
+                self.leave()
+                self._shelf = self._rack.choose(self._number, self.home, self._kbps)
+                self._shelf.kbps += self._kbps
+            return self._shelf

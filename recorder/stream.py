@@ -7,6 +7,7 @@ happens to a session ends here as a SourceError whose cause becomes the gap's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from recorder.base.errors import Conflict, SourceError, StorageError
 from recorder.base.media import NS, GapCause, TrackKind
 from recorder.base.source_url import SCHEMES, source_url
 from recorder.drainer import Drainer
-from recorder.feed import Tapes, TrackFeed, ceiling_bps, small_queue, video_queue
+from recorder.feed import Left, Places, TrackFeed, ceiling_bps, small_queue, video_queue
 from recorder.gate import Backoff, HandshakeGate
 from recorder.liveness import Life, Liveness
 from recorder.rates import Rates
@@ -50,7 +51,7 @@ class Services:
     drainer: Drainer
     gate: HandshakeGate
     book: AddressBook
-    tapes: Tapes
+    tapes: Places
     recording: RecordingConfig
     log: logging.Logger
     rng: random.Random = field(default_factory=random.Random)
@@ -82,6 +83,19 @@ class Stream:
         self._timeline: SessionTimeline | None = None
         self._liveness: Liveness | None = None
         self._first_au_ns = 0
+        self._moving: SourceError | None = None          # why the tapes are to be left for others
+        self._failed = False                             # and whether nothing more can be written to them
+        self._left: dict[str, Left] = {}                 # by track name
+        self._wake = asyncio.Event()
+
+    def move(self, cause: GapCause, why: str, *, failed: bool) -> None:
+        """Go to another volume: the session ends, and the next begins at once, with new tapes. `failed`: the volume of the present ones has."""
+        self._failed = self._failed or failed
+        if self._moving is None and self.state not in {"stopped", "ended"}:
+            self._moving = SourceError(why, cause=cause, where=self._where)
+            if self._session is not None:
+                self._session.end(self._moving)
+            self._wake.set()
 
     async def run(self, spread_s: float = 0.0) -> None:
         """Record until cancelled; then everything is told to the camera and to the tapes. Waits up to `spread_s` before the first try."""
@@ -91,9 +105,10 @@ class Stream:
                 error, good_s = await self._run_once()
                 if isinstance(error, SourceEnded):
                     await self._rest(error)
-                wait_s = self._backoff.next_s(error.retry_s, good_s)
+                wait_s = 0.0 if error is self._moving else self._backoff.next_s(error.retry_s, good_s)
                 self._note(error, wait_s)
-                await asyncio.sleep(wait_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), wait_s)
                 self._enter("connecting")
         finally:
             self._enter("stopped")
@@ -108,9 +123,10 @@ class Stream:
     async def _run_once(self) -> tuple[SourceError, float]:
         """One session from connect to its end: why it ended, and for how many seconds its frames were good."""
         try:
+            await self._leave_tapes()
             feed = await self._feed("video", VIDEO_CLOCK)
             self._first_au_ns = 0
-            opened = await self._source.open(self._make_track, feed.tape.end_ns)
+            opened = await self._source.open(self._make_track, feed.end_ns)
         except SourceError as error:
             self._end_feeds(error)
             return error, 0.0
@@ -156,13 +172,26 @@ class Stream:
 
     async def _open(self, name: str, kind: str, clock_rate: int) -> TrackFeed:
         queue: AuQueue = video_queue(self._config, self._with.recording) if kind == "video" else small_queue()
-        return await TrackFeed.open(self._with.tapes, self._number, name, TrackKind(kind), clock_rate, self._rule, queue)
+        feed = await TrackFeed.open(self._with.tapes, self._number, name, TrackKind(kind), clock_rate, self._rule, queue, self._left.get(name))
+        self._left.pop(name, None)
+        return feed
+
+    async def _leave_tapes(self) -> None:
+        """Let go of the tapes that are to be left. A track that is not opened again at once keeps what was left of it."""
+        self._wake.clear()
+        moving, self._moving = self._moving, None
+        if moving is not None:
+            for feed in list(self.feeds.values()):
+                self._left[feed.name] = await feed.leave(GapCause(moving.cause), moving.message, failed=self._failed)
+            self.feeds, self._failed = {}, False
 
     async def _record(self, opened: Opened) -> SourceError:
         """The session up to its end, whose reason is returned."""
         self._begin(opened)
         assert self._session is not None and self._timeline is not None
         error: SourceError | None = None
+        if self._moving is not None:
+            self._session.end(self._moving)
         try:
             await self._session.run()
         except SourceError as ended:
@@ -272,6 +301,8 @@ class Stream:
     def _end_feeds(self, error: SourceError | None) -> None:
         """Every track's session ends; a gap opens with the reason, or with the stop's cause (none when the process ends: the slot does it)."""
         cause = self.stop_cause if error is None or isinstance(error, SourceEnded) else GapCause(error.cause)
+        if error is not None and error is self._moving:
+            cause = None                 # the tape that the track goes to says so
         for kind, feed in self.feeds.items():
             self.rates[kind].clear()
             feed.end(self._with.wall.wall_ns(), self._with.clock.mono_ns(), str(error) if error is not None else "stopped")

@@ -14,7 +14,7 @@ from typing import Any
 
 from recorder.base.camera_json import camera_from_json
 from recorder.base.clock import Clock, SystemClock
-from recorder.base.config import CameraConfig, SiteConfig
+from recorder.base.config import CameraConfig, SiteConfig, volume_from_json
 from recorder.base.control import ControlServer
 from recorder.base.errors import NotFound, Refused, VolumeError
 from recorder.base.rulebook import Member, member_from_json, rule_book
@@ -22,11 +22,12 @@ from recorder.cameras import Cameras
 from recorder.drainer import Drainer
 from recorder.gate import HandshakeGate
 from recorder.noted import Noted
-from recorder.rack import Rack, open_others
+from recorder.rack import Rack
 from recorder.rtsp.address import AddressBook, parse_networks
 from recorder.stream import Services
 from recorder.timeline import WallOffset
-from storage.events import SlotBroken, SlotEvent, VolumeFailed
+from storage.camera_record import declared_kbps
+from storage.events import SlotBroken, SlotEvent, VolumeBack, VolumeFailed
 
 SWEEP_S = 1.0
 YOUNG_OBJECTS = 50_000  # between two collections: the worker's objects live for as long as its cameras, and hardly any are in cycles
@@ -53,7 +54,8 @@ class Worker:
         self._number = number
         self._clock = clock
         self._stop = stop
-        self._volume_failed = ""
+        self._back = asyncio.Event()        # a volume takes footage again
+        self._ready = False
         self._broken = False
         self._members: list[Member] = []
         self._loop = asyncio.get_running_loop()
@@ -82,14 +84,15 @@ class Worker:
         drainer = Drainer(self._clock, wall, recording.drain_ms, log)
         gate = HandshakeGate(-(-recording.handshakes_at_once // recording.slots))      # all workers together, about
         services = Services(self._clock, wall, drainer, gate, book, self._rack.tapes(self._number), recording, log)
-        self._cameras = Cameras(services, self._site.retention, log)
+        self._cameras, self._ready = Cameras(services, self._site.retention, log), True
         control = ControlServer(self._site.slot_socket(self._number), self._answer, log)
         drainer.start()
-        tasks = [asyncio.create_task(self._sweep(), name="sweep"), asyncio.create_task(open_others(self._rack), name="slots left")]
+        tasks = [asyncio.create_task(self._sweep(), name="sweep"), asyncio.create_task(self._go_home(), name="volumes"),
+                 asyncio.create_task(asyncio.to_thread(self._rack.others), name="slots left")]
         try:
             await control.start()
             for number, config in cameras.items():
-                self._cameras.start(number, config)
+                self._cameras.start(number, config, self._rack.tapes(self._number, kbps=declared_kbps(config)))
             await self._stop.wait()
             log.info("slot %d: ending", self._number)
         finally:
@@ -107,8 +110,12 @@ class Worker:
     def _note_event(self, event: SlotEvent) -> None:
         self._noted.take(event)
         if isinstance(event, VolumeFailed):
-            self._volume_failed = event.message
-            log.error("slot %d: %s", self._number, VolumeError(event.message, where=str(event.path), remedy="see docs/operations.md"))
+            fled = self._cameras.flee() if self._ready else 0
+            log.error("slot %d: %s; %d cameras go to another volume", self._number,
+                      VolumeError(event.message, where=str(event.path), remedy="see docs/operations.md"), fled)
+        elif isinstance(event, VolumeBack):
+            log.info("slot %d: %s takes footage again", self._number, event.path)
+            self._back.set()
         elif isinstance(event, SlotBroken):
             log.error("slot %d: a defect of this program ended the recording; the worker ends and is started again\n%s", self._number,
                       event.traceback)
@@ -116,6 +123,16 @@ class Worker:
             self._stop.set()
         else:
             log.info("slot %d: %s", self._number, event)
+
+    async def _go_home(self) -> None:
+        """Take cameras back to the volumes that return."""
+        while True:
+            await self._back.wait()
+            self._back.clear()
+            try:
+                await self._cameras.go_home()
+            except Exception:            # the watch outlives a defect in one look
+                log.exception("slot %d: cameras do not go back to their volume", self._number)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -125,6 +142,7 @@ class Worker:
             await asyncio.sleep(due - loop.time())
             try:
                 self._cameras.sweep()
+                self._rack.look()
                 self._noted.turn(self._clock.mono_ns())
             except Exception:            # the timer outlives a defect in one turn
                 log.exception("slot %d: a sweep failed", self._number)
@@ -132,13 +150,20 @@ class Worker:
     async def _answer(self, call: str, args: dict[str, Any]) -> Any:
         match call:
             case "status":
-                return {"slot": self._number, "volume_failed": self._volume_failed, **self._cameras.status()}
+                return {"slot": self._number, "volume_failed": any(shelf.failed for shelf in self._rack.shelves),
+                        "volumes": self._rack.status(), **self._cameras.status()}
             case "camera.start":
                 slot = _slot(args, self._number)
                 if self._site.worker_of(slot) != self._number:
                     raise Refused(f"slot {slot} is not of worker {self._number}")
-                self._cameras.start(_number(args), camera_from_json(_camera(args), "camera"), self._rack.tapes(slot),
+                config = camera_from_json(_camera(args), "camera")
+                self._cameras.start(_number(args), config, self._rack.tapes(slot, str(args.get("volume", "")), declared_kbps(config)),
                                     at_once=bool(args.get("at_once")))
+            case "camera.move":
+                await self._cameras.rehome(_number(args), str(args.get("volume", "")))
+            case "volumes":
+                self._rack.follow([volume_from_json(volume) for volume in _dicts(args, "volumes")])
+                self._noted.follow([shelf.path for shelf in self._rack.shelves])
             case "rules":
                 self._take_rules(args)
             case "events":
@@ -155,7 +180,7 @@ class Worker:
         """The rules of all cameras, in parts."""
         if args.get("part") == 1:
             self._members.clear()
-        self._members += [member_from_json(member) for member in _members(args)]
+        self._members += [member_from_json(member) for member in _dicts(args, "cameras")]
         if args.get("part") == args.get("parts"):
             self._rack.rules.tell(rule_book(self._site, self._members))
 
@@ -184,11 +209,11 @@ def _slot(args: Mapping[str, Any], default: int) -> int:
     return slot
 
 
-def _members(args: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    members = args.get("cameras")
-    if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
-        raise Refused("`cameras` must be a list of cameras")
-    return members
+def _dicts(args: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    found = args.get(key)
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise Refused(f"`{key}` must be a list of objects")
+    return found
 
 
 def _camera(args: Mapping[str, Any]) -> Mapping[str, Any]:

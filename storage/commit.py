@@ -40,6 +40,7 @@ class Committer:
         self._clock, self._on_event, self._failed = clock, on_event, failed
         self.epoch = epoch              # of the last acknowledged record
         self.last_ms = 0.0
+        self.since_ns = 0               # CLOCK_MONOTONIC of the start of the commit under way; 0: none is
         self._sync_fd = os.open(volume.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._work: Commit | None = None
         self._sealed: list[tuple[TapeWork, int]] = []       # by the newest record
@@ -66,10 +67,10 @@ class Committer:
             self._work = commit
             self._ready.notify_all()
 
-    def wait(self) -> None:
-        """Until no commit is under way."""
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Until no commit is under way, or for that long; True if none is."""
         with self._ready:
-            self._ready.wait_for(lambda: self._work is None)
+            return self._ready.wait_for(lambda: self._work is None, timeout_s)
 
     def close(self) -> None:
         """Stop the thread; a commit under way ends first."""
@@ -94,10 +95,13 @@ class Committer:
                 self._ready.notify_all()
 
     def _run(self, commit: Commit) -> None:
+        self.since_ns = self._clock.mono_ns()
         try:
             self._commit(commit)
         except Exception as error:      # a commit that died silently would be waited for for ever
             self._failed(error)
+        finally:
+            self.since_ns = 0
 
     def _commit(self, commit: Commit) -> None:
         start_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()

@@ -1,6 +1,6 @@
 """What the writing side tells the worker: rare, one value each, called on the writer's own threads (never block there)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -10,6 +10,14 @@ class VolumeFailed:
 
     path: Path
     message: str
+    number: int = field(default=0, compare=False)      # errno
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeBack:
+    """The volume had failed, and takes footage again."""
+
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +83,4 @@ class NotSealed:
     why: str
 
 
-SlotEvent = VolumeFailed | SlotBroken | SlowCommit | Starved | Retired | MinimumBroken | AusRefused | NotSealed
+SlotEvent = VolumeFailed | VolumeBack | SlotBroken | SlowCommit | Starved | Retired | MinimumBroken | AusRefused | NotSealed

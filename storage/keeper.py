@@ -57,7 +57,7 @@ class Desk:
     ledger: Ledger
     erasure: Erasure
     free_min: float
-    sharers: int
+    sharers: Callable[[], int]
 
 
 class Keeper:
@@ -88,7 +88,7 @@ class Keeper:
         self._desk.pool.clear_due(mono_ns)
         if mono_ns - self._retention_ns >= RETENTION_NS or self._retention_ns == 0:
             self._retention_ns = mono_ns
-            self._desk.pool.look(self._desk.free_min, self._desk.sharers)
+            self._desk.pool.look(self._desk.free_min, self._desk.sharers())
             self._retainer.by_rule(works)
         self._retainer.collect(works)
         self._shrink(works)

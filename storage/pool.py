@@ -58,7 +58,7 @@ class Pool:
         self._volume, self._erasure = volume, erasure
         self._pool, self._quarantine = f"slot-{slot}/pool", f"slot-{slot}/quarantine"
         self.limit_bytes, self.total_bytes = limit_bytes, 0
-        self._share_bytes = limit_bytes
+        self._bytes_max = self._share_bytes = limit_bytes
         self.quarantine_ns = round(quarantine_s * 1e9)
         self._free: dict[int, deque[Free]] = {c.number: deque() for c in CLASSES}
         self.quarantined: list[Quarantined] = []
@@ -77,11 +77,11 @@ class Pool:
         return self.total_bytes + chunk_class.file_bytes <= self.limit_bytes
 
     def look(self, free_min: float, sharers: int) -> None:
-        """Set the limit anew: the slot's share, or less, so that `free_min` of the file system stays free.
+        """Set the limit anew: the slot's share, one of `sharers`, or less, so that `free_min` of the file system stays free.
 
         A file system that was full may have room again, where other slots have shrunk.
         """
-        self.limit_bytes = self._share_bytes
+        self.limit_bytes = self._share_bytes = self._bytes_max // sharers
         if free_min:
             fs = os.fstatvfs(self._volume.dir_fd)
             spare = fs.f_bavail * fs.f_frsize - round(free_min * fs.f_blocks * fs.f_frsize)

@@ -18,6 +18,10 @@ class SiteRules:
         self.volumes, self.live_dir = tuple(volumes), live_dir
         self.book: RuleBook | None = None
 
+    def follow(self, volumes: Sequence[Path]) -> None:
+        """The site's volumes are these now. Any thread."""
+        self.volumes = tuple(volumes)
+
     def tell(self, book: RuleBook) -> None:
         """Go by this book from now on. Any thread."""
         self.book = book
@@ -57,6 +61,8 @@ class SlotRules:
         return found
 
     def _opened(self) -> TapeStore:
+        if self._store is not None and self._store.volumes() != self._site.volumes:
+            self.close()
         if self._store is None:
             self._store = TapeStore(self._site.volumes, self._site.live_dir)
         return self._store

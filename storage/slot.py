@@ -45,6 +45,7 @@ QUARANTINE_S = 60.0
 KEEP_S = 0.5            # nothing of the keeper's is more urgent; whoever waits for a chunk wakes it
 DRAIN_TRIES = 20        # passes without an AU taken, before what waits at the end is given up
 ATTACH_S = 2.0
+HUNG_S = 2.0            # for a call to the disk that does not come back, once the volume has failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +64,22 @@ class RecoveryReport:
 class Slot:
     """One slot: `open`, `start`, `open_track`s in any order after that; `close` at the end.
 
-    `sharers` slots lie on the volume, this one among them: each may take an equal part of its bytes. `rules` say how long footage stays
-    (default: each track's own), `holds` what of it must not go.
+    `sharers` says how many slots lie on the volume, this one among them: each may take an equal part of its bytes. `rules` say how long
+    footage stays (default: each track's own), `holds` what of it must not go.
     Without `start` nothing runs by itself: `pass_once`, `commit_once` and `keep_once` do what the threads would (tests, tools).
     """
 
     def __init__(self, volume: Volume, number: int, *, config: RecordingConfig, live_dir: Path, clock: Clock,
                  on_event: Callable[[SlotEvent], None], quarantine_s: float = QUARANTINE_S, journal_bytes: int = SEGMENT_BYTES,
-                 sharers: int = 1, rules: Rules | None = None, holds: Holds | None = None, free_min: float = 0.0) -> None:
+                 sharers: Callable[[], int] = lambda: 1, rules: Rules | None = None, holds: Holds | None = None, free_min: float = 0.0) -> None:
         self.volume, self.number = volume, number
         self._config, self._live_dir, self._clock, self._on_event = config, live_dir, clock, on_event
         self._rules, self._holds = rules or OwnRules(), holds or NoHolds()
         self._dir = f"slot-{number}"
         self._journal = Journal(volume, number, journal_bytes)
         self._erasure = Erasure(self._erased)
-        self._pool = Pool(volume, number, volume.bytes_max // sharers, quarantine_s, self._erasure)
+        self._pool = Pool(volume, number, volume.bytes_max, quarantine_s, self._erasure)
+        self._pool.look(0.0, sharers())
         self._ledger = Ledger(volume, number, next_epoch=lambda: self._built + 1, acknowledged=lambda: self._committer.epoch,
                               wall_ns=clock.wall_ns)
         self._free_min, self._sharers = free_min, sharers
@@ -91,6 +93,7 @@ class Slot:
         self._wake_keeper = threading.Event()
         self._threads: list[threading.Thread] = []
         self._lock_fd = -1
+        self._pass_ns = 0               # CLOCK_MONOTONIC of the start of the writer's pass under way; 0: none is
         self._commit: Committer | None = None
         self._keep: Keeper | None = None
         self._open_lock = threading.Lock()
@@ -311,10 +314,13 @@ class Slot:
 
     def pass_once(self, *, all_tracks: bool = True) -> None:
         """One pass of the writer."""
+        self._pass_ns = self._clock.mono_ns()
         try:
             self._pass(all_tracks)
         except OSError as error:
             self._fail(error)
+        finally:
+            self._pass_ns = 0
 
     def _pass(self, all_tracks: bool) -> None:
         if self.failed:
@@ -394,37 +400,57 @@ class Slot:
         if self.failed:
             return
         try:
+            self.volume.check_mounted()
             self._keeper.keep_once()
         except OSError as error:
             self._fail(error)
+
+    def silent_s(self) -> float:
+        """How long the disk has not answered a write or a commit that is under way. Any thread."""
+        began = [since for since in (self._pass_ns, self._committer.since_ns) if since]
+        return (self._clock.mono_ns() - min(began)) / 1e9 if began else 0.0
+
+    def give_up(self, error: OSError) -> None:
+        """The volume has failed for a reason that this slot has not met itself. Any thread."""
+        self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         if self.failed:
             return
         self.failed = True
+        self._wake_keeper.set()
         if isinstance(error, OSError):
-            self._on_event(VolumeFailed(self.volume.path, error.strerror or str(error)))
+            self._on_event(VolumeFailed(self.volume.path, error.strerror or str(error), error.errno or 0))
         else:
             self._on_event(SlotBroken(self.volume.path, "".join(traceback.format_exception(error))))
 
     # The end
 
     def close(self) -> None:
-        """Last commit; every track without an open gap gets one of cause `stopped`. The volume stays open. Safe to call twice."""
-        if self._lock_fd < 0:
+        """Last commit; every track without an open gap gets one of cause `stopped`. The volume stays open. Safe to call twice.
+
+        Of a volume that has failed a call may never come back: then its threads and descriptors stay (`closed` is False), to be tried again.
+        """
+        if self.closed:
             return
         self._stop.set()
         self._wake_keeper.set()
         for thread in self._threads:
-            thread.join()
+            thread.join(HUNG_S if self.failed else None)
+        if not self._committer.wait(HUNG_S if self.failed else None) or any(thread.is_alive() for thread in self._threads):
+            return
         self._threads.clear()
-        self._committer.wait()
         try:
             if not self.failed:
                 self._finish()
         except OSError as error:
             self._fail(error)
         self._release()
+
+    @property
+    def closed(self) -> bool:
+        """True when nothing of it is open."""
+        return self._lock_fd < 0
 
     def _release(self) -> None:
         """Close every descriptor."""

@@ -23,6 +23,11 @@ class TapeWriter:
         return self._work.core.end_ns
 
     @property
+    def kept_ns(self) -> int:
+        """The same of the newest row that a failing disk does not take; looks at memory only."""
+        return self._work.kept_ns()
+
+    @property
     def next_session(self) -> int:
         """The number that the track's next session bears."""
         return self._work.next_session
@@ -56,6 +61,14 @@ class TapeWriter:
         While a gap is open: its cause changes; with `start_ns` it ends there and another one begins, so that each stretch keeps its own.
         """
         self._work.post(lambda: self._work.open_gap(cause, start_ns, detail))
+
+    def come_from(self, end_ns: int, cause: GapCause, detail: str) -> None:
+        """The track was recorded on another volume up to `end_ns`: what is missing since then is missing here, for this cause."""
+        self._work.post(lambda: self._work.come_from(end_ns, cause, detail))
+
+    def then(self, call: Callable[[], None]) -> None:
+        """`call` on the writer's thread once all that was said before has taken effect."""
+        self._work.post(call)
 
     def sender_report(self, report: SenderReport) -> None:
         """Keep a sender report (one a minute, and the first of each session)."""

@@ -269,6 +269,25 @@ class TapeWork(TapeBook):
         self._check(self.core.open_gap())
         self.core.reach(start_ns)
 
+    def come_from(self, end_ns: int, cause: GapCause, detail: str) -> None:
+        """The track was recorded on another volume up to `end_ns`; from then on footage is missing until the first comes here."""
+        if self.gap is None or self.gap.detail != FIRST or end_ns >= self.gap.start_ns:
+            self.open_gap(cause, end_ns, detail)
+            return
+        self.note(GapClose(self.gap.start_ns, self.gap.start_ns))
+        self.gap = GapOpen(end_ns, cause, detail)
+        self.note(self.gap)
+        self.core.reach(end_ns)
+
+    def kept_ns(self) -> int:
+        """UTC end of the newest closed row that is durable, else where the oldest that is not begins; never reads the disk. Any thread."""
+        number = self.core.durable[1]
+        raw = self.core.row(number - 1) if number else None
+        if raw is not None:
+            return row_end_ns(raw)
+        first = self.core.row(number) if number < self.core.next_row else self.core.open_row()
+        return int.from_bytes(first[:8], "little", signed=True) if first is not None else self.core.end_ns
+
     def _await_first(self) -> None:
         """From now on footage is expected of a new track. What a camera had buffered may be older than that: then the gap has no length."""
         self.gap = GapOpen(self._now()[0], GapCause.OFFLINE, FIRST)

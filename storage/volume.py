@@ -141,6 +141,26 @@ class Volume:
             return False
         return True
 
+    def check_mounted(self) -> None:
+        """OSError if something else lies at the volume's path now, or nothing."""
+        here = os.fstat(self.dir_fd)
+        try:
+            there = os.stat(self.path)
+        except OSError as error:
+            raise OSError(errno.ESTALE, f"is not at its path any more ({error.strerror})") from error
+        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+            raise OSError(errno.ESTALE, "is not mounted at its path any more")
+
+    def check_takes(self, name: str) -> None:
+        """OSError if the file system does not take a small file `name`, durably. Leaves nothing behind."""
+        fd = self.open_file(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            os.write(fd, bytes(4096))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+            self.unlink(name)
+
     def close(self) -> None:
         """Give up the descriptor and the lock."""
         for fd in (self.lock_fd, self.dir_fd):

@@ -3,8 +3,10 @@
 The defaults here are the product's defaults; the sample `watchroom.toml` is tested against them.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 G726_ORDERS = ("sdp", "rfc3551", "aal2")
 TRANSPORTS = ("tcp", "auto", "udp", "multicast")
@@ -49,12 +51,25 @@ class VolumeConfig:
     """`[[volume]]`. `uuid` "" accepts whichever volume lies at `path`; `on_root` allows one on the root file system.
 
     `free_min`: the share of the file system that stays free, whatever else lies there; the oldest footage makes room.
+    `weight`: its part of the cameras' bit rate beside the other volumes'. `drain`: no camera records to it any more.
     """
 
     path: Path
     uuid: str = ""
     on_root: bool = False
     free_min: float = 0.02
+    weight: float = 1.0
+    drain: bool = False
+
+
+def volume_to_json(volume: VolumeConfig) -> dict[str, Any]:
+    """The volume for a control socket."""
+    return {**asdict(volume), "path": str(volume.path)}
+
+
+def volume_from_json(values: Mapping[str, Any]) -> VolumeConfig:
+    """The inverse, between processes of one program."""
+    return VolumeConfig(**{**values, "path": Path(str(values["path"]))})
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,12 @@ class MemoryTape:
     def open_gap(self, cause: GapCause, start_ns: int | None = None, detail: str = "") -> None:
         self.calls.append(("open_gap", cause, detail))
 
+    def come_from(self, end_ns: int, cause: GapCause, detail: str) -> None:
+        self.calls.append(("come_from", cause, detail))
+
+    def then(self, call: Callable[[], None]) -> None:
+        call()
+
     def sender_report(self, report: SenderReport) -> None:
         self.calls.append(("sender_report", report))
 
@@ -68,6 +74,11 @@ class MemoryTape:
 
 class MemoryTapes:
     """Stands for a slot."""
+
+    home, path, failed, misplaced = "", None, False, False
+
+    def leave(self) -> None:
+        """There is one place only."""
 
     def __init__(self) -> None:
         self.by_name: dict[tuple[int, str], MemoryTape] = {}

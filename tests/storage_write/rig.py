@@ -81,7 +81,7 @@ class Rig:
         self.events: list[SlotEvent] = []
         self.volume = Volume.open(path, on_root=True)
         self.slot = Slot(self.volume, 0, config=RecordingConfig(chunk_close_s=chunk_close_s), live_dir=live, clock=self.clock,
-                         on_event=self.events.append, quarantine_s=quarantine_s, journal_bytes=journal_bytes, sharers=sharers,
+                         on_event=self.events.append, quarantine_s=quarantine_s, journal_bytes=journal_bytes, sharers=lambda: sharers,
                          rules=rules, holds=holds, free_min=free_min)
         try:
             self.report: RecoveryReport = self.slot.open()

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,10 +55,15 @@ class Worker:
         source = Camera(camera, queue, session=tape.next_session, start_ns=max(tape.end_ns, self.clock.wall_ns()), size=2_000)
         tape.begin_session(source.session, source.start_ns, "test")
         assert source.put(50) == 50
-        deadline = time.monotonic() + 120
-        while tape.counts[0] < 50:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: tape.counts[0] >= 50)
+
+
+def until(ready: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def record(site: SiteConfig, workers: dict[int, dict[int, int]], clock: SimulatedClock) -> None:
@@ -110,24 +115,23 @@ def test_a_slot_whose_volume_changed_is_kept_where_it_is(site: SiteConfig, tmp_p
     record(site, {1: {2: 1}}, clock)
     more = replace(site, volumes=(*site.volumes, VolumeConfig(tmp_path / "b", on_root=True)))
     worker = Worker(more, 1, clock)
-    assert sorted(worker.rack._slots) == [(0, 1), (1, 1)]    # the old one for retention, the new one to record in
     worker.record(2, 1)
+    assert [sorted(shelf.slots) for shelf in worker.rack.shelves] == [[1], [1]]      # the old one for retention, the new one to record in
     worker.rack.close()
     assert (tmp_path / "b" / "tape.zarr" / "cam-2").is_dir()
 
 
 def test_slots_share_their_volume(site: SiteConfig) -> None:
-    worker = Worker(with_slots(site, 1), 0, SimulatedClock())
-    slot = worker.rack.own()
-    assert slot._pool.limit_bytes == 256 << 20
-    worker.rack.close()
-    both = Worker(with_slots(site, 2), 0, SimulatedClock())
-    assert both.rack.own()._pool.limit_bytes == 128 << 20
-    both.rack.close()
-    apart = replace(with_slots(site, 2), volumes=(*site.volumes, VolumeConfig(site.volumes[0].path.with_name("b"), on_root=True)))
-    alone = Worker(apart, 1, SimulatedClock())
-    assert alone.rack.own()._pool.limit_bytes == 256 << 20   # the only slot of its volume
-    alone.rack.close()
+    clock = SimulatedClock()
+    first = Worker(with_slots(site, 2), 0, clock)
+    slot = first.rack.slot(0)
+    assert slot._pool.limit_bytes == 256 << 20               # the only slot of its volume
+    second = Worker(with_slots(site, 2), 1, clock)
+    assert second.rack.slot(1)._pool.limit_bytes == 128 << 20
+    clock.advance(21)
+    until(lambda: slot._pool.limit_bytes == 128 << 20)
+    second.rack.close()
+    first.rack.close()
 
 
 def test_a_left_slot_that_cannot_be_opened_stops_nobody(site: SiteConfig, caplog: pytest.LogCaptureFixture) -> None:
@@ -150,5 +154,5 @@ def test_names_that_are_no_slots_are_passed_over(site: SiteConfig) -> None:
     for name in ("slot-x", "slot-", "slot-03", "slot--1", "slot-1.old"):
         (site.volumes[0].path / name).mkdir()
     worker = Worker(with_slots(site, 1), 0, SimulatedClock())
-    assert list(worker.rack._slots) == [(0, 0)]
+    assert [list(shelf.slots) for shelf in worker.rack.shelves] == [[]]
     worker.rack.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.chart import draw
 from bench.disk_load import device_of, disk_sample, written_bytes
-from bench.feed import DigestClock, Feed, digest_clock, ring_bytes
+from bench.feed import GATHER_MS, DigestClock, Feed, digest_clock, ring_bytes
 from bench.machine import allow_files, describe, orderly, steal_s
 from bench.probe import Durability
 from bench.progress import Progress
@@ -79,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mbit", type=float, default=2.0, help="Mbit/s of each (2: 500 tracks are 125 MB/s)")
     add("--seconds", type=float, default=70.0, help="length of a window (70: at 2 Mbit/s each track fills a chunk in it)")
     add("--warm-up", type=float, default=10.0, help="seconds before the first window (10)")
+    add("--gather-ms", type=int, default=GATHER_MS, help="how long what nobody watches is gathered (%(default)s)")
     add("--rounds", type=int, default=1, help="windows (1); the median one counts")
     add("--folder", type=Path, help="the disk under test (default: the folder for temporary files)")
     add_report_arguments(parser)
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> Outcome:
     total_s = args.warm_up + args.rounds * args.seconds
     size = ring_bytes(args.tracks, args.mbit)
     print(f"writing {size / 1e9:.0f} GB of chunks, which are then used again", file=sys.stderr, flush=True)
-    with Feed(Path(tempfile.mkdtemp(prefix="commit-", dir=args.folder)), size) as feed, digest_clock() as digests:
+    with Feed(Path(tempfile.mkdtemp(prefix="commit-", dir=args.folder)), size, gather_ms=args.gather_ms) as feed, digest_clock() as digests:
         with Progress("tracks begun", args.tracks) as progress:
             feed.add(args.tracks, args.mbit, progress.reach)
         store = TapeStore([feed.path], feed.live)

@@ -31,6 +31,7 @@ FPS, GOP = 25, 50
 RATE = 90_000
 KEY_TIMES = 5           # as large as the mean
 ENTRY = SampleEntry("avc1", b"\x01\x64\x00\x28", RATE, 1920, 1080)
+GATHER_MS = RecordingConfig().gather_ms
 QUARANTINE_S = 5.0
 TURN_S = 45.0           # a chunk's way from its retirement to the pool, with the keeper's reserve
 AHEAD_BYTES = 128 << 10     # of an AU of what a track is given before the measurement
@@ -143,6 +144,7 @@ class Feed:
     folder: Path
     volume_bytes: int
     used: bool = True
+    gather_ms: int = GATHER_MS
     events: Counter[str] = field(default_factory=Counter)
     given: Given = field(default_factory=Given)
     sources: list[Source] = field(default_factory=list)
@@ -158,8 +160,8 @@ class Feed:
             if self.used:
                 fill(self.path, 1, self.volume_bytes)
             self._volume = Volume.open(self.path, on_root=True)
-            self.slot = TimedSlot(self._volume, 0, config=RecordingConfig(), live_dir=self.live, clock=SystemClock(), on_event=self._on_event,
-                                  quarantine_s=QUARANTINE_S)
+            self.slot = TimedSlot(self._volume, 0, config=RecordingConfig(gather_ms=self.gather_ms), live_dir=self.live,
+                                  clock=SystemClock(), on_event=self._on_event, quarantine_s=QUARANTINE_S)
             self.slot.open()
         except BaseException:
             self._remove()
@@ -226,9 +228,14 @@ class Feed:
                 while waiting[source.number] and source.queue.capacity - source.queue.waiting_bytes >= 2 * len(data):
                     self._put(source, data, key=source.next % 8 == 0)
                     waiting[source.number] -= 1
-            if time.monotonic() > deadline or self.slot.failed:
-                raise TimeoutError(f"the writer takes no more of what tracks begin with; events: {dict(self.events)}")
-            time.sleep(0.01)
+            self._check_taking(deadline)
+        while any(source.queue.waiting_bytes > source.queue.capacity // 4 for source in sources):
+            self._check_taking(deadline)
+
+    def _check_taking(self, deadline: float) -> None:
+        if time.monotonic() > deadline or self.slot.failed:
+            raise TimeoutError(f"the writer takes no more of what tracks begin with; events: {dict(self.events)}")
+        time.sleep(0.01)
 
     def _put(self, source: Source, data: bytes, *, key: bool) -> None:
         if source.put(data, key=key):

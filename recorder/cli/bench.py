@@ -7,6 +7,7 @@ MEASUREMENTS = {"ingest": "what recording costs, beside other recorders in the s
                 "commit": "how long commits take, and what storing costs, without network",
                 "retention": "weeks of recording in minutes, and every promise of retention looked at",
                 "index": "a month of index of hundreds of cameras: recovery, lookup, timeline, memory, disk",
+                "capacity": "how many cameras this disk carries, and what gives way first",
                 "crash": "power cuts on real file systems: what is acknowledged is there, nothing else is served"}
 
 

@@ -22,6 +22,7 @@ from api import (
     live,
     media,
     metrics,
+    minutes,
     openapi,
     pages,
     picture,
@@ -69,7 +70,7 @@ class Parts:
 def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
     own = (
-        cameras, timeline, completeness, deletions, clockwork, clip, hls, stream, picture, documents, live,
+        cameras, timeline, minutes, completeness, deletions, clockwork, clip, hls, stream, picture, documents, live,
         events, system, sessions, health, metrics, openapi, docs,
     )
     return [route for module in own for route in module.routes()]

@@ -121,6 +121,24 @@ COMPONENTS: dict[str, Schema] = {
         },
         description="left_out: gaps shorter than resolution. steps: share of each step that has footage. from: where the gap really begins",
     ),
+    "Minutes": _object(
+        {
+            "camera": TEXT,
+            "track": TEXT,
+            "start": TIME,
+            "start_ns": NS_FIELD,
+            "step_s": WHOLE,
+            "steps": WHOLE,
+            "bytes": _list(WHOLE),
+            "frames": _list(WHOLE),
+            "key_interval_s": _list(_or_null(NUMBER)),
+            "footage_s": _list(NUMBER),
+            "missing_s": _list(NUMBER),
+            "damaged_s": _list(NUMBER),
+        },
+        description="an element for each step from start on, a whole minute; empty lists of a track without footage. key_interval_s: mean "
+        "distance of key frames, null without any. missing_s: time between the track's first and last footage that has none",
+    ),
     "Documents": _object(
         {
             "camera": TEXT,

@@ -199,7 +199,7 @@ class Feed:
         mean = mbit * 125_000 / FPS
         delta = (GOP - KEY_TIMES) / (GOP - 1) * mean
         blobs = bytes(range(256)) * (round(max(KEY_TIMES * mean, AHEAD_BYTES)) // 256 + 1)
-        capacity = 1 << max(20, math.ceil(math.log2(max(BUFFER_S * mbit * 125_000, 4 * AHEAD_BYTES))))
+        capacity = 1 << max(20, math.ceil(math.log2(max(BUFFER_S * mbit * 125_000, 8 * AHEAD_BYTES))))
         new = []
         for n in range(count):
             new.append(self._open(len(self.sources) + n + 1, capacity, blobs[:round(KEY_TIMES * mean)], blobs[:round(delta)]))
@@ -225,7 +225,7 @@ class Feed:
         deadline = time.monotonic() + STUCK_S
         while any(waiting.values()):
             for source in sources:
-                while waiting[source.number] and source.queue.capacity - source.queue.waiting_bytes >= 2 * len(data):
+                while waiting[source.number] and source.queue.capacity - source.queue.waiting_bytes >= 4 * len(data):
                     self._put(source, data, key=source.next % 8 == 0)
                     waiting[source.number] -= 1
             self._check_taking(deadline)

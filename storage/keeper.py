@@ -4,10 +4,12 @@ One thread (or `keep_once` in tests). It never touches what the writer owns: it 
 writer's thread before its next pass.
 """
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec
 
 from recorder.base.clock import Clock
 from recorder.base.errors import FormatError
@@ -20,6 +22,7 @@ from storage.items import ChunkSealed, encode
 from storage.journal import Journal
 from storage.layout import CLASSES, ROWS_PER_PAGE, ChunkClass, track_path
 from storage.ledger import Ledger
+from storage.minutebook import MinuteBook
 from storage.pool import Pool
 from storage.retainer import Holds, Retainer, RetainerDesk, Rules
 from storage.rings import FULL, IndexWriter
@@ -28,6 +31,8 @@ from storage.tapebook import ClosedChunk
 from storage.tapework import TapeWork
 from storage.volume import Volume
 from storage.zarrmeta import extend_shape
+
+P = ParamSpec("P")
 
 RETENTION_NS = 20_000_000_000
 ZERO_NS = 200_000_000
@@ -72,6 +77,7 @@ class Keeper:
         self._takes: dict[int, deque[int]] = {c.number: deque() for c in CLASSES}
         self._starved: set[int] = set()
         self._reader = PastCache()
+        self._minutes = MinuteBook(desk.volume)
         self._retention_ns = 0
         self._growing: set[int] = set()
         self._cached: list[tuple[int, int]] = []    # sealed chunks' descriptors, and the record after which their pages may go
@@ -90,6 +96,8 @@ class Keeper:
             self._retention_ns = mono_ns
             self._desk.pool.look(self._desk.free_min, self._desk.sharers())
             self._retainer.by_rule(works)
+            for work in works:
+                self._figures(self._minutes.forget, work)
         self._retainer.collect(works)
         self._shrink(works)
         for work in works:
@@ -202,11 +210,20 @@ class Keeper:
     def _seal_one(self, work: TapeWork, chunk: ClosedChunk) -> None:
         try:
             seal.seal(work, chunk, self._reader)
+            self._figures(self._minutes.sealed, work, chunk)
         except FormatError as error:
             self._desk.on_event(NotSealed(work.ident.camera, work.ident.name, chunk.number, str(error)))
         self._desk.erasure.overwritten(chunk.past)
         self._sealing.add(work.ident.tape)
         self._desk.call(lambda: self._sealed(work, chunk))
+
+    def _figures(self, call: Callable[Concatenate[TapeWork, P], None], work: TapeWork, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Figures by the minute, unless the disk has no room for them: readers compute what they do not find."""
+        try:
+            call(work, *args, **kwargs)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
 
     def _sealed(self, work: TapeWork, chunk: ClosedChunk) -> None:
         """The writer's thread: the rings hold every row, the next record says that the footer does too."""

@@ -431,6 +431,11 @@ class TrackReader:
                 file.close()
             self._rings = None
 
+    @property
+    def volume_fd(self) -> int:
+        """Descriptor of the volume's folder; the store's."""
+        return self._fd
+
     def chunks_fd(self) -> int:
         """Descriptor of the folder of chunk files; the reader's own."""
         if self._chunks_fd < 0:

@@ -73,6 +73,11 @@ def create_track(volume_fd: int, camera: int, track: str, kind: TrackKind) -> No
     _folder(volume_fd, f"{path}/c")
 
 
+def ensure_array(volume_fd: int, path: str, document: dict[str, Any]) -> None:
+    """Make an array that is not a track's beside one; leaves one that is there as it is."""
+    _ensure(volume_fd, path, document)
+
+
 def extend_shape(volume_fd: int, camera: int, track: str, chunks: int) -> bool:
     """Let the array's shape cover at least `chunks` chunks, rounded up to SHAPE_STEP; False if it does already. Durable on return."""
     meta = read_track(volume_fd, camera, track)

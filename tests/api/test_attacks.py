@@ -30,6 +30,8 @@ def requests() -> list[bytes]:
     targets += [f"/api/v1/cameras/north/timeline?start={time}&end=1" for time in TIMES]
     targets += [f"/api/v1/cameras/north/timeline?start=0&end={time}" for time in TIMES]
     targets += [f"/api/v1/cameras/north/timeline?start=0&end=1&resolution={time}" for time in TIMES]
+    targets += [f"/api/v1/cameras/north/minutes?start={time}&end=1" for time in TIMES]
+    targets += [f"/api/v1/cameras/north/minutes?start=0&end=1&minutes={time}" for time in TIMES]
     targets += [f"/api/v1/cameras?{query}" for query in QUERIES]
     return [target.encode() for target in targets]
 

@@ -1,0 +1,78 @@
+"""Figures by the minute for readers: from the array beside the tape, and from rows where it says nothing."""
+
+import os
+
+import numpy as np
+
+from recorder.base.errors import FormatError, Gone
+from storage.footage import I64
+from storage.minutes import COLUMNS, COVERED, DAY, DAY_BYTES, LINE_BYTES, MINUTE_NS, MISSING, day_name, minutes_path, tally, unpack
+from storage.reader import TrackReader
+from storage.track import Track
+
+AT_ONCE = 60            # minutes that are computed from rows in one go: bounds what the entries take
+
+
+def minutes(track: Track, start: int, stop: int) -> I64:
+    """The lines of the minutes [start, stop) since 1970 of a track over all its tapes, int64 of shape (stop - start, len(COLUMNS)).
+
+    What the array does not tell is computed from rows; what has been retired is zeros. Reads files.
+    """
+    tapes = track.tapes
+    lines = of_tape(tapes[0], start, stop)
+    for tape in tapes[1:]:
+        lines += of_tape(tape, start, stop)
+    if len(tapes) > 1:      # what one tape misses another may have
+        lines[:, MISSING] = np.minimum(lines[:, MISSING], np.maximum(0, MINUTE_NS // 1_000_000 - lines[:, COVERED]))
+    return lines
+
+
+def of_tape(tape: TrackReader, start: int, stop: int) -> I64:
+    """The same of one tape."""
+    lines = np.zeros((max(0, stop - start), len(COLUMNS)), np.int64)
+    edges = tape.edges()
+    if not edges.first_ns:
+        return lines
+    low, high = max(start, edges.first_ns // MINUTE_NS), min(stop, -(-edges.visible_end_ns // MINUTE_NS))
+    if high <= low:
+        return lines
+    told = _stored(tape, low, high)
+    for begin, end in _silent(told):
+        told[begin:end] = _computed(tape, (low + begin, low + end), (edges.first_ns, edges.visible_end_ns))
+    lines[low - start:high - start] = told
+    return lines
+
+
+def _stored(tape: TrackReader, start: int, stop: int) -> I64:
+    """What the array holds."""
+    lines = np.zeros((stop - start, len(COLUMNS)), np.int64)
+    folder = minutes_path(tape.camera, tape.name)
+    for day in range(start // DAY, -(-stop // DAY)):
+        low, high = max(start, day * DAY), min(stop, (day + 1) * DAY)
+        try:
+            fd = os.open(f"{folder}/{day_name(day)}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=tape.volume_fd)
+        except FileNotFoundError:
+            continue
+        try:
+            if os.fstat(fd).st_size == DAY_BYTES:
+                lines[low - start:high - start] = unpack(os.pread(fd, (high - low) * LINE_BYTES, (low - day * DAY) * LINE_BYTES))
+        finally:
+            os.close(fd)
+    return lines
+
+
+def _silent(lines: I64) -> list[tuple[int, int]]:
+    """Stretches of lines that say nothing, none longer than AT_ONCE."""
+    silent = np.concatenate(([False], (lines[:, COVERED] == 0) & (lines[:, MISSING] == 0), [False]))
+    edges = np.flatnonzero(silent[1:] != silent[:-1]).tolist()
+    return [(at, min(at + AT_ONCE, end)) for begin, end in zip(edges[::2], edges[1::2], strict=True) for at in range(begin, end, AT_ONCE)]
+
+
+def _computed(tape: TrackReader, minutes: tuple[int, int], expected: tuple[int, int]) -> I64:
+    """The lines from rows; zeros where rows are gone or unreadable meanwhile."""
+    run = tape.rows(minutes[0] * MINUTE_NS, minutes[1] * MINUTE_NS)
+    try:
+        entries = tape.entries(run)
+    except (Gone, FormatError):
+        return np.zeros((minutes[1] - minutes[0], len(COLUMNS)), np.int64)
+    return tally(run, entries, minutes, expected)

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.chart import draw
 from bench.disk_load import DiskSample, device_of, disk_sample
 from bench.feed import Feed, ring_bytes
-from bench.machine import allow_files, busy_s, describe, orderly, steal_s
+from bench.machine import allow_files, describe, orderly, pressing_s, steal_s
 from bench.players import Players
 from bench.probe import Durability
 from bench.progress import Progress
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> tuple[list[Step], int]:
 def _step(feed: Feed, args: argparse.Namespace) -> Step:
     tracks = [(source.number, "main") for source in feed.sources]
     with (Durability(TapeStore([feed.path], feed.live), feed.watched(WATCHED)) as ages,
-          Players(TapeStore([feed.path], feed.live), tracks, args.playbacks) as players):
+          Players(TapeStore([feed.path], feed.live), tracks, args.playbacks, args.mbit * 125_000) as players):
         feed.given.late_s = 0.0
         before = _mark(feed, players)
         deadline = before.mono_s + args.seconds
@@ -139,8 +139,7 @@ def _step(feed: Feed, args: argparse.Namespace) -> Step:
 
 def _mark(feed: Feed, players: Players) -> Mark:
     return Mark(time.monotonic(), feed.given.nbytes, feed.given.refused, feed.events["Starved"], feed.events["Retired"],
-                disk_sample(device_of(feed.path)), feed.thread_cpu_s()["writer"], sum(map(busy_s, range(os.cpu_count() or 1))), steal_s(),
-                players.nbytes)
+                disk_sample(device_of(feed.path)), feed.thread_cpu_s()["writer"], pressing_s(), steal_s(), players.nbytes)
 
 
 def _between(cameras: int, before: Mark, after: Mark, delays: dict[str, float], late_s: float, behind_s: float) -> Step:

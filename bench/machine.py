@@ -113,6 +113,12 @@ def busy_s(core: int) -> float:
     return (user + nice + system + irq + softirq) / TICKS
 
 
+def pressing_s() -> float:
+    """CPU seconds that all cores have worked since boot, for whomever, but for work that waits for all other (nice)."""
+    fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]]
+    return (fields[0] + fields[2] + fields[5] + fields[6]) / TICKS
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """CPU time of some processes, and of everybody on the core, at a moment."""

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Self
 
 from recorder.base.errors import Gone
-from recorder.base.media import NS
 from storage.reader import TrackReader
 from storage.store import TapeStore
 
@@ -15,11 +14,11 @@ TICK_S = 0.1
 
 
 class Players:
-    """`with Players(store, tracks, count) as players:` each plays a track at its own speed from its oldest row on, and again from there when
-    that has been retired. One thread; the store is its own while the block lasts. `nbytes` and `behind_s` are what came of it."""
+    """`with Players(store, tracks, count, bytes_s) as players:` each plays a track at `bytes_s` from its oldest row on, and again from there
+    when that has been retired. One thread; the store is its own while the block lasts. `nbytes` and `behind_s` are what came of it."""
 
-    def __init__(self, store: TapeStore, tracks: Sequence[tuple[int, str]], count: int) -> None:
-        self._store = store
+    def __init__(self, store: TapeStore, tracks: Sequence[tuple[int, str]], count: int, bytes_s: float) -> None:
+        self._store, self._bytes_s = store, bytes_s
         self._readers = [store.track(*tracks[n * len(tracks) // count]) for n in range(count)]
         self._next = [-1] * count
         self._due_s = [0.0] * count
@@ -63,4 +62,4 @@ class Players:
             self.restarts += 1
             return
         self._next[n] = run.first + 1
-        self._due_s[n] = max(self._due_s[n], now_s - 1) + int(row["wall_dur_us"]) * 1000 / NS
+        self._due_s[n] = max(self._due_s[n], now_s - 1) + len(buffer) / self._bytes_s

@@ -37,6 +37,8 @@ def of_tape(tape: TrackReader, start: int, stop: int) -> I64:
     if high <= low:
         return lines
     told = _stored(tape, low, high)
+    if edges.first_row and low == edges.first_ns // MINUTE_NS:      # the line is of the whole minute, of which a part has been retired
+        told[0] = 0
     for begin, end in _silent(told):
         told[begin:end] = _computed(tape, (low + begin, low + end), (edges.first_ns, edges.visible_end_ns))
     lines[low - start:high - start] = told

@@ -125,6 +125,19 @@ def test_minutes_go_with_their_footage(make_rig: Make) -> None:
     assert not told(rig, 0, 7).any() and told(rig, 8, 4).tolist() == [WHOLE] * 4
 
 
+def test_of_a_minute_that_is_half_retired_only_the_rest_is_told(make_rig: Make) -> None:
+    rig = make_rig(chunk_close_s=100.0)
+    _, camera = start(rig, days=0.005)
+    record(rig, camera, 900)
+    first_s = (900 - 432) // 10 * 10
+    store = TapeStore([rig.path], rig.live)
+    begin_s = store.track(1, "audio").edges().first_ns // 10**9 - BASE * 60
+    store.close()
+    assert begin_s % 60 > 0 and abs(begin_s - first_s) <= 30
+    left = 60 - begin_s % 60
+    assert told(rig, begin_s // 60, 1)[0, [BYTES, FRAMES, COVERED]].tolist() == [left * FPS * SIZE, left * FPS, left * 1000]
+
+
 def test_days_go_as_whole_files(make_rig: Make) -> None:
     rig = make_rig(chunk_close_s=100.0)
     writer, camera = start(rig, days=1.0)

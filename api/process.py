@@ -33,6 +33,7 @@ from recorder.base.clock import Clock, SystemClock
 from recorder.base.config import ServerConfig, SiteConfig
 from recorder.base.control import ControlClient
 from recorder.base.errors import ConfigError, NotFound
+from recorder.base.rulebook import Expiry
 from recorder.base.tasks import TaskSet
 from storage.store import TapeStore
 
@@ -141,7 +142,8 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
     await registry.refresh()
     check_exposure(site.server, sum(1 for token in registry.tokens() if token.valid(clock.wall_ns())))
     paths = [volume.path for volume in site.volumes]
-    store, side_store = TapeStore(paths, site.live_dir), TapeStore(paths, site.live_dir)
+    expiry = Expiry(functools.partial(registry.rules, site), clock.wall_ns)
+    store, side_store = TapeStore(paths, site.live_dir, expiry), TapeStore(paths, site.live_dir, expiry)
     stack.callback(store.close)
     side = Side(side_store)
     stack.callback(side.close)

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
+from recorder.base.config import SiteConfig
+from recorder.base.rulebook import Member, RuleBook, rule_book
 from storage.camera_record import CameraRecord, TokenRecord
 
 STALE_S = 0.25
 
 
 class Registry:
-    """The newest snapshot; lookups never touch a disk. Only the event loop's thread uses it."""
+    """The newest snapshot; lookups never touch a disk. Only the event loop's thread uses it, unless a method says otherwise."""
 
     def __init__(self) -> None:
         self.loaded = False  # True once the catalogue has been read
@@ -18,6 +20,7 @@ class Registry:
         self._cameras: dict[str, CameraRecord] = {}
         self._numbers: dict[int, CameraRecord] = {}
         self._ever: tuple[CameraRecord, ...] = ()
+        self._rules: tuple[tuple[CameraRecord, ...], RuleBook] | None = None
         self._tokens: dict[int, TokenRecord] = {}
         self._digests: dict[bytes, TokenRecord] = {}
 
@@ -55,6 +58,13 @@ class Registry:
     def ever(self) -> tuple[CameraRecord, ...]:
         """All cameras by id, removed ones too: some of their footage may be there, or in the ledger."""
         return self._ever
+
+    def rules(self, site: SiteConfig) -> RuleBook:
+        """The rules of all cameras; the same object until the catalogue changes. Any thread."""
+        ever, made = self._ever, self._rules
+        if made is None or made[0] is not ever:
+            made = self._rules = (ever, rule_book(site, [Member.of(camera.number, camera.config) for camera in ever]))
+        return made[1]
 
     def camera(self, camera_id: str) -> CameraRecord | None:
         """The camera that bears the id now."""

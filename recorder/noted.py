@@ -9,7 +9,7 @@ from typing import Any
 from recorder.base.clock import Clock
 from recorder.base.config import SiteConfig
 from recorder.base.media import NS
-from storage.events import MinimumBroken, NotSealed, Retired, SlotEvent, SlowCommit, Starved, VolumeBack, VolumeFailed
+from storage.events import ClockDoubted, MinimumBroken, NotSealed, Retired, SlotEvent, SlowCommit, Starved, VolumeBack, VolumeFailed
 
 KEPT = 500
 RETENTION_NS = 60 * NS
@@ -48,6 +48,8 @@ class Noted:
                 self._add("disk", number=event.camera, state="not_sealed", track=event.track)
             case MinimumBroken():
                 self._broken.add((event.camera, event.by))
+            case ClockDoubted():
+                self._add("retention", state="clock", message=f"our clock is {event.ahead_s:.0f} s ahead of what was expected")
             case Retired():
                 self._retired[event.camera] = self._retired.get(event.camera, 0) + 1
 

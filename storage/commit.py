@@ -58,6 +58,11 @@ class Committer:
         """True while a commit is under way."""
         return self._work is not None
 
+    @property
+    def owes(self) -> bool:
+        """True while chunks wait for one more record, which may be empty, until their seals are believed."""
+        return bool(self._sealed)
+
     def submit(self, commit: Commit) -> None:
         """Begin a commit; none may be under way."""
         if self._thread is None:

@@ -64,6 +64,13 @@ class MinimumBroken:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockDoubted:
+    """The wall clock is so far ahead of what was expected that nothing is destroyed by it for an hour (storage/trusted.py)."""
+
+    ahead_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class AusRefused:
     """`count` AUs were taken and not kept: `why` in a few words (no access point yet, larger than a chunk, no format)."""
 
@@ -83,4 +90,4 @@ class NotSealed:
     why: str
 
 
-SlotEvent = VolumeFailed | VolumeBack | SlotBroken | SlowCommit | Starved | Retired | MinimumBroken | AusRefused | NotSealed
+SlotEvent = VolumeFailed | VolumeBack | SlotBroken | SlowCommit | Starved | Retired | MinimumBroken | ClockDoubted | AusRefused | NotSealed

@@ -63,6 +63,7 @@ class Desk:
     erasure: Erasure
     free_min: float
     sharers: Callable[[], int]
+    last_ns: int
 
 
 class Keeper:
@@ -72,7 +73,7 @@ class Keeper:
         self._desk = desk
         self._close_ns = round(close_s * 1e9)
         self._retainer = Retainer(RetainerDesk(desk.volume, desk.clock, desk.pool, desk.call, desk.next_epoch, desk.acknowledged, desk.on_event,
-                                               desk.rules, desk.holds, desk.ledger, desk.erasure))
+                                               desk.rules, desk.holds, desk.ledger, desk.erasure, desk.last_ns))
         self._sealing: set[int] = set()
         self._takes: dict[int, deque[int]] = {c.number: deque() for c in CLASSES}
         self._starved: set[int] = set()
@@ -93,9 +94,8 @@ class Keeper:
         self._retainer.finish(mono_ns)
         self._desk.pool.clear_due(mono_ns)
         if mono_ns - self._retention_ns >= RETENTION_NS or self._retention_ns == 0:
-            self._retention_ns = mono_ns
             self._desk.pool.look(self._desk.free_min, self._desk.sharers())
-            self._retainer.by_rule(works)
+            self._retention_ns = mono_ns if self._retainer.by_rule(works) else 0
             for work in works:
                 self._figures(self._minutes.forget, work)
         self._retainer.collect(works)

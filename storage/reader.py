@@ -6,7 +6,7 @@ and the tail is read again after every copy.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 from recorder._ext import entries as entries_kernel
 from recorder._ext import rowsearch
 from recorder.base.errors import FormatError, Gone, NotFound
-from recorder.base.media import Gap, RowFlag, SampleEntry, Session
+from recorder.base.media import NS, Gap, RowFlag, SampleEntry, Session
 from storage import offline
 from storage.chunklease import ChunkLease
 from storage.evidence import Evidence
@@ -49,6 +49,11 @@ class View:
         hidden = len(self.state.open_row) and int(self.state.open_row["flags"][0]) & RowFlag.PROVISIONAL
         return self.state.next_row if hidden else rows
 
+    def above(self, row: int, offset: int) -> "View":
+        """The same with a tail that lies higher."""
+        state = self.state._replace(tail_row=row, tail_offset=max(offset, self.state.tail_offset))
+        return View(state, max(self.base, min(row, state.next_row)), self.newest[max(min(row, state.next_row) - self.base, 0):], self.at)
+
     def recent(self) -> Rows:
         """The live file's closed rows and the open row, numbered from `base`."""
         return np.concatenate((self.newest, self.state.open_row)) if len(self.state.open_row) else self.newest
@@ -57,10 +62,12 @@ class View:
 class TrackReader:
     """Reads one tape; get it from TapeStore. The arrays it returns are the caller's own. `place`: of its volume among the store's.
 
+    `expires` gives the UTC before which the track's rule lets nothing be read, whether or not a writer has moved the tail meanwhile.
     For one thread at a time; leases it has given out may be read on another one meanwhile.
     """
 
-    def __init__(self, volume: str, volume_fd: int, live: LiveDir, meta: TrackMeta, place: int = 0) -> None:
+    def __init__(self, volume: str, volume_fd: int, live: LiveDir, meta: TrackMeta, place: int = 0,
+                 expires: Callable[[], int] | None = None) -> None:
         self.camera, self.name, self.kind = meta.camera, meta.track, meta.kind
         self.chunk_class = meta.chunk_class
         self.live = LiveTrack(live, meta.camera, meta.track)
@@ -71,6 +78,8 @@ class TrackReader:
         self._chunks_fd = -1
         self._log = TrackLog(volume_fd, index_path(meta.camera, meta.track, "log"))
         self._offline: tuple[tuple[int, ...], LiveState] | None = None
+        self._expires, self._expired_s = expires, 0
+        self._floor = (0, 0)                # row and tape offset below which everything has expired
 
     # -- where the track begins and ends --
 
@@ -372,6 +381,25 @@ class TrackReader:
     # -- inside --
 
     def _view(self) -> View:
+        view = self._view_as_written()
+        if self._expires is None:
+            return view
+        limit_ns = self._expires()
+        if limit_ns // NS != self._expired_s:
+            self._expired_s, self._floor = limit_ns // NS, (0, 0)
+            self._floor = self._first_unexpired(view, limit_ns)
+        return view if self._floor[0] <= view.state.tail_row else view.above(*self._floor)
+
+    def _first_unexpired(self, view: View, limit_ns: int) -> tuple[int, int]:
+        """Row and tape offset of the first row that ends after `limit_ns`; the end of what is visible if there is none."""
+        tail, stop = view.state.tail_row, view.stop(provisional=True)
+        number = max(self._find(view, tail, stop, limit_ns), tail) if stop > tail else stop
+        run = self._copy(view, number, min(number + 2, stop))
+        skip = int(np.searchsorted(row_ends(run.rows), limit_ns, side="right"))
+        return run.first + skip, int(run.rows["offset"][skip]) if skip < len(run.rows) else view.state.visible_offset
+
+    def _view_as_written(self) -> View:
+        """Rule or no rule: the tail as the writer has moved it."""
         for _ in range(LAP_TRIES):
             found = self.live.locate()
             if found is None:
@@ -397,15 +425,15 @@ class TrackReader:
         if view is not None and view.at is not None:
             state = view.at[0].state(view.at[1], self.camera, self.name)
             if state is not None:
-                return state.tail_row
+                return max(state.tail_row, self._floor[0])
         found = self.live.locate() if view is None or view.at is not None else None
         if found is not None:
-            return found[2].tail_row
-        return view.state.tail_row if view is not None else self._offline_state().tail_row
+            return max(found[2].tail_row, self._floor[0])
+        return max(view.state.tail_row if view is not None else self._offline_state().tail_row, self._floor[0])
 
     def _tail_offset(self) -> int:
         found = self.live.locate()
-        return found[2].tail_offset if found is not None else self._offline_state().tail_offset
+        return max(found[2].tail_offset if found is not None else self._offline_state().tail_offset, self._floor[1])
 
     def _open_rings(self) -> tuple[RingFile, FramesFile]:
         if self._rings is None:

@@ -66,6 +66,7 @@ class Recovered:
     clean: bool
     rows_adopted: int = 0
     fallen_back: int = 0
+    wall_ns: int = 0        # UTC of the newest record
 
 
 class TapeBytes:
@@ -181,7 +182,8 @@ def recover(volume: Volume, slot: int, journal: Journal, live_dir: Path) -> Reco
     fallen = _apply_last(volume, replay, last)
     for segment in journal.segments:
         segment.rows = replay.segment_rows.get(segment.number, {})
-    out = Recovered(replay.tapes, last.epoch, records, replay.segment_rows, _stopped(replay), fallen_back=fallen)
+    out = Recovered(replay.tapes, last.epoch, records, replay.segment_rows, _stopped(replay), fallen_back=fallen,
+                    wall_ns=last.wall_ns)
     blocks = live_blocks(live_dir, volume.uuid, slot)
     for found in replay.tapes.values():
         block = blocks.get((found.ident.camera, found.ident.name))

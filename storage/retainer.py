@@ -16,13 +16,14 @@ from recorder.base.rulebook import Quota, RuleBook
 from storage import retention
 from storage.chunkfile import ChunkHead
 from storage.erasure import Deleted, Erasure, Past
-from storage.events import MinimumBroken, Retired, SlotEvent
+from storage.events import ClockDoubted, MinimumBroken, Retired, SlotEvent
 from storage.items import Deletion, Erased, TailMove, encode
 from storage.layout import ChunkClass, track_path
 from storage.ledger import Ledger
 from storage.pool import Pool
 from storage.retention import Candidate, Floors, Usage
 from storage.tapework import TapeWork
+from storage.trusted import TrustedClock
 from storage.volume import Volume
 
 AT_ONCE = 64            # chunks given up in one round: after a week switched off recording goes on meanwhile
@@ -94,6 +95,7 @@ class RetainerDesk:
     holds: Holds
     ledger: Ledger
     erasure: Erasure
+    last_ns: int        # UTC of the journal's newest record at the start
 
 
 class Retainer:
@@ -101,27 +103,33 @@ class Retainer:
 
     def __init__(self, desk: RetainerDesk) -> None:
         self._desk = desk
+        self._clock = TrustedClock(desk.clock, desk.last_ns)
         self._retiring: list[Retiring] = []
-        self._ordered: set[int] = set()         # tapes whose order the writer has not run yet
+        self._moving: set[int] = set()          # tapes whose tail has been ordered to move, and the writer has not moved it yet
+        self._giving: set[int] = set()          # the same of chunks to give up
         self._quotas: Sequence[Quota] = ()
         self._floors = Floors((), ())
 
     # By rule
 
-    def by_rule(self, works: list[TapeWork]) -> None:
-        """What must go by days and by bytes goes out of sight."""
+    def by_rule(self, works: list[TapeWork]) -> bool:
+        """What must go by days and by bytes goes out of sight; False if the writer was not yet done with earlier orders: look again soon."""
         book = self._desk.rules.book()
         if book is None:
-            return
+            return True
+        free = not self._moving
         for work in works:
             work.keep = book.keep(work.ident.camera, work.ident.name) or work.keep
         own = {work.ident.camera for work in works if work.ident.camera not in book.members and work.bytes_max}
         self._quotas = (*book.quotas(), *(_own_quota(work) for work in works if work.ident.camera in own and work.bytes_max))
         self._by_days(works)
         self._by_bytes(works)
+        return free
 
     def _by_days(self, works: Iterable[TapeWork]) -> None:
-        now_ns = self._desk.clock.wall_ns()
+        doubted, now_ns = self._clock.doubted, self._clock.now_ns()
+        if self._clock.doubted and not doubted:
+            self._desk.on_event(ClockDoubted((self._desk.clock.wall_ns() - now_ns) / 1e9))
         for work in works:
             row = retention.expired_row(work, now_ns - work.keep.age_ns)
             if row > work.core.tail_row:
@@ -151,7 +159,7 @@ class Retainer:
     def _oldest(self, works: Iterable[TapeWork], nbytes: int, before_ns: int | None) -> dict[TapeWork, int]:
         """Per track the row before which chunks must go so that `nbytes` are fewer, those that began before `before_ns` only."""
         rows: dict[TapeWork, int] = {}
-        tracks = {work.ident.tape: retention.in_sight(self._desk.volume, work) for work in works if work.ident.tape not in self._ordered}
+        tracks = {work.ident.tape: retention.in_sight(self._desk.volume, work) for work in works if work.ident.tape not in self._moving}
         heap: list[Candidate] = []
         for work in works if nbytes > 0 else ():
             self._push(heap, work, tracks)
@@ -177,7 +185,8 @@ class Retainer:
 
     def retire_oldest(self, kind: ChunkClass, works: list[TapeWork], cause: DeletionCause) -> bool:
         """Order a chunk of the class away: one that is out of sight already, else the oldest; False if there is none that may go."""
-        own = [work for work in works if work.chunk_class is kind and work.ident.tape not in self._ordered]
+        busy = self._moving | self._giving
+        own = [work for work in works if work.chunk_class is kind and work.ident.tape not in busy]
         if self.collect(own, 1):
             return True
         heads = [(work, next(retention.in_sight(self._desk.volume, work), None)) for work in own]
@@ -195,7 +204,7 @@ class Retainer:
     def _move(self, work: TapeWork, row: int, cause: DeletionCause, why: str, heads: Sequence[ChunkHead] = ()) -> bool:
         """Have the writer move the tail to `row`, or as far as holds let it; chunks of `heads` that are then out of sight go with it."""
         row = min(row, self._desk.holds.free_until(work, work.core.tail_row, row))
-        if row <= work.core.tail_row or work.ident.tape in self._ordered:
+        if row <= work.core.tail_row or work.ident.tape in self._moving:
             return False
         offset, start_ns = retention.tail_offset(work, row), retention.start_ns(work, row)
         move = TailMove(row, offset, start_ns, self._desk.clock.wall_ns(), cause, why)
@@ -208,7 +217,7 @@ class Retainer:
         for work in works:
             if done >= limit:
                 break
-            if work.ident.tape not in self._ordered and (heads := retention.out_of_sight(self._desk.volume, work, limit - done)):
+            if work.ident.tape not in self._giving and (heads := retention.out_of_sight(self._desk.volume, work, limit - done)):
                 self._order(work, None, heads)
                 done += len(heads)
         return done
@@ -218,17 +227,22 @@ class Retainer:
         first_kept_ns = move.start_ns if move is not None else retention.start_ns(work, work.core.tail_row)
         orders = [Retiring(work, head, first_kept_ns) for head in heads]
         self._retiring += orders
-        self._ordered.add(work.ident.tape)
+        if move is not None:
+            self._moving.add(work.ident.tape)
+        if orders:
+            self._giving.add(work.ident.tape)
 
         def run() -> None:
             if move is not None:
                 work.move_tail(replace(move, time_ns=self._desk.clock.wall_ns()))
+                self._moving.discard(work.ident.tape)
             for order in orders:
                 deletion = _deletion(work, order.head, self._desk.clock.wall_ns())
                 work.give_up(deletion)
                 order.epoch = self._desk.next_epoch()
                 self._desk.ledger.expect(work.ident, deletion, order.epoch)
-            self._ordered.discard(work.ident.tape)
+            if orders:
+                self._giving.discard(work.ident.tape)
 
         self._desk.call(run)
 

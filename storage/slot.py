@@ -133,13 +133,20 @@ class Slot:
         self._keep = Keeper(
             Desk(self.volume, self._clock, self._journal, self._pool, lambda: list(self._works.values()), self._calls.append,
                  lambda: self._built + 1, lambda: self._committer.epoch, lambda work, row: self._sealed.append((work, row)),
-                 self._on_event, self._rules, self._holds, self._ledger, self._erasure, self._free_min, self._sharers),
+                 self._on_event, self._rules, self._holds, self._ledger, self._erasure, self._free_min, self._sharers,
+                 found.wall_ns),
             close_s=self._config.chunk_close_s)
         self._erasure.settle()
+        self._close_old()
         self._settle(found)
         self._live.publish()
         seconds = (self._clock.mono_ns() - start_ns) / 1e9
         return RecoveryReport(found.clean, len(found.tapes), found.records, found.rows_adopted, found.fallen_back, returned, seconds)
+
+    def _close_old(self) -> None:
+        """A chunk that was begun long ago takes no more: what it holds could not go before what came."""
+        for work in self._works.values():
+            work.close_by_time(self._clock.mono_ns(), round(self._config.chunk_close_s * 1e9))
 
     def _settle(self, found: Recovered) -> None:
         """Make what recovery did durable, then mark the open chunks' indexes, then say it all in a checkpoint."""
@@ -357,7 +364,7 @@ class Slot:
         works = list(self._works.values())
         grown = {id(core) for core in self._writer.grown()}
         changed = [work for work in works if id(work.core) in grown or work.pending]
-        if not changed and not checkpoint:
+        if not changed and not checkpoint and not self._committer.owes:
             return None
         parts: list[tuple[TapeWork, bytes, int]] = []
         for work in changed:

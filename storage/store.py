@@ -1,7 +1,7 @@
 """Everything on some volumes, for readers. Opens read-only, takes no lock, needs no worker."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -12,6 +12,8 @@ from storage.live import LiveDir, LiveFile
 from storage.reader import TrackReader
 from storage.track import Track
 from storage.volume import Volume
+
+Expiry = Callable[[int, str], int]      # camera, track -> UTC before which its rule lets nothing be read; 0: no rule
 
 
 class ReadVolume:
@@ -33,10 +35,13 @@ class TapeStore:
     """The tracks on `volumes`; `live_dir` is where the workers' live files lie. Safe on one thread; give each thread its own.
 
     Raises VolumeError for a path that is no volume of this format. A track has one tape per volume it was ever recorded on: `whole` puts
-    them together by time. The order of `volumes` numbers them, so it must stay; new ones come at the end.
+    them together by time. The order of `volumes` numbers them, so it must stay; new ones come at the end. With an `expiry` nothing is read of
+    rows that end before the UTC it gives for a track: rules count although nobody may have moved tails (a worker that is down, a volume read
+    without a server).
     """
 
-    def __init__(self, volumes: Sequence[Path], live_dir: Path) -> None:
+    def __init__(self, volumes: Sequence[Path], live_dir: Path, expiry: Expiry | None = None) -> None:
+        self._expiry = expiry
         self._volumes: list[ReadVolume] = []
         self._readers: dict[tuple[UUID, int, str], TrackReader] = {}
         try:
@@ -84,6 +89,10 @@ class TapeStore:
         """The live files of all volumes: slots, commits."""
         return [file for volume in self._volumes for file in volume.live.files()]
 
+    def again(self, live_dir: Path) -> "TapeStore":
+        """The same volumes and rules, for another thread."""
+        return TapeStore(self.volumes(), live_dir, self._expiry)
+
     def volumes(self) -> tuple[Path, ...]:
         """Their paths."""
         return tuple(volume.path for volume in self._volumes)
@@ -105,5 +114,7 @@ class TapeStore:
                 meta = zarrmeta.read_track(volume.fd, camera, name)
             except FileNotFoundError:
                 return None
-            self._readers[key] = TrackReader(os.fspath(volume.path), volume.fd, volume.live, meta, place)
+            expiry = self._expiry
+            expires = (lambda: expiry(camera, name)) if expiry is not None else None
+            self._readers[key] = TrackReader(os.fspath(volume.path), volume.fd, volume.live, meta, place, expires)
         return self._readers[key]

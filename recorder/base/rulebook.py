@@ -4,7 +4,7 @@ Days: the shortest that anybody says, since each is a promise to delete; `[reten
 anybody says, never beyond the days. Bytes belong to who states them: a partner's are those of all its cameras together.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,6 +127,29 @@ class Stated:
     by: str
     days: float | None
     days_min: float
+
+
+class Expiry:
+    """By camera and track the UTC before which its days let nothing be read; 0 for a camera that the book does not know.
+
+    `book` gives the rules of the moment: the same object as long as they are the same.
+    """
+
+    def __init__(self, book: Callable[[], RuleBook], wall_ns: Callable[[], int]) -> None:
+        self._book, self._wall_ns = book, wall_ns
+        self._of: RuleBook | None = None
+        self._ages_ns: dict[tuple[int, str], int] = {}
+
+    def __call__(self, camera: int, track: str) -> int:
+        """See the class. Any thread."""
+        book = self._book()
+        if book is not self._of:
+            self._of, self._ages_ns = book, {}
+        age_ns = self._ages_ns.get((camera, track))
+        if age_ns is None:
+            keep = book.keep(camera, track)
+            age_ns = self._ages_ns[camera, track] = keep.age_ns if keep is not None else 0
+        return max(self._wall_ns() - age_ns, 0) if age_ns else 0
 
 
 def stated(by: str, rule: RetentionRule, track: str) -> Stated:

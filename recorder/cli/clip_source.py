@@ -18,6 +18,7 @@ from api.times import rfc3339
 from recorder.base.clock import SystemClock
 from recorder.base.config import SiteConfig
 from recorder.base.errors import ConfigError, Gone, NotFound, Refused, WatchroomError
+from recorder.base.rulebook import Expiry, Member, rule_book
 from storage.catalogue import Catalogue
 from storage.store import TapeStore
 
@@ -93,8 +94,9 @@ def answered(error: urllib.error.HTTPError, camera: str) -> WatchroomError:
 def from_volume(site: SiteConfig, wanted: Wanted, file: BinaryIO) -> Saved:
     """Reads the clip from the site's volumes. Raises WatchroomError."""
     with Catalogue.open(site.catalogue, SystemClock()) as catalogue:
-        number = catalogue.camera(wanted.camera).number
-    store = TapeStore([volume.path for volume in site.volumes], site.live_dir)
+        camera = catalogue.camera(wanted.camera)
+    number, book = camera.number, rule_book(site, [Member.of(camera.number, camera.config)])
+    store = TapeStore([volume.path for volume in site.volumes], site.live_dir, Expiry(lambda: book, time.time_ns))
     try:
         query = ClipQuery(number, wanted.track, wanted.start_ns, wanted.end_ns, audio=wanted.audio)
         made = plan(store, query, time.time_ns())

@@ -56,6 +56,21 @@ def test_check_finds_nothing_wrong_with_a_chunk_of_which_some_rows_have_expired(
     assert check_volume(rig.path, rig.live, level=3).findings, "rows that are kept are still checked"
 
 
+def test_the_last_chunk_of_a_volume_that_fell_silent_goes_too(make_rig: Make) -> None:
+    rig = make_rig()
+    writer, camera = rig.track(rule=RetentionRule(days=1.0))
+    rig.run(camera, 250)
+    writer.end_session(camera.session, rig.clock.wall_ns(), "over")
+    for _ in range(3):
+        rig.clock.advance(DAY)
+        rig.turn()
+        rig.turn()
+    for _ in range(6):
+        rig.clock.advance(20)
+        rig.turn()
+    assert 0 not in chunks(rig), "no record came after the one that says it is sealed"
+
+
 def test_the_oldest_chunks_are_recycled_when_the_volume_is_full(make_rig: Make) -> None:
     rig = make_rig(bytes_max=5 * (16 << 20), quarantine_s=0.0)
     _, camera = rig.track(size=120_000)

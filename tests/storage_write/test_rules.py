@@ -10,7 +10,7 @@ from rig import Camera, Rig, tape
 from recorder.base.config import GroupRule, RetentionRule, SiteConfig, TrackRule
 from recorder.base.media import TrackKind
 from recorder.base.rulebook import Member, RuleBook, rule_book
-from storage.events import MinimumBroken
+from storage.events import ClockDoubted, MinimumBroken
 from storage.retention import Usage
 from storage.siterules import SiteRules
 from storage.tapework import TapeWork
@@ -219,6 +219,50 @@ def test_the_seam_of_holds_stops_every_way_to_lose_footage(make_rig: Make) -> No
     holds.rows = (1 << 62, 1 << 62)
     settle(rig)
     assert rig.core().tail_row == rig.core().next_row
+
+
+def test_a_clock_that_runs_away_destroys_nothing(make_rig: Make) -> None:
+    """An RTC that forgot the year, at a start; and a date that somebody mistyped, while it runs."""
+    rig = make_rig()
+    _, camera = rig.track(rule=RetentionRule(days=31.0))
+    rig.run(camera, 100)
+    for years in (10, -10):
+        rig.clock.step_wall(years * 365 * DAY)
+        settle(rig)
+        assert rig.core().tail_row == 0
+    rig.close()
+    rig.clock.step_wall(365 * DAY)
+    again = make_rig(clock=rig.clock)
+    settle(again, 100)
+    assert again.core().tail_row == 0 and [event for event in again.events if isinstance(event, ClockDoubted)]
+    again.clock.step_wall(-365 * DAY)
+    settle(again, 200)
+    assert tape(again.path, again) == camera.sent
+    again.clock.step_wall(365 * DAY)
+    settle(again, 200)
+    assert again.core().tail_row == again.core().next_row, "it has kept to its time for an hour"
+
+
+def test_a_month_switched_off_is_no_reason_to_doubt(make_rig: Make) -> None:
+    rig = make_rig()
+    _, camera = rig.track(rule=RetentionRule(days=7.0))
+    rig.run(camera, 100)
+    rig.close()
+    rig.clock.step_wall(30 * DAY)
+    again = make_rig(clock=rig.clock)
+    settle(again, 3)
+    assert again.core().tail_row == again.core().next_row
+
+
+def test_a_track_that_goes_on_gives_its_chunks_up_in_time(make_rig: Make) -> None:
+    """Each look finds a row that has expired: the tail's order must not keep the chunks' orders waiting for ever."""
+    rig = make_rig(bytes_max=18 * CHUNK)
+    _, camera = rig.track(rule=RetentionRule(days=1800 / DAY), fps=1, gop=10, size=3_000)
+    for _ in range(7000 // 20):
+        camera.put(20)
+        rig.clock.advance(20)
+        rig.turn()
+    assert chunks(rig, 1) <= 4
 
 
 def test_slots_see_what_lies_in_others(tmp_path: Path) -> None:

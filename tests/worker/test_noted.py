@@ -5,7 +5,7 @@ from pathlib import Path
 from recorder.base.clock import SimulatedClock
 from recorder.base.config import SiteConfig, VolumeConfig
 from recorder.noted import KEPT, Noted
-from storage.events import AusRefused, MinimumBroken, NotSealed, Retired, SlowCommit, Starved, VolumeFailed
+from storage.events import AusRefused, ClockDoubted, MinimumBroken, NotSealed, Retired, SlowCommit, Starved, VolumeFailed
 
 VOLUME = Path("/srv/secret-name")
 
@@ -26,9 +26,10 @@ def test_each_event_is_asked_for_once() -> None:
     desk.take(SlowCommit(VOLUME, 812.4))
     desk.take(NotSealed(7, "main", 3, "why"))
     desk.take(AusRefused(7, "main", 1, "larger than a chunk"))
+    desk.take(ClockDoubted(86_400.4))
     more = desk.after(first["life"], first["last"])
-    assert [(event["event"], event["state"]) for event in more["events"]] == [(3, "slow"), (4, "not_sealed")]
-    assert [event["event"] for event in desk.after("another life", 3)["events"]] == [1, 2, 3, 4]
+    assert [(event["event"], event["state"]) for event in more["events"]] == [(3, "slow"), (4, "not_sealed"), (5, "clock")]
+    assert [event["event"] for event in desk.after("another life", 3)["events"]] == [1, 2, 3, 4, 5]
 
 
 def test_a_minutes_retirement_is_one_event() -> None:

@@ -1,16 +1,19 @@
 """The long figures: a demo, `bench ingest`, every fuzz target, every test marked `soak`; writes docs/soak.md with date, commit, figures.
 
-A test tells a figure with pytest's own `record_property("name", value)`. Exit 0 only if all steps passed; the page says what did not.
+A step may be run alone (hours of fuzzing need no quiet machine, figures do): the page then keeps what it knows of the others, each with its
+own date and commit. A test tells a figure with pytest's own `record_property("name", value)`. Exit 0 only if all steps of this run passed; the
+page says what did not.
 """
 
 import argparse
+import json
 import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -31,6 +34,8 @@ class Step:
     code: int = 0
     seconds: float = 0.0
     limit_s: float = STEP_S
+    when: str = ""      # UTC of its end
+    commit: str = ""
 
 
 def steps(fuzz_s: float, rounds: int) -> list[Step]:
@@ -53,7 +58,8 @@ def run(step: Step) -> Step:
                                   timeout=step.limit_s, check=False, env=os.environ | {"PYTHONUNBUFFERED": "1"}).returncode
         except subprocess.TimeoutExpired:
             code = 124
-    done = replace(step, code=code, seconds=time.monotonic() - began)
+    done = replace(step, code=code, seconds=time.monotonic() - began, when=time.strftime("%Y-%m-%d %H:%M", time.gmtime()), commit=commit())
+    (LOGS / f"{step.name}.json").write_text(json.dumps(asdict(done)))
     print(f"soak: {step.name}: {'passed' if code == 0 else f'FAILED ({code})'} in {done.seconds:.0f} s", flush=True)
     return done
 
@@ -61,6 +67,17 @@ def run(step: Step) -> Step:
 def git(*words: str) -> str:
     """What git says, in one line."""
     return subprocess.run(("git", *words), cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def commit() -> str:
+    """The commit that is checked out, and whether anything differs from it."""
+    return git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def known(name: str) -> Step | None:
+    """How a step ended that was run last, now or before."""
+    path = LOGS / f"{name}.json"
+    return Step(**json.loads(path.read_text())) if path.exists() else None
 
 
 def machine() -> str:
@@ -82,20 +99,37 @@ def tests(xml: Path) -> Iterator[str]:
 
 def page(done: list[Step]) -> str:
     """The page."""
-    dirty = " with changes" if git("status", "--porcelain", "--untracked-files=no") else ""
-    lines = ["# Soak", "", "Written by `make soak`. Every figure was measured in this run; ratios count, absolute times belong to the machine.",
-             "",
-             f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, commit {git('rev-parse', '--short', 'HEAD')}{dirty}, {machine()}.", "",
-             "| step | result | seconds |", "|---|---|---|",
-             *(f"| {step.name} | {'passed' if step.code == 0 else 'FAILED'} | {step.seconds:.0f} |" for step in done), "",
-             "## Demo", "```", *(LOGS / "demo.log").read_text(errors="replace").strip().splitlines()[-24:], "```", ""]
-    if (LOGS / "ingest.md").exists():
-        lines += ["## Ingest", (LOGS / "ingest.md").read_text().strip(), ""]
-    if (LOGS / "fuzz.log").exists():
-        lines += ["## Fuzz targets", "```", *(LOGS / "fuzz.log").read_text(errors="replace").strip().splitlines()[-60:], "```", ""]
-    if (LOGS / "soak.xml").exists():
-        lines += ["## Tests", *tests(LOGS / "soak.xml"), ""]
+    lines = ["# Soak", "", "Written by `make soak`. Ratios count; absolute times belong to the machine.", "",
+             f"{machine()}.", "",
+             "| step | result | seconds | ended, UTC | commit |", "|---|---|---|---|---|",
+             *(f"| {step.name} | {_result(step)} | {step.seconds:.0f} | {step.when} | {step.commit} |" for step in done), ""]
+    for step in done:
+        lines += SECTIONS[step.name]()
     return "\n".join(lines)
+
+
+def _result(step: Step) -> str:
+    return "passed" if step.code == 0 else "FAILED"
+
+
+def _log(title: str, name: str, count: int) -> list[str]:
+    return [f"## {title}", "```", *(LOGS / f"{name}.log").read_text(errors="replace").strip().splitlines()[-count:], "```", ""]
+
+
+def _ingest() -> list[str]:
+    path = LOGS / "ingest.md"
+    return ["## Ingest", path.read_text().strip(), ""] if path.exists() else []
+
+
+def _tests() -> list[str]:
+    path = LOGS / "soak.xml"
+    return ["## Tests", *tests(path), ""] if path.exists() else []
+
+
+SECTIONS = {
+    "demo": lambda: _log("Demo", "demo", 24), "bench-ingest": _ingest, "fuzz": lambda: _log("Fuzz targets", "fuzz", 60), "tests": _tests,
+}
+FILES = {"bench-ingest": ("ingest.md", "ingest.svg"), "tests": ("soak.xml",)}      # gone when a step is run again
 
 
 def main() -> int:
@@ -103,12 +137,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fuzz-seconds", type=float, default=600.0, help="of each fuzz target (default 600)")
     parser.add_argument("--rounds", type=int, default=2, help="clean windows of each subject of the ingest benchmark (default 2)")
+    parser.add_argument("--step", action="append", choices=list(SECTIONS), help="run only this step (may be given again)")
     args = parser.parse_args()
     LOGS.mkdir(parents=True, exist_ok=True)
-    for name in ("ingest.md", "soak.xml", "fuzz.log"):
-        (LOGS / name).unlink(missing_ok=True)
-    done = [run(step) for step in steps(args.fuzz_seconds, args.rounds)]
-    PAGE.write_text(page(done))
+    chosen = [step for step in steps(args.fuzz_seconds, args.rounds) if not args.step or step.name in args.step]
+    for step in chosen:
+        for name in (f"{step.name}.json", *FILES.get(step.name, ())):
+            (LOGS / name).unlink(missing_ok=True)
+    done = [run(step) for step in chosen]
+    PAGE.write_text(page([found for name in SECTIONS if (found := known(name)) is not None]))
     print(f"soak: wrote {PAGE.relative_to(ROOT)}")
     return 1 if any(step.code for step in done) else 0
 

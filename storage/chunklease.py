@@ -71,6 +71,11 @@ class ChunkLease:
         """The footer of the chunk, which `head` says is sealed; raises FormatError."""
         return read_footer(self._fd, head, f"cam-{self._camera}/{self._track} chunk {self.chunk}")
 
+    def behind_footer(self, head: ChunkHead) -> bytes:
+        """What the file holds behind the footer of the chunk, which `head` says is sealed: zeros (for verify)."""
+        start = head.chunk_class.footer_start + head.footer_bytes
+        return os.pread(self._fd, head.chunk_class.file_bytes - start, start)
+
     def renew(self) -> None:
         """Give the lock up, take it again and check again; Gone (and closed) if the footage has been retired."""
         try:

@@ -58,6 +58,22 @@ def deletions(volumes: Sequence[Path], asked: Asked, limit: int) -> list[Deleted
     return sorted(found, key=lambda one: one.key)[:limit]
 
 
+def deleted_chunks(volume: Volume) -> set[tuple[int, str, int]]:
+    """(camera, track, chunk) of every deletion in the volume's ledgers. Reads them whole. OSError."""
+    found = set()
+    for slot in _slots(volume):
+        try:
+            fd = volume.open_file(ledger_path(slot), os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            found |= {(tape.camera, tape.name, entry.chunk) for record in records(fd) for tape, entry in record.entries
+                      if isinstance(entry, Deletion)}
+        finally:
+            os.close(fd)
+    return found
+
+
 def _slots(volume: Volume) -> list[int]:
     names = [name.removeprefix("slot-") for name in volume.list_dir(".") if name.startswith("slot-")]
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())

@@ -75,6 +75,7 @@ class Rebuilder:
             old = state.next_row > 0        # a new tape has nothing to lose before its first commit
             rows.create(state.tail_row, _capacity(FIRST_ROWS, state.next_row - state.tail_row), durable=old)
             frames.create(state.tail_row, _capacity(FIRST_FRAMES, 8 * 64 * (state.next_row - state.tail_row)), durable=old)
+        if not usable or found.salvaged:
             self._from_footers(found, rows, frames)
         for number, row in sorted(found.rows.items()):
             rows.write(number, row)
@@ -136,7 +137,7 @@ class Rebuilder:
         """The tape offset where writing goes on: the next page above anything that was visible, in the open chunk."""
         size, state = found.chunk_class.tape_bytes, found.state
         newest = max(found.chunks, default=-1)
-        if newest < 0:
+        if newest < 0 or found.chunks[newest].end is not None:
             return state.tape_end
         offset = max(state.tape_end, newest * size)
         return min(-(-offset // PAGE) * PAGE, (newest + 1) * size)
@@ -150,8 +151,9 @@ class Rebuilder:
             if opened is None:
                 continue
             fd, head = opened
-            if after is not None:
-                work.closed.append(self._closed(work, found, chunk, found.chunks[after], fd, head))
+            end = chunk.end or (found.chunks[after].taken if after is not None else None)
+            if end is not None:
+                work.closed.append(self._closed(work, found, chunk, end, fd, head))
             else:
                 self._go_on(work, found, chunk, fd, head, resume)
         work.safe_row = min((c.taken.first_row for c in found.chunks.values()), default=found.state.next_row)
@@ -168,10 +170,10 @@ class Rebuilder:
             os.close(fd)
             return None
 
-    def _closed(self, work: TapeWork, found: Found, chunk: FoundChunk, after: FoundChunk, fd: int, head: ChunkHead) -> ClosedChunk:
-        used = _used(work, found, chunk.taken, after.taken.first_row)
-        return ClosedChunk(chunk.taken.chunk, fd, head.generation, chunk.taken.first_row, after.taken.first_row, chunk.taken.frames_off,
-                           after.taken.frames_off, used, _footer_items(found) + b"".join(chunk.items), self._erasure.nameless())
+    def _closed(self, work: TapeWork, found: Found, chunk: FoundChunk, end: ChunkTaken, fd: int, head: ChunkHead) -> ClosedChunk:
+        used = _used(work, found, chunk.taken, end.first_row)
+        return ClosedChunk(chunk.taken.chunk, fd, head.generation, chunk.taken.first_row, end.first_row, chunk.taken.frames_off,
+                           end.frames_off, used, _footer_items(found) + b"".join(chunk.items), self._erasure.nameless())
 
     def _go_on(self, work: TapeWork, found: Found, chunk: FoundChunk, fd: int, head: ChunkHead, resume: int) -> None:
         """Write on in the newest chunk: what was skipped is zero before its inner chunk is marked."""

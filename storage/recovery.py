@@ -14,7 +14,6 @@ from recorder._ext.crc32c import crc32c, crc32c_range
 from recorder._ext.entries import entry_bytes
 from recorder.base.errors import FormatError
 from recorder.base.media import GapCause, RowFlag
-from storage.chunkfile import ChunkHead, read_head
 from storage.disk import read_at
 from storage.items import (
     ChunkSealed,
@@ -45,11 +44,13 @@ from storage.layout import (
     PAGE,
     index_path,
     live_name,
-    track_path,
 )
 from storage.live import boot_id
+from storage.mendhead import mend_heads
 from storage.replay import Found, FoundChunk, Replay, RowView
 from storage.rings import row_is
+from storage.salvage import LOST_END, overtaken, salvage
+from storage.tapebytes import TapeBytes
 from storage.volume import Volume
 
 LOG_PART = 4 << 20
@@ -67,55 +68,7 @@ class Recovered:
     rows_adopted: int = 0
     fallen_back: int = 0
     wall_ns: int = 0        # UTC of the newest record
-
-
-class TapeBytes:
-    """Reads a tape's bytes out of its chunk files, heads checked; files stay open until `close`."""
-
-    def __init__(self, volume: Volume, found: Found) -> None:
-        self._volume, self._found = volume, found
-        self._open: dict[int, tuple[int, ChunkHead] | None] = {}
-
-    def head(self, chunk: int) -> ChunkHead | None:
-        """The head of chunk `chunk`, None if the file is not there or is not this chunk."""
-        have = self._file(chunk)
-        return have[1] if have is not None else None
-
-    def read(self, offset: int, count: int) -> bytes:
-        """Tape bytes; b"" if they are not all there."""
-        size = self._found.chunk_class.tape_bytes
-        have = self._file(offset // size)
-        if have is None or offset % size + count > size:
-            return b""
-        return read_at(have[0], count, PAGE + offset % size)
-
-    def _file(self, chunk: int) -> tuple[int, ChunkHead] | None:
-        if chunk not in self._open:
-            self._open[chunk] = self._try(chunk)
-        return self._open[chunk]
-
-    def _try(self, chunk: int) -> tuple[int, ChunkHead] | None:
-        ident = self._found.ident
-        path = f"{track_path(ident.camera, ident.name)}/c/{chunk}"
-        try:
-            fd = self._volume.open_file(path, os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        try:
-            head = read_head(fd, path)
-        except FormatError:
-            head = None
-        if head is None or (head.camera, head.track, head.chunk) != (ident.camera, ident.name, chunk):
-            os.close(fd)
-            return None
-        return fd, head
-
-    def close(self) -> None:
-        """Close the files."""
-        for have in self._open.values():
-            if have is not None:
-                os.close(have[0])
-        self._open.clear()
+    salvaged: int = 0       # tapes of which the journal has lost the end
 
 
 @dataclass(slots=True)
@@ -179,6 +132,8 @@ def recover(volume: Volume, slot: int, journal: Journal, live_dir: Path) -> Reco
         last, records = record, records + 1
     if last is None:
         return Recovered({}, 0, 0, {}, True)
+    for found in replay.tapes.values():
+        mend_heads(volume, found, [chunk.taken for chunk in found.chunks.values()])
     fallen = _apply_last(volume, replay, last)
     for segment in journal.segments:
         segment.rows = replay.segment_rows.get(segment.number, {})
@@ -186,6 +141,9 @@ def recover(volume: Volume, slot: int, journal: Journal, live_dir: Path) -> Reco
                     wall_ns=last.wall_ns)
     blocks = live_blocks(live_dir, volume.uuid, slot)
     for found in replay.tapes.values():
+        if overtaken(volume, found):
+            salvage(volume, found, LOST_END)
+            out.salvaged += 1
         block = blocks.get((found.ident.camera, found.ident.name))
         out.rows_adopted += _settle(volume, found, block)
     return out
@@ -204,6 +162,7 @@ def _apply_last(volume: Volume, replay: Replay, record: Record) -> int:
     fallen = 0
     for number, items in by_tape.items():
         found = replay.tapes[number]
+        mend_heads(volume, found, [item for item, _ in items if isinstance(item, ChunkTaken)])
         files = TapeBytes(volume, found)
         try:
             fallen += _apply_checked(found, items, files)

@@ -81,6 +81,11 @@ class RowView:
         return self._u(48, 8)
 
     @property
+    def session(self) -> int:
+        """The session it was recorded in."""
+        return self._u(44, 4)
+
+    @property
     def data_crc(self) -> int:
         """CRC-32C of its bytes."""
         return self._u(56, 4)
@@ -98,6 +103,7 @@ class FoundChunk:
 
     taken: ChunkTaken
     items: list[bytes] = field(default_factory=list)
+    end: ChunkTaken | None = None       # where its rows end, if the tape does not go on in it
 
 
 @dataclass(slots=True)
@@ -117,6 +123,7 @@ class Found:
     log: list[tuple[int, bytes]] = field(default_factory=list)
     moves: list[TailMove] = field(default_factory=list)
     ledger: list[Deletion | Erased] = field(default_factory=list)   # what the ledger must hold
+    salvaged: bool = False                                          # its footers know rows that the journal does not
     fresh: dict[int, bytes] = field(default_factory=dict)           # rows for the record that ends recovery
     fresh_entries: list[tuple[int, bytes]] = field(default_factory=list)
     fresh_items: list[Item] = field(default_factory=list)
@@ -244,7 +251,7 @@ class Replay:
             elif isinstance(item, Tape):
                 on = self.tapes.setdefault(item.tape, Found(item))
             elif isinstance(item, On):
-                on = self.tapes[item.tape]
+                on = self.tapes.get(item.tape)      # None: the record that declared it cannot be read any more
             elif on is not None:
                 yield on, item, checkpoint
 

@@ -59,6 +59,16 @@ class TrackLog:
         self._facts = Facts()
         self._lock = threading.Lock()       # a lease asks from another thread
 
+    @property
+    def parsed(self) -> int:
+        """Bytes of the log that have been read and hold together."""
+        return self._parsed
+
+    @property
+    def so_far(self) -> Facts:
+        """What those say."""
+        return self._facts
+
     def facts(self, size: int | None) -> Facts:
         """Everything up to `size` bytes (None: up to the end of the valid items). Empty if there is no log. Raises FormatError."""
         with self._lock:

@@ -11,12 +11,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from recorder.base.errors import FormatError, Gone, NotFound
 from storage import heads, offline
+from storage.chunkfile import ChunkHead, read_head
 from storage.chunklease import ChunkLease
+from storage.chunkpage import head_page
+from storage.deletions import deleted_chunks
 from storage.finding import Finding, Severity, error
+from storage.footage import Rows
 from storage.heads import Head, Seal
 from storage.reader import TrackReader
 from storage.store import TapeStore
+from storage.volume import Volume
 
+HIDDEN = "there are bytes around its rows and behind its footer where zeros were written"
 ALTERED = "do not rely on this footage; compare with an export, look at who had access"
 
 
@@ -36,15 +42,19 @@ class Proof:
         return all(finding.severity is not Severity.ERROR for finding in self.findings)
 
 
-def verify(store: TapeStore, volume: UUID, folder: Path, key: Ed25519PublicKey) -> Proof:
-    """Compare every signed chunk of the one volume in `store` with what lies there, bytes and all."""
+def verify(store: TapeStore, volume: Volume, folder: Path, key: Ed25519PublicKey) -> Proof:
+    """Compare every signed chunk of `volume`, the only one in `store`, with what lies there, bytes and all.
+
+    A signed chunk may be gone only where a ledger of the volume says that it was deleted.
+    """
     proof = Proof()
-    chain = _chain(folder, key, volume, proof)
+    chain = _chain(folder, key, volume.uuid, proof)
     if not chain and proof.clean:
         proof.findings.append(error(folder.name, "holds no signed heads of this volume", "sign once with --sign"))
+    seals = _Seals(store, volume, proof)
     for head in chain:
         for seal in head.seals:
-            _verify_seal(store, seal, proof)
+            seals.verify(seal)
     return proof
 
 
@@ -113,58 +123,109 @@ def _new_seals(track: TrackReader, known: set[tuple[int, str, int]], proof: Proo
     return found
 
 
-def _verify_seal(store: TapeStore, seal: Seal, proof: Proof) -> None:
-    where = f"cam-{seal.camera}/{seal.track} chunk {seal.chunk}, {utc(seal.first_ns)} to {utc(seal.end_ns)}"
-    try:
-        track = store.track(seal.camera, seal.track)
-    except (NotFound, FormatError) as failed:
-        proof.findings.append(error(where, f"is missing with its track: {failed.message}", ALTERED))
-        return
-    try:
-        with track.open_chunk(seal.chunk) as lease:
-            wrong = _wrong(lease, seal)
-    except Gone:
-        if _retired(track, seal.chunk):
-            proof.retired += 1
+class _Seals:
+    """Looks at one signed chunk after another."""
+
+    def __init__(self, store: TapeStore, volume: Volume, proof: Proof) -> None:
+        self._store, self._volume, self._proof = store, volume, proof
+        self._deleted: set[tuple[int, str, int]] = set()
+
+    def verify(self, seal: Seal) -> None:
+        """Count the chunk, and say what is wrong with it."""
+        wrong = self._look(seal)
+        if wrong is None:
+            self._proof.retired += 1
             return
-        wrong = "another chunk lies in its place" if _exists(track, seal.chunk) else "is missing"
-    except FormatError as failed:
-        wrong = failed.message
-    except OSError as failed:
-        wrong = f"cannot be read: {failed.strerror}"
-    proof.chunks += 1
-    if wrong:
-        proof.findings.append(error(where, wrong, ALTERED))
+        self._proof.chunks += 1
+        if wrong:
+            where = f"cam-{seal.camera}/{seal.track} chunk {seal.chunk}, {utc(seal.first_ns)} to {utc(seal.end_ns)}"
+            self._proof.findings.append(error(where, wrong, ALTERED))
+
+    def _look(self, seal: Seal) -> str | None:
+        """What is not as it was signed, empty if all is; None: deleted, as a ledger says."""
+        try:
+            track = self._store.track(seal.camera, seal.track)
+        except (NotFound, FormatError) as failed:
+            return None if self._gone(seal) else f"is missing with its track: {failed.message}"
+        try:
+            with track.open_chunk(seal.chunk) as lease:
+                return _wrong(lease, seal, track)
+        except Gone:
+            return self._absent(track, seal)
+        except FormatError as failed:
+            return failed.message
+        except OSError as failed:
+            return f"cannot be read: {failed.strerror}"
+
+    def _absent(self, track: TrackReader, seal: Seal) -> str | None:
+        if self._gone(seal):
+            return None
+        try:
+            head = _head(track, seal.chunk)
+        except FormatError as failed:
+            return failed.message
+        if head is None:
+            return None if self._gone(seal, again=True) else "is missing, and no ledger says that it was deleted"
+        own = (head.camera, head.track, head.chunk) == (seal.camera, seal.track, seal.chunk)
+        return None if own else "another chunk lies in its place"       # its own: below the tail, about to be deleted
+
+    def _gone(self, seal: Seal, *, again: bool = False) -> bool:
+        """True if a ledger says so; `again`: it may have been written meanwhile."""
+        if again or not self._deleted:
+            self._deleted = deleted_chunks(self._volume)
+        return (seal.camera, seal.track, seal.chunk) in self._deleted
 
 
-def _wrong(lease: ChunkLease, seal: Seal) -> str:
+def _wrong(lease: ChunkLease, seal: Seal, track: TrackReader) -> str:
     """What is not as it was signed; empty if all is."""
     head = lease.head
     if not head.sealed:
         return "is no longer sealed"
-    if (head.generation, head.first_row, head.rows) != (seal.generation, seal.first_row, seal.rows):
+    if (head.generation, head.first_row, head.rows, head.first_ns, head.end_ns) != (
+            seal.generation, seal.first_row, seal.rows, seal.first_ns, seal.end_ns):
         return "its head is not the one that was signed"
     footer = lease.footer(head)
     if footer.digest().hex() != seal.digest:
         return "its footer is not the one that was signed"
-    for index, row in enumerate(footer.rows):
-        data = bytearray(int(row["bytes"]))
-        got = lease.read(data, int(row["offset"])) if data else 0
-        if blake3(data[:got]).digest() != footer.digests[index * 32:index * 32 + 32]:
-            return f"the bytes of row {head.first_row + index} from {utc(int(row['t_ns']))} on are not those that were signed"
-    return ""
+    page, size = lease.head_page()
+    if size != head.chunk_class.file_bytes:
+        return f"has {size} bytes, its class {head.chunk_class.file_bytes}"
+    if page != head_page(head, -(-head.used_bytes // head.chunk_class.inner_bytes)):
+        return "its shard index, or what lies around its head, is not as it was written"
+    return _wrong_bytes(lease, footer.rows, footer.digests, track) or (
+        HIDDEN if any(lease.behind_footer(head)) else "")
 
 
-def _retired(track: TrackReader, chunk: int) -> bool:
-    return (chunk + 1) * track.chunk_class.tape_bytes <= track.edges().tail_offset
+def _wrong_bytes(lease: ChunkLease, rows: Rows, digests: bytes, track: TrackReader) -> str:
+    """The same of the tape: every row, and zeros around them. Rows below the tail have expired, nobody may read them."""
+    at = max(lease.start_offset, track.edges().tail_offset)
+    for index, row in enumerate(rows):
+        offset, size = int(row["offset"]), int(row["bytes"])
+        if offset < at:
+            continue
+        if any(_read(lease, at, offset)):
+            return HIDDEN
+        if blake3(_read(lease, offset, offset + size)).digest() != digests[index * 32:index * 32 + 32]:
+            return f"the bytes of row {lease.head.first_row + index} from {utc(int(row['t_ns']))} on are not those that were signed"
+        at = offset + size
+    return HIDDEN if any(_read(lease, at, lease.end_offset)) else ""
 
 
-def _exists(track: TrackReader, chunk: int) -> bool:
+def _read(lease: ChunkLease, start: int, stop: int) -> bytearray:
+    data = bytearray(stop - start)
+    return data[:lease.read(data, start)] if data else data
+
+
+def _head(track: TrackReader, chunk: int) -> ChunkHead | None:
+    """The head of the file with the chunk's name, whoever it belongs to; None if there is none."""
     try:
-        os.stat(str(chunk), dir_fd=track.chunks_fd(), follow_symlinks=False)
+        fd = os.open(str(chunk), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=track.chunks_fd())
     except FileNotFoundError:
-        return False
-    return True
+        return None
+    try:
+        return read_head(fd, f"cam-{track.camera}/{track.name} chunk {chunk}")
+    finally:
+        os.close(fd)
 
 
 def utc(ns: int) -> str:

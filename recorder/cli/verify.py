@@ -32,16 +32,15 @@ def run(args: argparse.Namespace) -> int:
         if path.resolve().is_relative_to(args.volume.resolve()):
             raise ConfigError("lies on the volume", where=str(path), remedy="keep keys and heads where the recorder cannot write")
     volume = Volume.open(args.volume, on_root=True, lock=False)
-    uuid = volume.uuid
-    volume.close()
     store = TapeStore([args.volume], args.live_dir)
     try:
         if args.sign:
-            proof, signed = sign(store, uuid, args.heads, heads.private_key(args.sign), SystemClock().wall_ns())
+            proof, signed = sign(store, volume.uuid, args.heads, heads.private_key(args.sign), SystemClock().wall_ns())
         else:
-            proof, signed = verify(store, uuid, args.heads, heads.public_key(args.public_key)), 0
+            proof, signed = verify(store, volume, args.heads, heads.public_key(args.public_key)), 0
     finally:
         store.close()
+        volume.close()
     show(args, proof, signed)
     return Exit.OK if proof.clean else Exit.FINDINGS
 

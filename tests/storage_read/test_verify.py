@@ -13,6 +13,7 @@ from recorder.__main__ import main
 from recorder.base.errors import ConfigError, FormatError
 from recorder.base.media import TrackKind
 from storage import heads, items
+from storage.journal import pack_record
 from storage.layout import CHUNK_HEAD_AT, PAGE, SMALL, track_path
 from storage.store import TapeStore
 from storage.verify import Proof, sign, verify
@@ -55,7 +56,7 @@ def signed(volume: RefVolume, folder: Path, key: Ed25519PrivateKey = KEY) -> tup
 def look(volume: RefVolume, folder: Path, key: Ed25519PrivateKey = KEY) -> Proof:
     store = TapeStore([volume.path], volume.live_dir)
     try:
-        return verify(store, volume.volume.uuid, folder, key.public_key())
+        return verify(store, volume.volume, folder, key.public_key())
     finally:
         store.close()
 
@@ -71,8 +72,29 @@ def test_a_sound_volume_is_clean_while_it_records_and_retires(volume: RefVolume,
     proof, new = signed(volume, folder)
     assert (lines(proof), new, proof.documents) == ([], 2, 1)
     assert track.retire()
+    write_down(volume, 0)
     proof = look(volume, folder)
     assert (lines(proof), proof.documents, proof.chunks, proof.retired) == ([], 2, 4, 1)
+
+
+def write_down(volume: RefVolume, number: int) -> None:
+    """The ledger's line about a retired chunk."""
+    said = items.encode(items.Tape(1, 7, 8000, TrackKind.AUDIO, "main")) + items.encode(items.Deletion(number, 0, 1, 0, 1))
+    with (volume.path / "slot-0/ledger").open("ab") as ledger:
+        ledger.write(pack_record(0, 1, 1, said, align=8))
+
+
+def test_the_oldest_chunk_is_missed_unless_a_ledger_says_that_it_was_deleted(volume: RefVolume, track: RefTrack, folder: Path):
+    """Without a live file the tail begins at the oldest file that is there: a removed one was taken for retired."""
+    signed(volume, folder)
+    volume.drop_live_file()
+    chunk(volume, 0).unlink()
+    found = lines(look(volume, folder))
+    assert len(found) == 1
+    assert found[0].startswith("cam-7/main chunk 0, ")
+    assert "no ledger says that it was deleted" in found[0]
+    write_down(volume, 0)
+    assert lines(look(volume, folder)) == []
 
 
 def chunk(volume: RefVolume, number: int) -> Path:
@@ -111,6 +133,11 @@ TAMPERED: dict[str, tuple[Callable[[RefVolume], object], str, int]] = {
     "a bit of the footage": (lambda v: poke(v, PAGE + 20_000), "are not those that were signed", 1),
     "a bit of the footer": (lambda v: poke(v, SMALL.footer_start + 100), "the footer does not hold together", 1),
     "a bit of the head": (lambda v: poke(v, CHUNK_HEAD_AT + 20), "the chunk head does not hold together", 1),
+    "a mark of the shard index": (lambda v: poke(v, 3), "its shard index", 1),
+    "a byte beside the head": (lambda v: poke(v, 1000), "its shard index, or what lies around its head", 1),
+    "a byte behind the last row": (lambda v: poke(v, SMALL.footer_start - 1), "there are bytes around its rows", 1),
+    "a byte behind the footer": (lambda v: poke(v, SMALL.file_bytes - 1), "there are bytes around its rows", 1),
+    "a longer file": (lambda v: os.truncate(chunk(v, 1), SMALL.file_bytes + 1), "bytes, its class", 1),
     "a removed chunk": (lambda v: chunk(v, 1).unlink(), "is missing", 1),
     "swapped chunks": (swap, "another chunk lies in its place", 2),
     "a chunk that was made elsewhere": (other_footer, "is not the one that was signed", 1),

@@ -64,11 +64,15 @@ class IndexWriter:
         return fd
 
     def adopt(self, fd: int, capacity: int) -> None:
-        """Put the file made under the temporary name in place; the old descriptor is closed."""
+        """Put the file made under the temporary name in place. The descriptor keeps its number: the keeper may be reading by it."""
         self._volume.rename(f"{self.path}.new", self.path)
         step(Step.RING_RENAMED)
-        self.close()
-        self.fd, self.capacity = fd, capacity
+        if self.fd >= 0:
+            os.dup2(fd, self.fd, inheritable=False)
+            os.close(fd)
+        else:
+            self.fd = fd
+        self.capacity = capacity
 
     def _check(self, raw: bytes) -> int:
         if len(raw) < RING_HEAD.itemsize or crc32c(raw[:-4]) != int.from_bytes(raw[-4:], "little"):

@@ -22,6 +22,7 @@ LOGS = ROOT / "build" / "soak"
 BIN = Path(sys.executable).parent
 PAGE = ROOT / "docs" / "soak.md"
 STEP_S = 3600
+KILL_S = 10         # a recorder killed, recovered and read on a busy machine
 FUZZ_TARGETS = len(list((ROOT / "tests" / "fuzz" / "corpus").iterdir()))
 
 
@@ -38,14 +39,16 @@ class Step:
     commit: str = ""
 
 
-def steps(fuzz_s: float, rounds: int) -> list[Step]:
+def steps(fuzz_s: float, rounds: int, kills: int, copies: int) -> list[Step]:
     """What is run, one after the other: figures want a quiet machine."""
     demo = (str(BIN / "watchroom"), "demo", "--seconds", "30")
-    soak = (str(BIN / "pytest"), "-m", "soak", "-q", "-n", "4", "--junitxml", str(LOGS / "soak.xml"))
+    soak = (str(BIN / "pytest"), "-m", "soak", "-q", "-n", "4", "--kills", str(kills), "--copies", str(copies),
+            "--junitxml", str(LOGS / "soak.xml"))
     ingest = (str(BIN / "watchroom"), "bench", "ingest", "--cameras", "64,128,256", "--rounds", str(rounds),
               "--markdown", str(LOGS / "ingest.md"), "--svg", str(LOGS / "ingest.svg"))
     fuzz = (sys.executable, str(ROOT / "scripts" / "fuzz.py"), "--seconds", str(fuzz_s))
-    return [Step("demo", demo), Step("bench-ingest", ingest), Step("fuzz", fuzz, limit_s=STEP_S + FUZZ_TARGETS * fuzz_s), Step("tests", soak)]
+    return [Step("demo", demo), Step("bench-ingest", ingest), Step("fuzz", fuzz, limit_s=STEP_S + FUZZ_TARGETS * fuzz_s),
+            Step("tests", soak, limit_s=STEP_S + kills * KILL_S)]
 
 
 def run(step: Step) -> Step:
@@ -137,10 +140,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fuzz-seconds", type=float, default=600.0, help="of each fuzz target (default 600)")
     parser.add_argument("--rounds", type=int, default=2, help="clean windows of each subject of the ingest benchmark (default 2)")
+    parser.add_argument("--kills", type=int, default=200, help="recorders that are killed, at any time and step (default 200)")
+    parser.add_argument("--copies", type=int, default=200, help="file system images that are recovered, ext4 and XFS together (default 200)")
     parser.add_argument("--step", action="append", choices=list(SECTIONS), help="run only this step (may be given again)")
     args = parser.parse_args()
     LOGS.mkdir(parents=True, exist_ok=True)
-    chosen = [step for step in steps(args.fuzz_seconds, args.rounds) if not args.step or step.name in args.step]
+    chosen = [step for step in steps(args.fuzz_seconds, args.rounds, args.kills, args.copies) if not args.step or step.name in args.step]
     for step in chosen:
         for name in (f"{step.name}.json", *FILES.get(step.name, ())):
             (LOGS / name).unlink(missing_ok=True)

@@ -260,6 +260,8 @@ class Keeper:
         for work in works:
             if work.ident.tape in self._growing:
                 continue
+            work.ring.let_go()
+            work.frames.let_go()
             core = work.core
             if core.next_row - core.tail_row + GROW_ROWS > FULL * work.ring.capacity:
                 self._replace(work, work.ring, core.tail_row // ROWS_PER_PAGE * ROWS_PER_PAGE, core.ring_rows)

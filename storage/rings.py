@@ -5,7 +5,7 @@ import struct
 
 from recorder._ext.crc32c import crc32c
 from recorder.base.errors import FormatError
-from storage.disk import read_at, write_at
+from storage.disk import close_all, read_at, write_at
 from storage.layout import FORMAT_VERSION, PAGE, RING_HEAD, RING_MAGIC, index_path
 from storage.steps import Step, step
 from storage.volume import Volume, fsync_dir
@@ -26,18 +26,29 @@ class IndexWriter:
         self.frames = frames
         self.unit = 1 if frames else ROW_BYTES
         self._volume, self._camera, self._track = volume, camera, track
-        self.fd, self.capacity = -1, 0
+        self._file = (-1, 0)            # descriptor and capacity change together
+        self._outlived = -1
+
+    @property
+    def fd(self) -> int:
+        """The file, -1 while none is open."""
+        return self._file[0]
+
+    @property
+    def capacity(self) -> int:
+        """Units that it holds."""
+        return self._file[1]
 
     def open(self) -> bool:
         """Open the file; False if there is none or it is not usable (it is to be made anew)."""
         try:
-            self.fd = self._volume.open_file(self.path, os.O_RDWR)
+            fd = self._volume.open_file(self.path, os.O_RDWR)
         except FileNotFoundError:
             return False
         try:
-            self.capacity = self._check(read_at(self.fd, RING_HEAD.itemsize, 0))
+            self._file = (fd, self._check(fd, read_at(fd, RING_HEAD.itemsize, 0)))
         except FormatError:
-            self.close()
+            os.close(fd)
             return False
         return True
 
@@ -64,20 +75,24 @@ class IndexWriter:
         return fd
 
     def adopt(self, fd: int, capacity: int) -> None:
-        """Put the file made under the temporary name in place; the old descriptor is closed."""
+        """Put the file made under the temporary name in place. The old descriptor is open until `let_go`: somebody may be reading by it."""
         self._volume.rename(f"{self.path}.new", self.path)
         step(Step.RING_RENAMED)
-        self.close()
-        self.fd, self.capacity = fd, capacity
+        self._outlived, self._file = self._file[0], (fd, capacity)
 
-    def _check(self, raw: bytes) -> int:
+    def let_go(self) -> None:
+        """Close the descriptor of the file before the last `adopt`. The thread that reads rows, between two reads."""
+        fd, self._outlived = self._outlived, -1
+        close_all(fd)
+
+    def _check(self, fd: int, raw: bytes) -> int:
         if len(raw) < RING_HEAD.itemsize or crc32c(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
             raise FormatError("no ring head", where=self.path)
         magic, version, frames, _, camera, track, capacity, _ = _HEAD.unpack(raw[:-4])
         right = (magic, version, frames, camera, track.rstrip(b"\0")) == (
             RING_MAGIC, FORMAT_VERSION, int(self.frames), self._camera, self._track.encode())
         size = PAGE + capacity * self.unit
-        if not right or capacity == 0 or capacity * self.unit % PAGE or os.fstat(self.fd).st_size < size:
+        if not right or capacity == 0 or capacity * self.unit % PAGE or os.fstat(fd).st_size < size:
             raise FormatError("a ring of another track, format or size", where=self.path)
         return int(capacity)
 
@@ -87,7 +102,8 @@ class IndexWriter:
 
     def read(self, position: int, count: int) -> bytes:
         """`count` units from `position` on."""
-        return take(self.fd, self.capacity * self.unit, position * self.unit, count * self.unit)
+        fd, capacity = self._file
+        return take(fd, capacity * self.unit, position * self.unit, count * self.unit)
 
     def copy_to(self, fd: int, capacity: int, start: int, stop: int) -> None:
         """Copy units [start, stop) into another ring of the same kind."""
@@ -97,10 +113,9 @@ class IndexWriter:
             put(fd, capacity * self.unit, at * self.unit, self.read(at, count))
 
     def close(self) -> None:
-        """Close the descriptor."""
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.fd = -1
+        """Close the descriptors."""
+        close_all(self.fd, self._outlived)
+        self._file, self._outlived = (-1, 0), -1
 
 
 def put(fd: int, size: int, position: int, data: bytes) -> None:

@@ -21,10 +21,11 @@ from storage.tapework import TapeWork
 
 
 def ready(work: TapeWork, chunk: ClosedChunk) -> bool:
-    """True if everything in the chunk is durable and has its final time."""
+    """True if everything in the chunk is durable and has its final time, and no commit will write its index any more."""
     offset, row = work.core.durable
     start = chunk.number * work.chunk_class.tape_bytes
-    return row >= chunk.end_row and offset >= start + chunk.used and work.core.provisional_row >= chunk.end_row
+    marked = work.core.marking != chunk.fd
+    return marked and row >= chunk.end_row and offset >= start + chunk.used and work.core.provisional_row >= chunk.end_row
 
 
 def seal(work: TapeWork, chunk: ClosedChunk, reader: PastCache) -> ChunkHead:

@@ -251,7 +251,8 @@ class Slot:
         self.volume.make_dirs(f"idx/cam-{ident.camera}", durable=False)
         found = from_footers(self.volume, ident)
         work = self._rebuilder.make(found)
-        self._pool.total_bytes += work.chunk_class.file_bytes * max(0, work.next_number - work.first_chunk)
+        if work.next_number > work.first_chunk:     # never + 0: the keeper's thread counts too, and what it adds meanwhile would be lost
+            self._pool.total_bytes += work.chunk_class.file_bytes * (work.next_number - work.first_chunk)
         create_track(self.volume.dir_fd, ident.camera, ident.name, ident.kind)  # last: readers find a track by its zarr.json
         work.set_rule(rule)
         step(Step.TRACK_CREATED)

@@ -1,6 +1,26 @@
-"""What holds for every test: how fast a machine makes inputs is no defect."""
+"""What holds for every test: how fast a machine makes inputs is no defect. And how often the long ones do what they do."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Counts of soak tests; scripts/soak.py hands them on."""
+    group = parser.getgroup("soak")
+    group.addoption("--kills", type=int, default=200, metavar="N", help="recorders that tests/crash kills (soak; default 200)")
+    group.addoption("--copies", type=int, default=200, metavar="N", help="file system images that tests/crash recovers (soak; default 200)")
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How many recorders are killed."""
+    return int(request.config.getoption("--kills"))
+
+
+@pytest.fixture
+def copies(request: pytest.FixtureRequest) -> int:
+    """How many images are recovered, over all file systems."""
+    return int(request.config.getoption("--copies"))

@@ -807,6 +807,11 @@ cdef class TapeCore:
         return wr_load(&self.t.live.durable_offset), wr_load(&self.t.live.durable_row)
 
     @property
+    def marking(self):
+        """Descriptor of the chunk whose index the commit under way may yet write; -1: none. Any thread."""
+        return self.t.pend_fd if self.t.pend else -1
+
+    @property
     def end_ns(self):
         """UTC end of the newest row (the open one as far as known) or gap. Any thread."""
         if self.t.row.aus:

@@ -2,9 +2,11 @@
 
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -147,8 +149,34 @@ def test_the_checks_see_wrong_bytes_and_say_which(scene: Scene) -> None:
 
 
 @pytest.mark.soak
-def test_killed_many_times(scene: Scene) -> None:
-    dice = random.Random(time.time_ns())
-    for _ in range(20):
-        scene.record(0, 0, 500, dice.uniform(1.0, 4.0))
+def test_killed_many_times(tmp_path: Path, kills: int, record_property: Callable[[str, object], None]) -> None:
+    """At any time, most often right after the start, and at any step; on a new volume after each ten."""
+    seed = time.time_ns()
+    dice, scene, steps = random.Random(seed), None, sorted(set(Step) - RARE - STARTING)
+    record_property("seed", seed)
+    promised = 0
+    for kill in range(kills):
+        if scene is None or kill % 10 == 0:
+            promised += _promised(scene)
+            scene = _scene(tmp_path / f"scene-{kill // 10}", scene)
+        gop = dice.choice((25, 50, 500))
+        if kill % 10 and kill % 3 == 2:
+            step = dice.choice(steps)
+            assert scene.record(step, 1 if step in RECOVERY else dice.randint(1, 3), gop), f"{step.name} is never reached"
+        else:
+            scene.record(0, 0, gop, dice.choice((0.0, dice.uniform(0, 1), dice.uniform(0, 4))))
         scene.check()
+    record_property("kills", kills)
+    record_property("rows acknowledged, all there", promised + _promised(scene))
+
+
+def _promised(scene: Scene | None) -> int:
+    return sum(row for row, _, _ in scene.promised.values()) if scene is not None else 0
+
+
+def _scene(path: Path, before: Scene | None) -> Scene:
+    """A new one; the volume of the one before is not needed any more."""
+    if before is not None:
+        shutil.rmtree(before.volume.parent)
+    path.mkdir()
+    return Scene(path)

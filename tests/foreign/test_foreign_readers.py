@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from recorder.base.clock import SystemClock
+from recorder.base.errors import Gone
 from recorder.base.media import TrackKind
 from storage.layout import CHUNK_HEAD, CHUNK_HEAD_AT, PAGE, SMALL, track_path
 from storage.pool import Quarantined
@@ -292,9 +293,9 @@ def test_reading_beside_the_products_own_writer(tmp_path: Path, kind: str, monke
 
 def read_slot(site: Site, kind: str, gate: Gate) -> dict[str, int]:
     random, until = np.random.default_rng(2), time.monotonic() + HANGS_S
-    figures = dict.fromkeys(("reads", "matched", "empty", "wrong"), 0)
+    figures = dict.fromkeys(("reads", "matched", "agreed", "empty", "wrong"), 0)
     readers = {camera: open_reader(kind, site.path, camera) for camera in (7, 8)}
-    while figures["matched"] < MATCHED or figures["reads"] < READS or gate.cleared < 4:
+    while min(figures["matched"], figures["agreed"]) < MATCHED or figures["reads"] < READS or gate.cleared < 4:
         assert time.monotonic() < until, (figures, gate.cleared)
         camera = int(random.choice((7, 8)))
         track = site.store.track(camera, "main")
@@ -304,13 +305,25 @@ def read_slot(site: Site, kind: str, gate: Gate) -> dict[str, int]:
         after = track.edges()
         figures["reads"] += 1
         if any(seen):
-            early = k * INNER >= after.durable_offset
-            figures["wrong" if early or foreign(seen, camera, zeros=True) else "matched"] += 1
+            own = own_bytes(track, k)
+            figures["agreed"] += own is not None
+            early, other = k * INNER >= after.durable_offset, own not in (None, seen)
+            figures["wrong" if early or other or foreign(seen, camera, zeros=True) else "matched"] += 1
         else:
             figures["wrong" if missing(track, readers[camera], k, before.durable_offset) else "empty"] += 1
         gate.reads += 1
     figures["again"] = sum(reader.again for reader in readers.values())
     return figures
+
+
+def own_bytes(track: TrackReader, k: int) -> bytes | None:
+    """The inner chunk as the recorder's own reader has it; None once it has been retired."""
+    buffer = bytearray(INNER)
+    try:
+        with track.open_chunk(track.chunk_of(k * INNER)) as lease:
+            return bytes(buffer[:lease.read(buffer, k * INNER)])
+    except Gone:
+        return None
 
 
 def missing(track: TrackReader, reader: Twice, k: int, durable: int) -> bool:

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from rig import Camera, Rig, tape
 
+from recorder.base.clock import SimulatedClock
 from recorder.base.config import RetentionRule
 from recorder.base.media import GapCause
 from storage.tape import TapeWriter
+
+FILES = 5       # of the volume
+TRIES = 20
 
 
 class TapeMachine(RuleBasedStateMachine):
@@ -30,11 +34,18 @@ class TapeMachine(RuleBasedStateMachine):
         self._open()
 
     def _open(self) -> None:
-        self.rig = Rig(self.folder / "volume", self.folder / "live", bytes_max=6 * (16 << 20), quarantine_s=0.0, journal_bytes=64 << 10)
+        self.rig = self._rig()
+        self._track()
+
+    def _rig(self, clock: SimulatedClock | None = None) -> Rig:
+        return Rig(self.folder / "volume", self.folder / "live", clock=clock, bytes_max=FILES * (16 << 20), quarantine_s=0.0,
+                   journal_bytes=64 << 10)
+
+    def _track(self) -> None:
         self.writer: TapeWriter
         self.camera: Camera
         self.writer, self.camera = self.rig.track(size=60_000, gop=20, rule=RetentionRule(days=1.0))
-        self.camera.au = self.au = -(-self.au // 20) * 20
+        self.camera.au = self.au = -(-(self.au + 1) // 20) * 20
         self.camera.start_ns -= self.camera.au * 1_000_000_000 // self.camera.fps
 
     def _put(self, count: int) -> None:
@@ -53,13 +64,31 @@ class TapeMachine(RuleBasedStateMachine):
         self._put(count)
         self.rig.turn()
         self.rig.turn()
-        self.acked = len(self.sent)
+        self.acked = len(self.sent) - self.camera.queue.waiting_aus
 
     @rule()
     def gap(self) -> None:
         self.writer.open_gap(GapCause.STALL)
         self.rig.turn(commit=False)
         self.camera.au = self.au = -(-(self.au + 1) // 20) * 20
+
+    @rule()
+    def fill(self) -> None:
+        """So much that the oldest must go for room after a few times."""
+        for _ in range(5):
+            self.append_and_commit(40)
+
+    @rule()
+    def remove_and_come_back(self) -> None:
+        """The camera is removed, its footage stays; then it is recorded again."""
+        self.writer.detach()
+        for _ in range(TRIES):
+            self.rig.turn()
+            if not self.rig.slot._works[1, "main"].busy:
+                break
+        assert not self.rig.slot._works[1, "main"].attached
+        self.acked = len(self.sent) - self.camera.queue.waiting_aus
+        self._track()
 
     @rule(seconds=st.sampled_from([1.0, 100.0, 1000.0, 90_000.0]))
     def time_passes(self, seconds: float) -> None:
@@ -82,22 +111,18 @@ class TapeMachine(RuleBasedStateMachine):
     def _restart(self) -> None:
         clock = self.rig.clock
         clock.advance(10)
-        self.rig = Rig(self.folder / "volume", self.folder / "live", clock=clock, bytes_max=6 * (16 << 20), quarantine_s=0.0,
-                       journal_bytes=64 << 10)
+        self.rig = self._rig(clock)
         self._compare(self._tape())
         self.rig.crash()
         self._open_again()
 
     def _open_again(self) -> None:
         clock = self.rig.clock
-        self.rig = Rig(self.folder / "volume", self.folder / "live", clock=clock, bytes_max=6 * (16 << 20), quarantine_s=0.0,
-                       journal_bytes=64 << 10)
+        self.rig = self._rig(clock)
         kept = self._tape()
         self.sent = kept
         self.acked = len(kept)
-        self.writer, self.camera = self.rig.track(size=60_000, gop=20, rule=RetentionRule(days=1.0))
-        self.camera.au = self.au = -(-(self.au + 1) // 20) * 20
-        self.camera.start_ns -= self.camera.au * 1_000_000_000 // self.camera.fps
+        self._track()
 
     def _tape(self) -> list[bytes]:
         return tape(self.rig.path, self.rig) if (1, "main") in self.rig.slot._works else []

@@ -6,9 +6,12 @@ import pytest
 from rig import Rig, tape
 
 from recorder.base.media import GapCause, TrackKind
+from storage import steps
+from storage.check import check_volume
 from storage.chunkfile import ChunkHead, read_head
 from storage.disk import open_direct
 from storage.layout import track_path
+from storage.steps import Step
 
 Make = Callable[..., Rig]
 
@@ -121,6 +124,29 @@ def test_the_keeper_prepares_no_chunk_twice_while_the_writer_takes_it(make_rig: 
     rig.run(camera, 1000)
     assert tape(rig.path, rig) == camera.sent
     assert len(list((rig.path / track_path(1, "main") / "c").iterdir())) >= 4
+
+
+def test_no_index_is_written_over_a_seals(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit marks what it made durable a moment after it is: a chunk that is sealed in between had its last inner chunk unmarked."""
+    rig = make_rig()
+    writer, camera = rig.track(size=60_000)
+    camera.put(20)
+    writer.end_session(camera.session, camera.start_ns + 10**9, "test")
+    rig.turn(commit=False)
+
+    def close_and_seal(step: Step) -> None:
+        if step is Step.MARKED_LIVE:
+            monkeypatch.setattr(steps, "hook", None)
+            rig.clock.advance(1000.0)
+            rig.slot.keep_once()
+            rig.slot.pass_once()
+            rig.slot.keep_once()
+
+    monkeypatch.setattr(steps, "hook", close_and_seal)
+    rig.turn()
+    rig.turn()
+    assert steps.hook is None and read_head_of(rig, 0).sealed
+    assert not check_volume(rig.path, rig.live, level=3).findings
 
 
 def read_head_of(rig: Rig, chunk: int) -> ChunkHead:

@@ -59,6 +59,10 @@ class TrackLog:
         self._facts = Facts()
         self._lock = threading.Lock()       # a lease asks from another thread
 
+    def close(self) -> None:
+        """Follow it no more: its volume's descriptor is closed."""
+        self._volume_fd = -1
+
     def facts(self, size: int | None) -> Facts:
         """Everything up to `size` bytes (None: up to the end of the valid items). Empty if there is no log. Raises FormatError."""
         with self._lock:

@@ -25,8 +25,8 @@ from recorder.base.errors import ConfigError, Conflict, NotFound, WatchroomError
 from recorder.child import Child, own_command
 from recorder.handover import dump_site
 from recorder.roster import Order, Roster
+from recorder.volume_locks import VolumeLocks
 from storage.catalogue import Catalogue
-from storage.volume import Volume
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Supervisor:
         self._clock = clock
         self._stop = asyncio.Event()
         self._desk = ThreadPoolExecutor(1, "catalogue")     # SQLite waits for the disk: never on the loop
-        self._volumes: list[Volume] = []
+        self._volumes: VolumeLocks
         self._workers: dict[int, Child] = {}
         # One giver of orders to a slot at a time: a camera removed while a worker starts must not be started after its stop.
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -60,6 +60,7 @@ class Supervisor:
             held.callback(self._desk.shutdown)
             self._check(held)
             self._roster = await self._at_desk(lambda: self._open_roster(held))
+            self._site = self._roster.volumes.site
             await self._refuse_open_door()
             preflight.raise_files_limit(len(await self._at_desk(self._roster.cameras)))
             control = ControlServer(self._site.supervisor_socket, self._answer, log)
@@ -80,16 +81,16 @@ class Supervisor:
         held.callback(os.close, preflight.make_state_dir(self._site))
         preflight.check_live_dir(self._site.live_dir)
         preflight.check_port(self._site)
-        for volume in self._site.volumes:
-            opened = Volume.open(volume.path, uuid=volume.uuid, on_root=volume.on_root, lock=True)
-            held.callback(opened.close)
-            self._volumes.append(opened)
 
     def _open_roster(self, held: ExitStack) -> Roster:
         catalogue = Catalogue.open(self._site.catalogue, self._clock, write=True)
         held.callback(lambda: self._desk.submit(catalogue.close).result())
         roster = Roster(catalogue, self._site)
+        self._volumes = VolumeLocks(roster.volumes.site.volumes)
+        self._volumes.open()
+        held.callback(self._volumes.close)
         roster.adopt_file()
+        roster.volumes.adopt(self._volumes.uuids())
         for name in roster.strangers():
             log.warning("camera %s lies outside recording.camera_networks and will be refused", name)
         return roster
@@ -118,9 +119,11 @@ class Supervisor:
             async with asyncio.TaskGroup() as lives:
                 for child in children:
                     lives.create_task(child.run(), name=child.state.name)
+                watch = lives.create_task(self._volumes.watch(), name="volumes")
                 self._say_ready()
                 await self._stop.wait()
                 await self._end_children()
+                watch.cancel()
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
@@ -130,7 +133,7 @@ class Supervisor:
         scheme = "https" if server.tls and server.tls.cert else "http"
         host = f"[{server.listen}]" if ":" in server.listen else server.listen
         log.info("%s: %d slots on %s, %s://%s:%d/", self._site.name, len(self._workers),
-                 ", ".join(str(volume.path) for volume in self._volumes), scheme, host, server.port)
+                 ", ".join(str(volume.path) for volume in self._site.volumes), scheme, host, server.port)
         notify("READY=1")
 
     async def _end_children(self) -> None:
@@ -189,27 +192,35 @@ class Supervisor:
             async with self._turns[slot]:
                 for order in orders:
                     await self._give(order)
+        if roster.volumes.site is not self._site:
+            await self._follow_volumes(roster.volumes.site)
         return outcome.result
 
+    async def _follow_volumes(self, site: SiteConfig) -> None:
+        """A volume was added or drained: children that start from now on know it. The API begins anew to read from a new one."""
+        added = site.volumes[len(self._site.volumes):]
+        self._site = site
+        for child in self._children():
+            child.told = dump_site(site)
+        for volume in added:
+            await asyncio.to_thread(self._volumes.add, volume)
+        if added and self._api is not None:
+            self._api.renew()
+
+    def _children(self) -> list[Child]:
+        return [*self._workers.values(), *([self._api] if self._api else [])]
+
     async def _status(self) -> dict[str, Any]:
-        children = [*self._workers.values(), *([self._api] if self._api else [])]
         return {
             "site": self._site.name,
             "pid": os.getpid(),
             "slots": sorted(self._workers),
-            "processes": [dataclasses.asdict(child.state) for child in children],
-            "volumes": [volume_status(volume) for volume in self._volumes],
+            "processes": [dataclasses.asdict(child.state) for child in self._children()],
+            "volumes": await asyncio.to_thread(self._volumes.status),
         }
 
     async def _at_desk(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._desk, work)
-
-
-def volume_status(volume: Volume) -> dict[str, Any]:
-    """What is known of a volume without reading it."""
-    fs = os.fstatvfs(volume.dir_fd)
-    return {"path": str(volume.path), "uuid": str(volume.uuid), "bytes_max": volume.bytes_max,
-            "fs_bytes": fs.f_blocks * fs.f_frsize, "fs_free_bytes": fs.f_bavail * fs.f_frsize}
 
 
 def notify(state: str) -> None:

@@ -372,8 +372,10 @@ class TrackReader:
         return ChunkLease(self.chunks_fd(), chunk, self.camera, self.name, self._tail_offset)
 
     def close(self) -> None:
-        """Close the track's descriptors."""
+        """Close the track's descriptors. What is asked of it afterwards is an error, never another file."""
         self._drop_rings()
+        self._fd = -1
+        self._log.close()
         fd, self._chunks_fd = self._chunks_fd, -1
         if fd >= 0:
             os.close(fd)

@@ -178,7 +178,7 @@ def test_a_restart_in_order_goes_on_in_the_same_lines(make_rig: Make) -> None:
     rig.clock.advance(200)
     again = make_rig(clock=rig.clock, chunk_close_s=100.0)
     _, more = start(again)
-    record(again, more, 300)
+    record(again, more, 400)
     found = stored(again, 0, 11)
     assert found[:, MISSING].sum() == 200_000 and (found[:, COVERED] + found[:, MISSING])[:11].tolist() == [60_000] * 11
 

@@ -74,8 +74,9 @@ class RecoveryReport:
 class Slot:
     """One slot: `open`, `start`, `open_track`s in any order after that; `close` at the end.
 
-    `sharers` says how many slots lie on the volume, this one among them: each may take an equal part of its bytes. `rules` say how long footage stays
-    (default: each track's own), `holds` what the site wants held (default: what `hold` is told); `hold_share` of its bytes is their budget.
+    `sharers` says how many slots lie on the volume, this one among them: each may take an equal part of its bytes. `rules` say how long
+    footage stays (default: each track's own), `holds` what the site wants held (default: what `hold` is told), of which `hold_share` of
+    its bytes is the budget.
     Without `start` nothing runs by itself: `pass_once`, `commit_once` and `keep_once` do what the threads would (tests, tools).
     """
 

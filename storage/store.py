@@ -8,6 +8,7 @@ from uuid import UUID
 from recorder.base.errors import NotFound
 from recorder.base.media import valid_id
 from storage import zarrmeta
+from storage.heldtape import HELD_PLACE, HeldFiles
 from storage.live import LiveDir, LiveFile
 from storage.reader import TrackReader
 from storage.track import Track
@@ -39,6 +40,7 @@ class TapeStore:
     def __init__(self, volumes: Sequence[Path], live_dir: Path) -> None:
         self._volumes: list[ReadVolume] = []
         self._readers: dict[tuple[UUID, int, str], TrackReader] = {}
+        self._held: dict[tuple[UUID, int, str], HeldFiles] = {}
         try:
             for path in volumes:
                 self._volumes.append(ReadVolume(Path(path), live_dir))
@@ -56,15 +58,18 @@ class TapeStore:
 
     def whole(self, camera: int, name: str) -> Track:
         """A track over all its tapes; NotFound."""
-        return Track(lambda: self.tapes(camera, name))
+        return Track(lambda: self.tapes(camera, name), lambda: self._held_tapes(camera, name))
 
     def track(self, camera: int, name: str) -> TrackReader:
         """The tape that a track is recorded on, or was last (the same object each time); NotFound."""
         return self.tapes(camera, name)[-1]
 
     def tape(self, camera: int, name: str, place: int) -> TrackReader:
-        """The track's tape on the volume at `place` of the list; NotFound."""
-        found = self._reader(place, camera, name) if valid_id(name) and 0 <= place < len(self._volumes) else None
+        """The track's tape on the volume at `place` of the list, from HELD_PLACE on what holds have kept of it; NotFound."""
+        at = place % HELD_PLACE
+        found = self._reader(at, camera, name) if valid_id(name) and 0 <= place < 2 * HELD_PLACE and at < len(self._volumes) else None
+        if found is not None and place >= HELD_PLACE:
+            return self._files(found).whole()
         if found is None:
             raise NotFound("no such track", where=f"cam-{camera}", remedy="see the camera's list of tracks")
         return found
@@ -80,6 +85,16 @@ class TapeStore:
             found.sort(key=lambda reader: reader.edges().visible_end_ns)
         return tuple(found)
 
+    def _held_tapes(self, camera: int, name: str) -> tuple[TrackReader, ...]:
+        """What holds have kept of the tapes, each run of rows by itself."""
+        return tuple(held for tape in self.tapes(camera, name) for held in self._files(tape).tapes())
+
+    def _files(self, tape: TrackReader) -> HeldFiles:
+        key = (self._volumes[tape.place].uuid, tape.camera, tape.name)
+        if key not in self._held:
+            self._held[key] = HeldFiles(tape, self._volumes[tape.place].live, zarrmeta.read_track(tape.volume_fd, tape.camera, tape.name))
+        return self._held[key]
+
     def live_files(self) -> list[LiveFile]:
         """The live files of all volumes: slots, commits."""
         return [file for volume in self._volumes for file in volume.live.files()]
@@ -93,6 +108,9 @@ class TapeStore:
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+        for files in self._held.values():
+            files.close()
+        self._held.clear()
         for volume in self._volumes:
             volume.close()
         self._volumes.clear()

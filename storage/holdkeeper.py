@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from recorder.base.clock import Clock
+from recorder.base.errors import Conflict
 from storage.chunkfile import ChunkHead
 from storage.events import HeldDamaged, HoldBudget, SlotEvent
 from storage.heldstore import HeldStore, Key
@@ -20,6 +21,7 @@ from storage.tapework import TapeWork
 from storage.volume import Volume
 
 TIDY_NS = 1_000_000_000     # of a round, for what released holds leave
+GB = 1_000_000_000
 LEVELS = (60, 80, 100)      # per cent of the budget
 
 
@@ -34,6 +36,7 @@ class Kept:
     track: str
     tail_ns: int
     saved: tuple[tuple[int, int], ...]
+    first_ns: int = 0       # of the tape's oldest row in sight, 0: it has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +122,23 @@ class SlotHolds:
         found = self._taken.get(hold.id)
         return [self._kept(work, found) for work in mine] if found is not None else []
 
+    def room(self, hold: Hold, works: Iterable[TapeWork]) -> None:
+        """Conflict if the budget does not bear what the hold would keep of what is there now, or is used up already."""
+        standing = list(self._taken.values())
+        new = Taken(hold, {})
+        waiting = sum(len(self._waiting(work, Held.of([*standing, new], work.ident.camera, work.ident.name))) * work.chunk_class.file_bytes
+                      for work in works)
+        kept, budget = self._store.nbytes + waiting, self._budget()
+        if hold.id not in self._taken and kept >= budget:
+            raise Conflict(f"holds would keep {kept / GB:.2f} GB of this slot's footage, their budget is {budget / GB:.2f} GB",
+                           where="hold", remedy="release holds that are not needed, ask for less, or raise hold_share of the volume")
+
     def _kept(self, work: TapeWork, taken: Taken) -> Kept:
         row = taken.from_row.get(_name(work), 0)
         tail_ns = (start_ns(work, row) or work.core.end_ns) if row else 0
         older = [one for one in self._store.older(work, taken.hold, row) if (one.first, one.after) in taken.kept.get(_name(work), ())]
-        return Kept(work.ident.camera, work.ident.name, tail_ns, tuple((one.start_ns, one.end_ns) for one in older))
+        return Kept(work.ident.camera, work.ident.name, tail_ns, tuple((one.start_ns, one.end_ns) for one in older),
+                    start_ns(work, work.core.tail_row))
 
     def release(self, hold_id: str, time_ns: int, by: str) -> bool:
         """Hold no more, durably; what it alone had saved goes in the next rounds. False if no such hold stands here."""

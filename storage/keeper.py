@@ -250,6 +250,10 @@ class Keeper:
                 os.close(fd)
                 self._cached.remove(entry)
 
+    def hold_room(self, hold: Hold) -> None:
+        """Conflict if the budget does not bear the hold."""
+        self._desk.holds.room(hold, self._desk.works())
+
     def hold(self, hold: Hold) -> list[Kept]:
         """Hold from now on, durably; what was found of each track."""
         works = self._desk.works()

@@ -308,6 +308,10 @@ class Slot:
         """Hold from now on; durable on return. What was found of each track. Blocks; any thread. VolumeError if the volume has failed."""
         return self._by_keeper(lambda: self._keeper.hold(hold))
 
+    def hold_room(self, hold: Hold) -> None:
+        """Conflict if the budget does not bear the hold. Blocks; any thread. VolumeError if the volume has failed."""
+        self._by_keeper(lambda: self._keeper.hold_room(hold))
+
     def release(self, hold_id: str, time_ns: int, by: str) -> bool:
         """Hold no more; durable on return. False if no such hold stands here. Blocks; any thread. VolumeError."""
         return self._by_keeper(lambda: self._holds.release(hold_id, time_ns, by))

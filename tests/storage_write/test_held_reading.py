@@ -1,6 +1,7 @@
 """What holds have kept is footage like any other for readers: timeline, rows, bytes; nothing else of that time is shown."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from rig import Camera, Rig, tape
 from test_holds import AUDIO, SMALL_CHUNK, fill, settle, sound, times
 
 from recorder.base.errors import Gone
+from storage import heldfile
+from storage.check import check_volume
 from storage.heldtape import HELD_PLACE
 from storage.reader import TrackReader
 from storage.store import TapeStore
@@ -140,3 +143,30 @@ def test_holds_are_read_without_a_worker(make_rig: Make, make_store: Callable[[R
     for path in rig.live.iterdir():
         path.unlink()
     assert read(make_store(rig).whole(1, AUDIO), 0, 1 << 62) == live
+
+
+def test_the_check_reads_held_chunks_to_the_last_byte(make_rig: Make) -> None:
+    rig, _ = held_rig(make_rig)
+    rig.close()
+    report = check_volume(rig.path, rig.live, level=3)
+    assert report.findings == [] and report.rows >= 50
+    held = sorted((rig.path / "tape.zarr/cam-1/audio.held/c").iterdir(), key=lambda path: int(path.name))
+    with held[0].open("rb") as file:
+        chunk = heldfile.read(file.fileno(), "")
+    row = chunk.rows[chunk.there][0]
+    damage(held[0], 4096 + int(row["offset"]) - chunk.head.start_offset + 100)
+    damage(held[-1], 2048 + 40)
+    shelved = next((rig.path / "slot-0/holds").iterdir())
+    shelved.write_bytes(shelved.read_bytes()[:60])
+    found = check_volume(rig.path, rig.live, level=2).findings
+    assert sorted((finding.where.rpartition("/")[2], finding.what.partition(" row ")[0]) for finding in found) == sorted([
+        (held[0].name, "the bytes of"), (held[-1].name, "the chunk head does not hold together"), (shelved.name, "is no hold")])
+
+
+def damage(path: Path, at: int) -> None:
+    """Turn one byte over."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 0xFF]))

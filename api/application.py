@@ -18,6 +18,7 @@ from api import (
     events,
     health,
     hls,
+    holds,
     keys,
     live,
     media,
@@ -71,7 +72,7 @@ def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
     own = (
         cameras, timeline, minutes, completeness, deletions, clockwork, clip, hls, stream, picture, documents, live,
-        events, system, sessions, health, metrics, openapi, docs,
+        holds, events, system, sessions, health, metrics, openapi, docs,
     )
     return [route for module in own for route in module.routes()]
 

@@ -77,7 +77,7 @@ class Clip:
     def stands(self, readers: Sequence[TrackReader]) -> bool:
         """True while all its bytes are still there; `readers` of its tapes."""
         extents = self.movie.extents
-        return all(int(extents.offset[extents.track == n].min()) >= reader.edges().tail_offset for n, reader in enumerate(readers))
+        return all(reader.stands(extents.offset[extents.track == n]) for n, reader in enumerate(readers))
 
 
 def plan(store: TapeStore, query: ClipQuery, now_ns: int) -> Clip:
@@ -139,7 +139,9 @@ def _by_tape(movie: Movie, names: list[str]) -> tuple[Movie, tuple[tuple[str, in
 
 def _complete(track: Track, footage: Footage, query: ClipQuery, now_ns: int) -> bool:
     """True if no AU with a time before the end can still become durable: a later one has been decoded, or gaps reach up to the end."""
-    reached = query.start_ns
+    reached, bounds = query.start_ns, track.bounds()
+    if bounds.retired and query.end_ns <= bounds.first_ns:
+        return True             # of what holds have kept: nothing comes any more
     if len(footage):
         rate = footage.rates()[2][footage.row]
         decoded = footage.wall_ns - footage.aus.cts.astype(np.int64) * NS // rate

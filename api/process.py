@@ -46,6 +46,7 @@ LOOK_S = 1.0
 BACKLOG = 512
 HEADER_BYTES = 16 << 10
 KEEP_ALIVE_S = 75.0
+HOLD_S = 120.0          # all slots take a hold before it is answered
 ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -59,7 +60,7 @@ class SupervisorClient:
     async def call(self, name: str, args: dict[str, Any]) -> Any:
         """The result, or the error that the supervisor raised."""
         try:
-            return await self._client.call(name, args)
+            return await self._client.call(name, args, timeout_s=HOLD_S if name.startswith("hold.") else None)
         except NotFound as error:
             if error.where == self._name:
                 raise Problem(503, "the supervisor does not answer", headers={"Retry-After": str(RETRY_S)}) from None

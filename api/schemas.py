@@ -42,6 +42,22 @@ SHARE: Schema = {
     "missing_s": {"type": "object", "additionalProperties": NUMBER, "description": "seconds by cause"},
 }
 
+HELD_RANGE: Schema = _object({"start": TIME, "end": TIME, "start_ns": NS_FIELD, "end_ns": NS_FIELD})
+HOLD: Schema = _object(
+    {
+        "id": TEXT,
+        "reason": TEXT,
+        "reference": TEXT,
+        "owner": TEXT,
+        "created": TIME,
+        "review": _or_null(TIME),
+        "released": _or_null(TIME),
+        "released_by": TEXT,
+        "spans": _list(_object({"camera": _or_null(TEXT), "number": WHOLE, "track": TEXT, **HELD_RANGE["properties"]})),
+    },
+    description="track: empty for all tracks of the camera",
+)
+
 COMPONENTS: dict[str, Schema] = {
     "Problem": _object(
         {"type": TEXT, "title": TEXT, "status": WHOLE, "detail": TEXT, "incident": TEXT, "parameter": TEXT},
@@ -189,6 +205,15 @@ COMPONENTS: dict[str, Schema] = {
         description="start, end: of the footage. unreadable: since when all of it is. erased: since when nothing of it is on the volume; "
         "null: not yet. camera: null for one that the catalogue does not know",
     ),
+    "Hold": HOLD,
+    "HoldPage": _object({"items": _list(ref("Hold")), "next": _or_null(TEXT)}, description="next: the cursor of the next page"),
+    "HoldTaken": _object(
+        {**HOLD["properties"], "found": _list(_object({"camera": _or_null(TEXT), "number": WHOLE, "track": TEXT, "kept": _list(HELD_RANGE),
+                                                      "too_late": _list(HELD_RANGE)})), "pending": _list(WHOLE)},
+        description="found: per track, what of the time is kept (and will be), and what had been retired before. pending: slots that have yet "
+        "to take it",
+    ),
+    "HoldReleased": _object({**HOLD["properties"], "pending": _list(WHOLE)}),
     "Clocks": _object(
         {
             "camera": TEXT,

@@ -13,8 +13,8 @@ from recorder.base.errors import WatchroomError
 
 log = logging.getLogger("watchroom.api")
 
-KINDS = frozenset({"disk", "retention"})
-MEMBERS = ("slot", "state", "volume", "message", "commit_ms", "track", "chunks", "cameras", "by")
+KINDS = frozenset({"disk", "retention", "hold"})
+MEMBERS = ("slot", "state", "volume", "message", "commit_ms", "track", "chunks", "cameras", "by", "level", "held_bytes", "budget_bytes")
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
 

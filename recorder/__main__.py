@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "eight simulated cameras, a server and its page",
     "camera": "list, show, add and remove cameras",
     "retention": "show the rules, simulate others, read the ledger of deletions",
+    "hold": "keep footage from retention, list holds, release them",
     "clip": "save a stretch of a camera's footage as MP4",
     "check": "read a volume through and report what is wrong with it",
     "verify": "sign what a volume holds, or prove that it is still there",

@@ -9,7 +9,19 @@ from typing import Any
 from recorder.base.clock import Clock
 from recorder.base.config import SiteConfig
 from recorder.base.media import NS
-from storage.events import ClockDoubted, MinimumBroken, NotSealed, Retired, SlotEvent, SlowCommit, Starved, VolumeBack, VolumeFailed
+from storage.events import (
+    ClockDoubted,
+    HeldDamaged,
+    HoldBudget,
+    MinimumBroken,
+    NotSealed,
+    Retired,
+    SlotEvent,
+    SlowCommit,
+    Starved,
+    VolumeBack,
+    VolumeFailed,
+)
 
 KEPT = 500
 RETENTION_NS = 60 * NS
@@ -46,6 +58,11 @@ class Noted:
                 self._add("disk", number=event.camera, state="starved", track=event.track)
             case NotSealed():
                 self._add("disk", number=event.camera, state="not_sealed", track=event.track)
+            case HoldBudget():
+                self._add("hold", state="budget", volume=self._volumes.get(event.path), level=event.level, held_bytes=event.held_bytes,
+                          budget_bytes=event.budget_bytes)
+            case HeldDamaged():
+                self._add("hold", state="damaged", message=event.name)
             case MinimumBroken():
                 self._broken.add((event.camera, event.by))
             case ClockDoubted():

@@ -20,6 +20,7 @@ from recorder.base.errors import ConfigError, VolumeError, WatchroomError
 from recorder.base.media import SampleEntry, TrackKind
 from recorder.shelf import Shelf, slots_on
 from storage.events import SlotEvent, VolumeBack, VolumeFailed
+from storage.siteholds import SiteHolds
 from storage.siterules import SiteRules
 from storage.slot import Slot
 from storage.tape import TapeWriter
@@ -40,6 +41,7 @@ class Rack:
         self._site, self._worker = site, worker
         self._clock, self._on_event, self._log = clock, on_event, log
         self.rules = SiteRules([volume.path for volume in site.volumes], site.live_dir)
+        self.holds = SiteHolds()
         self.shelves = [Shelf(volume) for volume in site.volumes]
         self.lock = threading.RLock()           # shelves, failures, bit rates: never held over a call to a disk
         self._menders: list[threading.Thread] = []
@@ -106,6 +108,10 @@ class Rack:
                 shelf.slots[number] = self._opened(shelf, number)
             return shelf.slots[number]
 
+    def open_slots(self) -> list[Slot]:
+        """Those that are open now, on volumes that have failed too."""
+        return [slot for shelf in list(self.shelves) for slot in list(shelf.slots.values())]
+
     def _opened(self, shelf: Shelf, number: int) -> Slot:
         if shelf.failed:
             raise VolumeError(f"the volume has failed: {shelf.failed}", where=str(shelf.path), remedy="see the first error in the log")
@@ -117,7 +123,8 @@ class Rack:
         try:
             slot = Slot(volume, number, config=self._site.recording, live_dir=self._site.live_dir, clock=self._clock,
                         on_event=self._storage_event, sharers=lambda: len(slots_on(volume) | {number}),
-                        rules=self.rules.of_slot(volume.path), free_min=shelf.config.free_min)
+                        rules=self.rules.of_slot(volume.path), free_min=shelf.config.free_min,
+                        holds=self.holds, hold_share=shelf.config.hold_share)
             report = slot.open()
         except BaseException as error:
             volume.close()

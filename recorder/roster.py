@@ -6,7 +6,7 @@ and no loop, so that the command line can use it as well while no server runs.
 
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +16,8 @@ from recorder.base.config import CameraConfig, SiteConfig, volume_to_json
 from recorder.base.errors import ConfigError, NotFound, Refused
 from recorder.base.rulebook import Member, member_to_json
 from recorder.base.toml_table import Table
+from recorder.holdbook import HoldBook
+from recorder.order import Order, Outcome
 from recorder.volume_desk import VolumeDesk
 from storage.camera_record import CameraRecord, TokenRecord
 from storage.catalogue import Catalogue
@@ -24,23 +26,6 @@ NAME_MAX = 200
 WEIGHT_MAX = 1000
 RULES_AT_ONCE = 1000    # cameras in one call: control sockets take 1 MiB
 CALL = Path("call")     # what stands before an argument in messages
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One call to the worker of a slot."""
-
-    slot: int
-    call: str
-    args: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a call returns to its caller, and what the workers must be told for it."""
-
-    result: Any
-    orders: tuple[Order, ...] = ()
 
 
 class Roster:
@@ -56,6 +41,8 @@ class Roster:
             "volume.add": self._add_volume, "volume.drain": self._drain_volume, "volume.list": lambda _: Outcome(self.volumes.described()),
             "token.add": self._add_token, "token.revoke": self._revoke_token, "token.list": self._list_tokens,
         }
+        self._holds = HoldBook(catalogue, site)
+        self._calls |= self._holds.calls
 
     def adopt_file(self) -> None:
         """Makes the file's cameras those of the file: new ones get a number and a slot, missing ones are removed. Conflict as the catalogue."""
@@ -67,13 +54,13 @@ class Roster:
         return [replace(record, config=self._secrets.get(record.id, record.config)) for record in self._catalogue.cameras()]
 
     def start_orders(self, worker: int, *, at_once: bool = False) -> list[Order]:
-        """What this worker must be told when it starts: volumes, rules, the cameras of its slot, and of slots that have no worker any more.
+        """What this worker must be told when it starts: volumes, rules, holds, the cameras of its slot, and of slots without a worker.
 
         `at_once`: it recorded them a moment ago, so nobody waits for a turn.
         """
         records = [record for record in self.cameras() if record.config.enabled]
         starts = [self._start(record, at_once=at_once) for record in records if self._site.worker_of(record.slot) == worker]
-        return [self._volumes(worker), *self._rules([worker]), *starts]
+        return [self._volumes(worker), *self._rules([worker]), *self._holds.tell([worker]), *starts]
 
     def strangers(self) -> list[str]:
         """Ids of cameras whose address lies outside camera_networks: they will not be connected to."""

@@ -24,7 +24,8 @@ from recorder.base.control import ControlClient, ControlServer
 from recorder.base.errors import ConfigError, Conflict, NotFound, WatchroomError
 from recorder.child import Child, own_command
 from recorder.handover import dump_site
-from recorder.roster import Order, Roster
+from recorder.order import Order, Outcome
+from recorder.roster import Roster
 from recorder.volume_locks import VolumeLocks
 from storage.catalogue import Catalogue
 
@@ -34,6 +35,7 @@ T = TypeVar("T")
 API_GRACE_S = 3.0
 WORKER_GRACE_S = 5.0
 ORDER_S = 10.0
+HOLD_S = 60.0           # a slot's keeper may be at something else
 WORKER_UP_S = 30.0      # recovery of a slot comes before its socket
 WORKER_ASK_S = 0.05
 
@@ -170,31 +172,39 @@ class Supervisor:
             else:
                 return
 
-    async def _give(self, order: Order) -> None:
-        """Gives one order; a worker that cannot take it now is told everything when it starts again."""
+    async def _give(self, order: Order) -> Any:
+        """Gives one order: the answer, or the error; a worker that cannot take it now is told everything when it starts again."""
+        timeout_s = HOLD_S if order.call.startswith("hold") else ORDER_S
         try:
-            await ControlClient(self._site.slot_socket(order.slot), timeout_s=ORDER_S).call(order.call, order.args)
-        except Conflict:
-            pass        # it does so already
+            return await ControlClient(self._site.slot_socket(order.slot), timeout_s=timeout_s).call(order.call, order.args)
+        except Conflict as error:
+            return error        # it does so already
         except WatchroomError as error:
             log.warning("slot %d: %s: %s", order.slot, order.call, error)
+            return error
 
     # --- the control socket
 
     async def _answer(self, call: str, args: dict[str, Any]) -> Any:
         if call == "status":
             return await self._status()
+        if call == "hold.add":
+            await self._carry_out("hold.plan", args)
+        return await self._carry_out(call, args)
+
+    async def _carry_out(self, call: str, args: dict[str, Any]) -> Any:
         assert self._roster is not None
         roster = self._roster
-        outcome = await self._at_desk(lambda: roster.call(call, args))
+        outcome: Outcome = await self._at_desk(lambda: roster.call(call, args))
+        answers = []
         # A call's orders go together and in the catalogue's order, or a removal could slip between the stop and the start of a change.
         for slot, orders in itertools.groupby(outcome.orders, lambda order: order.slot):
             async with self._turns[slot]:
                 for order in orders:
-                    await self._give(order)
+                    answers.append((order, await self._give(order)))
         if roster.volumes.site is not self._site:
             await self._follow_volumes(roster.volumes.site)
-        return outcome.result
+        return outcome.finish(answers) if outcome.finish else outcome.result
 
     async def _follow_volumes(self, site: SiteConfig) -> None:
         """A volume was added or drained: children that start from now on know it. The API begins anew to read from a new one."""

@@ -21,6 +21,7 @@ from recorder.base.rulebook import Member, member_from_json, rule_book
 from recorder.cameras import Cameras
 from recorder.drainer import Drainer
 from recorder.gate import HandshakeGate
+from recorder.holding import Holding
 from recorder.noted import Noted
 from recorder.rack import Rack
 from recorder.rtsp.address import AddressBook, parse_networks
@@ -62,6 +63,7 @@ class Worker:
         self._noted = Noted(site, number, clock)
         self._cameras: Cameras
         self._rack: Rack
+        self._holding: Holding
 
     async def run(self, cameras: Mapping[int, CameraConfig]) -> None:
         """Open, record, close."""
@@ -69,9 +71,11 @@ class Worker:
         with ExitStack() as held:
             self._catch_signals(held)
             self._rack = Rack(self._site, self._number, self._clock, self._storage_event, log)
+            self._holding = Holding(self._rack)
             try:
                 if cameras:
                     self._rack.rules.tell(rule_book(self._site, [Member.of(number, config) for number, config in cameras.items()]))
+                    self._rack.holds.tell(())
                 await asyncio.to_thread(self._rack.own)
                 await self._record(AddressBook(networks), cameras)
             finally:
@@ -151,7 +155,7 @@ class Worker:
         match call:
             case "status":
                 return {"slot": self._number, "volume_failed": any(shelf.failed for shelf in self._rack.shelves),
-                        "volumes": self._rack.status(), **self._cameras.status()}
+                        "volumes": self._rack.status(), **self._holding.figures(), **self._cameras.status()}
             case "camera.start":
                 slot = _slot(args, self._number)
                 if self._site.worker_of(slot) != self._number:
@@ -173,6 +177,8 @@ class Worker:
                 self._cameras.update(_number(args), camera_from_json(_camera(args), "camera"))
             case "camera.stop":
                 await self._cameras.stop(_number(args), removed=bool(args.get("removed")))
+            case _ if call in self._holding.calls:
+                return await asyncio.to_thread(self._holding.calls[call], args)
             case _:
                 raise NotFound("no such call", where=call)
         return None

@@ -22,6 +22,7 @@ from recorder.base.config import CameraConfig
 from recorder.base.errors import ConfigError, Conflict, FormatError, NotFound, StorageError
 from recorder.base.media import valid_id
 from storage.camera_record import OWNERS, CameraRecord, TokenRecord, VolumeRecord, declared_kbps, dump_config, load_config, valid_scope
+from storage.hold import Hold, hold_from_json, hold_to_json
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x57_52_43_31      # "WRC1"
@@ -62,6 +63,7 @@ CREATE TABLE IF NOT EXISTS volume (
   drain INTEGER NOT NULL
 );
 """
+_HOLD = "CREATE TABLE IF NOT EXISTS hold (id TEXT PRIMARY KEY, hold TEXT NOT NULL)"      # came later than version 1, which ignores it
 _CAMERA = "SELECT number, id, owner, slot, config, added_ns, removed_ns FROM camera"
 _TOKEN = "SELECT number, name, scopes, cameras, partner, created_ns, expires_ns, revoked_ns, sha256 FROM token"  # noqa: S105
 
@@ -263,6 +265,30 @@ class Catalogue:
         found = _token(row) if row is not None else None
         return found if found is not None and found.valid(self._clock.wall_ns()) else None
 
+    # -- holds: a copy of what the slots have (storage/holdshelf.py), so that each can be told what it has missed --
+
+    def holds(self, after: str = "") -> Iterator[Hold]:
+        """All holds by id, those behind `after`; released ones too."""
+        for (text,) in self._db.execute("SELECT hold FROM hold WHERE id > ? ORDER BY id", (after,)):
+            yield hold_from_json(json.loads(text))
+
+    def hold(self, hold_id: str) -> Hold:
+        """The hold of this id; NotFound."""
+        row = self._db.execute("SELECT hold FROM hold WHERE id = ?", (hold_id,)).fetchone()
+        if row is None:
+            raise NotFound("there is no such hold", remedy="see the list of holds")
+        return hold_from_json(json.loads(row[0]))
+
+    def put_hold(self, hold: Hold) -> None:
+        """Write a hold down, a new one or what has become of it."""
+        with self._change():
+            self._db.execute("INSERT INTO hold (id, hold) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET hold = excluded.hold",
+                             (hold.id, json.dumps(hold_to_json(hold))))
+
+    def now_ns(self) -> int:
+        """UTC by the catalogue's clock."""
+        return self._clock.wall_ns()
+
     # -- inside --
 
     @contextlib.contextmanager
@@ -337,6 +363,12 @@ def _prepare(db: sqlite3.Connection, write: bool) -> None:
 
 
 def _check_version(db: sqlite3.Connection, path: Path, write: bool) -> None:
+    _check_schema(db, path, write)
+    if write:
+        db.execute(_HOLD)
+
+
+def _check_schema(db: sqlite3.Connection, path: Path, write: bool) -> None:
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     if version == 0 and empty and write:

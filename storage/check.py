@@ -10,6 +10,7 @@ from pathlib import Path
 
 from recorder.base.errors import FormatError, NotFound, VolumeError
 from storage import chunkfile, zarrmeta
+from storage.check_held import check_held, check_shelf
 from storage.check_journal import check_journal
 from storage.check_track import TrackCheck
 from storage.finding import Finding, Progress, Report, error, twice, warning
@@ -46,7 +47,9 @@ def _check_store(store: TapeStore, path: Path, report: Report, progress: Progres
     total = sum(len(chunk_numbers(track.chunks_fd())) for track in tracks)
     for track in tracks:
         TrackCheck(track, report, lambda: progress(report.chunks, max(total, report.chunks))).run()
+        report.findings += twice(lambda track=track: check_held(track, path, report))    # type: ignore[misc]
     for slot in sorted(path.glob("slot-*")):
+        report.findings += twice(lambda slot=slot: check_shelf(slot))           # type: ignore[misc]
         report.findings += twice(lambda slot=slot: _check_pool(slot))           # type: ignore[misc]
         report.findings += twice(lambda slot=slot: check_journal(slot, report))  # type: ignore[misc]
 

@@ -79,8 +79,8 @@ def read_head(fd: int, where: str) -> ChunkHead:
     return parse_head(os.pread(fd, PAGE, 0), where)
 
 
-def read_footer(fd: int, head: ChunkHead, where: str) -> Footer:
-    """The footer of a sealed chunk, its CRC and its rows checked; raises FormatError."""
+def read_footer(fd: int, head: ChunkHead, where: str, *, cut: bool = False) -> Footer:
+    """The footer of a sealed chunk, its CRC and its rows checked; raises FormatError. In a `cut` one rows may be missing (zeros)."""
     raw = os.pread(fd, head.footer_bytes, head.chunk_class.footer_start)
     if len(raw) != head.footer_bytes or len(raw) < FOOTER_HEAD.itemsize:
         raise FormatError("the footer is cut", where=where, remedy="run watchroom check")
@@ -90,9 +90,20 @@ def read_footer(fd: int, head: ChunkHead, where: str) -> Footer:
     digests_at, entries_at, items_at = at + rows * 64, at + rows * 96, at + rows * 96 + entries
     if bytes(lead["magic"]) != FOOTER_MAGIC or items_at + items != len(raw) or rows != head.rows or crc32c(raw[at:]) != int(lead["crc"]):
         raise FormatError("the footer does not hold together", where=where, remedy="run watchroom check")
-    if rowsearch.first_bad(raw[at:digests_at], head.first_row) != rows:
+    if not _rows_hold(memoryview(raw)[at:digests_at], head.first_row, cut=cut):
         raise FormatError("a row in the footer is wrong", where=where, remedy="run watchroom check")
     return Footer(np.frombuffer(raw, ROW, rows, at).copy(), raw[digests_at:entries_at], raw[entries_at:items_at], raw[items_at:], raw)
+
+
+def _rows_hold(raw: memoryview, first_row: int, *, cut: bool) -> bool:
+    """True if each row is that of its number, or (in a cut chunk) zeros."""
+    at, rows = 0, len(raw) // ROW.itemsize
+    while at < rows:
+        at += rowsearch.first_bad(raw[at * 64:], first_row + at)
+        if at < rows and not (cut and not any(raw[at * 64:at * 64 + 64])):
+            return False
+        at += 1
+    return True
 
 
 def read_index(page: bytes, kind: ChunkClass) -> npt.NDArray[np.bool_] | None:

@@ -90,4 +90,22 @@ class NotSealed:
     why: str
 
 
-SlotEvent = VolumeFailed | VolumeBack | SlotBroken | SlowCommit | Starved | Retired | MinimumBroken | ClockDoubted | AusRefused | NotSealed
+@dataclass(frozen=True, slots=True)
+class HoldBudget:
+    """What holds keep has reached `level` per cent of their budget, or (less than at the last word) has fallen to it."""
+
+    path: Path
+    level: int
+    held_bytes: int
+    budget_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDamaged:
+    """The file of a hold cannot be understood: nothing of the slot is retired or released until it is mended."""
+
+    name: str
+
+
+SlotEvent = (VolumeFailed | VolumeBack | SlotBroken | SlowCommit | Starved | Retired | MinimumBroken | ClockDoubted | AusRefused | NotSealed
+             | HoldBudget | HeldDamaged)

@@ -18,13 +18,15 @@ from storage import seal
 from storage.disk import PastCache
 from storage.erasure import Deleted, Erasure
 from storage.events import NotSealed, SlotEvent, Starved
+from storage.hold import Hold
+from storage.holdkeeper import Kept, SlotHolds
 from storage.items import ChunkSealed, encode
 from storage.journal import Journal
 from storage.layout import CLASSES, ROWS_PER_PAGE, ChunkClass, track_path
 from storage.ledger import Ledger
 from storage.minutebook import MinuteBook
 from storage.pool import Pool
-from storage.retainer import Holds, Retainer, RetainerDesk, Rules
+from storage.retainer import Retainer, RetainerDesk, Rules
 from storage.rings import FULL, IndexWriter
 from storage.steps import Step, step
 from storage.tapebook import ClosedChunk
@@ -58,7 +60,7 @@ class Desk:
     sealed: Callable[[TapeWork, int], None]     # the writer's thread
     on_event: Callable[[SlotEvent], None]
     rules: Rules
-    holds: Holds
+    holds: SlotHolds
     ledger: Ledger
     erasure: Erasure
     free_min: float
@@ -87,6 +89,7 @@ class Keeper:
         """Everything that is due now."""
         mono_ns = self._desk.clock.mono_ns()
         works = self._desk.works()
+        self._desk.holds.sync(works, self._retainer.tail_row)
         self._by_time(works, mono_ns)
         self._seal(works)
         self._let_go()
@@ -98,7 +101,9 @@ class Keeper:
             self._retention_ns = mono_ns if self._retainer.by_rule(works) else 0
             for work in works:
                 self._figures(self._minutes.forget, work)
+            self._desk.holds.look(works)
         self._retainer.collect(works)
+        self._desk.holds.tidy(works, self._retainer.busy())
         self._shrink(works)
         for work in works:
             self._serve(work, works, mono_ns)
@@ -244,6 +249,17 @@ class Keeper:
                 seal.drop_cache(fd)
                 os.close(fd)
                 self._cached.remove(entry)
+
+    def hold_room(self, hold: Hold) -> None:
+        """Conflict if the budget does not bear the hold."""
+        self._desk.holds.room(hold, self._desk.works())
+
+    def hold(self, hold: Hold) -> list[Kept]:
+        """Hold from now on, durably; what was found of each track."""
+        works = self._desk.works()
+        found = self._desk.holds.take(hold, works, self._retainer.tail_row)
+        self._desk.holds.look(works)
+        return found
 
     def erased(self, chunks: list[Deleted]) -> None:
         """Nothing is left of these deleted chunks."""

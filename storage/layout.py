@@ -12,6 +12,7 @@ from recorder.base.media import TrackKind
 
 FORMAT_VERSION = 1
 PAGE = 4096
+HELD = ".held"          # behind a track's name: no name of a track has a dot
 
 
 def track_path(camera: int, track: str) -> str:
@@ -22,6 +23,11 @@ def track_path(camera: int, track: str) -> str:
 def index_path(camera: int, track: str, suffix: str) -> str:
     """The track's `ring`, `frames` or `log`, relative to the volume."""
     return f"idx/cam-{camera}/{track}.{suffix}"
+
+
+def held_path(camera: int, track: str) -> str:
+    """The Zarr array of what holds keep of a track's chunks: chunk `n` there is what is left of chunk `n` of the track."""
+    return f"{track_path(camera, track)}{HELD}"
 
 
 def live_name(volume: UUID, slot: int) -> str:

@@ -103,6 +103,7 @@ class Ledger:
         self._next_epoch, self._acknowledged, self._wall_ns = next_epoch, acknowledged, wall_ns
         self._fd, self._end, self._number = -1, 0, 0
         self._expected: deque[tuple[int, Tape, Entry]] = deque()     # first the number of the journal's record that says it
+        self._said: dict[Deleted, Entry] = {}                   # the last word about each chunk, as it was found at the start
         self._unsynced = 0                                      # the journal's record whose syncfs makes the newest entry durable
 
     def open(self, said: Iterable[tuple[Tape, Entry]]) -> set[Deleted]:
@@ -114,6 +115,7 @@ class Ledger:
             self._number = record.number
             for tape, entry in record.entries:
                 gone[tape.camera, tape.name, entry.chunk] = isinstance(entry, Erased)
+                self._said[tape.camera, tape.name, entry.chunk] = entry
         missing = []
         for tape, entry in said:
             key = (tape.camera, tape.name, entry.chunk)
@@ -126,6 +128,14 @@ class Ledger:
     def expect(self, tape: Tape, entry: Entry, epoch: int) -> None:
         """The journal's record `epoch` says this; it is written down here when that record is durable. Any thread."""
         self._expected.append((epoch, tape, entry))
+
+    def say(self, tape: Tape, entry: Entry) -> None:
+        """Write down, durably on return, what no record of the journal says. What was the last word before a crash is not said again."""
+        last = self._said.pop((tape.camera, tape.name, entry.chunk), None)
+        if isinstance(last, Deletion) and isinstance(entry, Deletion) and (last.first_row, last.rows) == (entry.first_row, entry.rows):
+            return
+        self._append([(tape, entry)])
+        os.fsync(self._fd)
 
     def settle(self) -> None:
         """Write down what has become durable."""

@@ -144,8 +144,27 @@ class Pool:
             raise
         return Prepared(fd, number, head, free.past)
 
+    def blank(self, chunk_class: ChunkClass, path: str, mono_ns: int) -> tuple[int, int] | None:
+        """A free file of zeros moved to `path`: its descriptor, and the generation that its head must bear; None if there is none."""
+        if not self._free[chunk_class.number] and not (self.room(chunk_class) and self.make(chunk_class, mono_ns, filled=False)):
+            return None
+        free = self._free[chunk_class.number].popleft()
+        self._zero(free, f"{self._pool}/{free.name}", chunk_class)
+        fd = self._volume.open_file(f"{self._pool}/{free.name}", os.O_RDWR)
+        try:
+            generation = parse_head(read_at(fd, PAGE, 0), free.name).generation + 1
+            self._volume.rename(f"{self._pool}/{free.name}", path)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd, generation
+
     def retire(self, path: str, chunk_class: ChunkClass, mono_ns: int, past: Past | None) -> None:
-        """Move a chunk file out of its track into quarantine. Its tail move must be durable."""
+        """Move a chunk file out of its track into quarantine. Its tail move must be durable. One that a hold keeps only loses this name."""
+        if self._volume.names(path) > 1:
+            self._volume.unlink(path)
+            self._erasure.overwritten(past)
+            return
         name = self._new_name(chunk_class)
         self._volume.rename(path, f"{self._quarantine}/{name}")
         step(Step.QUARANTINED)

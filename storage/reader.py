@@ -19,10 +19,10 @@ from recorder.base.media import NS, Gap, RowFlag, SampleEntry, Session
 from storage import offline
 from storage.chunklease import ChunkLease
 from storage.evidence import Evidence
-from storage.footage import Edges, Entries, RowRun, Rows, Span, row_ends
+from storage.footage import I64, Edges, Entries, RowRun, Rows, Span, row_ends
 from storage.layout import LIVE_ENTRIES, LIVE_ROWS, ROW, ROW_MAX_ENTRIES, index_path, track_path
 from storage.live import LAP_TRIES, LiveDir, LiveFile, LiveState, LiveTrack
-from storage.ringfile import FramesFile, RingFile
+from storage.ringfile import EntryFile, FramesFile, RingFile, RowFile
 from storage.timeline import Bounds, Timeline, measure
 from storage.tracklog import Facts, TrackLog
 from storage.zarrmeta import TrackMeta
@@ -323,6 +323,10 @@ class TrackReader:
         return measure(lambda buffer: ((self, run) for run in self.blocks(start_ns, end_ns, buffer)), self.bounds(), start_ns, end_ns,
                        step_ns, self.gap_list())
 
+    def facts(self) -> Facts:
+        """What the tape's log says, still growing."""
+        return self._facts()
+
     def gap_list(self) -> list[Gap]:
         """All gaps that the tape's log knows, by start."""
         return self._facts().gap_list()
@@ -371,6 +375,10 @@ class TrackReader:
         """The chunk held for reading (a context manager); Gone if it has been retired."""
         return ChunkLease(self.chunks_fd(), chunk, self.camera, self.name, self._tail_offset)
 
+    def stands(self, offsets: I64) -> bool:
+        """True while AUs at these tape offsets may be read."""
+        return int(offsets.min()) >= self._tail_offset()
+
     def close(self) -> None:
         """Close the track's descriptors. What is asked of it afterwards is an error, never another file."""
         self._drop_rings()
@@ -417,7 +425,7 @@ class TrackReader:
         raise FormatError("the live file's rows do not hold together", where=self.where, remedy="restart the worker")
 
     def _offline_state(self) -> LiveState:
-        ring, chunks, facts = self._ring(0), self.chunks_fd(), self._log.facts(None)
+        ring, chunks, facts = self._open_rings()[0], self.chunks_fd(), self._log.facts(None)
         stamp = (*ring.identity, ring.modified_ns(), os.fstat(chunks).st_mtime_ns)
         if self._offline is None or self._offline[0] != stamp:
             self._offline = (stamp, offline.state(chunks, ring, self.camera, self.name, facts.tail))
@@ -443,13 +451,13 @@ class TrackReader:
             self._rings = (RingFile(self._fd, index_path(*args, "ring"), *args), FramesFile(self._fd, index_path(*args, "frames"), *args))
         return self._rings
 
-    def _ring(self, stop: int) -> RingFile:
+    def _ring(self, stop: int) -> RowFile:
         """The ring that holds the rows below `stop`: another one, once a larger ring has taken its name."""
         if not self._open_rings()[0].covers(stop):
             self._drop_rings()
         return self._open_rings()[0]
 
-    def _frames(self, stop: int) -> FramesFile:
+    def _frames(self, stop: int) -> EntryFile:
         """The same for entry bytes."""
         if not self._open_rings()[1].covers(stop):
             self._drop_rings()

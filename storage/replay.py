@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from recorder._ext.crc32c import crc32c
-from recorder.base.media import RowFlag, SampleEntry, SenderReport
+from recorder.base.media import DeletionCause, RowFlag, SampleEntry, SenderReport
 from storage.items import (
     Checkpoint,
     CheckpointEnd,
@@ -157,7 +157,8 @@ class Found:
         elif isinstance(item, Erased):
             self.ledger.append(item)
         elif isinstance(item, Deletion):
-            self.ledger.append(item)
+            if item.cause is not DeletionCause.HELD:
+                self.ledger.append(item)
             self.state = replace(self.state, first_chunk=max(self.state.first_chunk, item.chunk + 1))
         else:
             self._apply_fact(item)

@@ -17,8 +17,9 @@ from storage import retention
 from storage.chunkfile import ChunkHead
 from storage.erasure import Deleted, Erasure, Past
 from storage.events import ClockDoubted, MinimumBroken, Retired, SlotEvent
+from storage.heldstore import held_ident
 from storage.items import Deletion, Erased, TailMove, encode
-from storage.layout import ChunkClass, track_path
+from storage.layout import HELD, ChunkClass, track_path
 from storage.ledger import Ledger
 from storage.pool import Pool
 from storage.retention import Candidate, Floors, Usage
@@ -39,17 +40,11 @@ class Rules(Protocol):
 
 
 class Holds(Protocol):
-    """The seam of holds."""
+    """What holds keep (storage/holdkeeper.py)."""
 
     def free_until(self, work: TapeWork, first_row: int, end_row: int) -> int: ...
-
-
-class NoHolds:
-    """Nothing is held."""
-
-    def free_until(self, work: TapeWork, first_row: int, end_row: int) -> int:
-        """The row up to which [first_row, end_row) may go now: what lies before it is not held, or is saved where its hold keeps it."""
-        return end_row
+    def whole(self, work: TapeWork, head: ChunkHead) -> bool: ...
+    def kept(self, work: TapeWork, head: ChunkHead) -> tuple[int, int]: ...
 
 
 NO_RULES = RuleBook({}, RetentionRule())
@@ -72,12 +67,21 @@ class OwnRules:
 
 @dataclass(slots=True)
 class Retiring:
-    """A chunk that has been ordered away; `epoch` is the record that says so, 0 until the writer has run the order."""
+    """A chunk that has been ordered away; `epoch` is the record that says so, 0 until the writer has run the order.
+
+    `kept`: rows and bytes of it that a hold has saved.
+    """
 
     work: TapeWork
     head: ChunkHead
     first_kept_ns: int
+    kept: tuple[int, int]
     epoch: int = 0
+
+    @property
+    def held(self) -> bool:
+        """True if nothing of it goes."""
+        return self.kept[0] > 0 and self.kept[0] >= self.head.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +109,8 @@ class Retainer:
         self._desk = desk
         self._clock = TrustedClock(desk.clock, desk.last_ns)
         self._retiring: list[Retiring] = []
-        self._moving: set[int] = set()          # tapes whose tail has been ordered to move, and the writer has not moved it yet
-        self._giving: set[int] = set()          # the same of chunks to give up
+        self._moving: dict[int, int] = {}       # tapes whose tail has been ordered to move, and to where; the writer has not moved it yet
+        self._giving: set[int] = set()          # tapes of which a chunk has been ordered away, and the writer has not given it up yet
         self._quotas: Sequence[Quota] = ()
         self._floors = Floors((), ())
 
@@ -185,70 +189,91 @@ class Retainer:
 
     def retire_oldest(self, kind: ChunkClass, works: list[TapeWork], cause: DeletionCause) -> bool:
         """Order a chunk of the class away: one that is out of sight already, else the oldest; False if there is none that may go."""
-        busy = self._moving | self._giving
+        busy = self._moving.keys() | self._giving
         own = [work for work in works if work.chunk_class is kind and work.ident.tape not in busy]
         if self.collect(own, 1):
             return True
-        heads = [(work, next(retention.in_sight(self._desk.volume, work), None)) for work in own]
-        found = [self._candidate(work, head) for work, head in heads if head is not None]
+        passed = {work.ident.tape: self._passed(work) for work in own}
+        found = [self._candidate(work, heads[-1]) for work in own if (heads := passed[work.ident.tape])]
         for one in sorted(found):
-            if self._move(one.work, one.end_row, cause, "the volume is full" if cause is DeletionCause.ROOM else "", (one.head,)):
+            why = "the volume is full" if cause is DeletionCause.ROOM else ""
+            if self._move(one.work, one.end_row, cause, why, passed[one.work.ident.tape]):
                 self._floors.take(one.work)
                 if one.young:
                     self._desk.on_event(MinimumBroken(one.work.ident.camera, one.work.ident.name, one.work.keep.min_by))
                 return True
         return False
 
+    def _passed(self, work: TapeWork) -> list[ChunkHead]:
+        """The track's oldest chunks in sight up to the first that is not held whole; none if there is no such chunk."""
+        heads: list[ChunkHead] = []
+        for head in retention.in_sight(self._desk.volume, work):
+            heads.append(head)
+            if not self._desk.holds.whole(work, head):
+                return heads
+        return []
+
     # Orders
 
+    def tail_row(self, work: TapeWork) -> int:
+        """The row below which nothing of a tape is, or will be as soon as the writer has run its order, in sight."""
+        return max(work.core.tail_row, self._moving.get(work.ident.tape, 0))
+
+    def busy(self) -> set[Deleted]:
+        """Chunks that have been ordered away and lie in their tracks still."""
+        return {(order.work.ident.camera, order.work.ident.name, order.head.chunk) for order in self._retiring}
+
     def _move(self, work: TapeWork, row: int, cause: DeletionCause, why: str, heads: Sequence[ChunkHead] = ()) -> bool:
-        """Have the writer move the tail to `row`, or as far as holds let it; chunks of `heads` that are then out of sight go with it."""
-        row = min(row, self._desk.holds.free_until(work, work.core.tail_row, row))
-        if row <= work.core.tail_row or work.ident.tape in self._moving:
+        """Have the writer move the tail to `row`, or as far as holds let it: then False. Chunks of `heads` that are out of sight go with it."""
+        if work.ident.tape in self._moving:
+            return False
+        wanted, row = row, min(row, self._desk.holds.free_until(work, work.core.tail_row, row))
+        if row <= work.core.tail_row:
             return False
         offset, start_ns = retention.tail_offset(work, row), retention.start_ns(work, row)
         move = TailMove(row, offset, start_ns, self._desk.clock.wall_ns(), cause, why)
         self._order(work, move, [head for head in heads if head.first_row + head.rows <= row])
-        return True
+        return row == wanted
 
     def collect(self, works: Iterable[TapeWork], limit: int = AT_ONCE) -> int:
-        """Order chunks away that are wholly out of sight, at most `limit`; how many."""
+        """Order chunks away that are wholly out of sight, at most `limit` that are not held; how many of these."""
         done = 0
         for work in works:
             if done >= limit:
                 break
             if work.ident.tape not in self._giving and (heads := retention.out_of_sight(self._desk.volume, work, limit - done)):
-                self._order(work, None, heads)
-                done += len(heads)
+                done += self._order(work, None, heads)
         return done
 
-    def _order(self, work: TapeWork, move: TailMove | None, heads: Sequence[ChunkHead]) -> None:
-        """The writer moves the tail and gives the chunks up; their files go when that is durable."""
+    def _order(self, work: TapeWork, move: TailMove | None, heads: Sequence[ChunkHead]) -> int:
+        """The writer moves the tail and gives the chunks up; their files go when that is durable. How many become free."""
         first_kept_ns = move.start_ns if move is not None else retention.start_ns(work, work.core.tail_row)
-        orders = [Retiring(work, head, first_kept_ns) for head in heads]
+        orders = [Retiring(work, head, first_kept_ns, self._desk.holds.kept(work, head)) for head in heads]
         self._retiring += orders
         if move is not None:
-            self._moving.add(work.ident.tape)
+            self._moving[work.ident.tape] = move.row
         if orders:
             self._giving.add(work.ident.tape)
 
         def run() -> None:
             if move is not None:
                 work.move_tail(replace(move, time_ns=self._desk.clock.wall_ns()))
-                self._moving.discard(work.ident.tape)
+                self._moving.pop(work.ident.tape, None)
             for order in orders:
-                deletion = _deletion(work, order.head, self._desk.clock.wall_ns())
+                deletion = _deletion(order, self._desk.clock.wall_ns())
                 work.give_up(deletion)
                 order.epoch = self._desk.next_epoch()
-                self._desk.ledger.expect(work.ident, deletion, order.epoch)
+                if not order.held:
+                    self._desk.ledger.expect(work.ident, deletion, order.epoch)
             if orders:
                 self._giving.discard(work.ident.tape)
 
         self._desk.call(run)
+        return sum(not order.held for order in orders)
 
     def coming(self, kind: ChunkClass) -> int:
         """Chunks of the class that are on their way to quarantine."""
-        return sum(order.work.chunk_class is kind for order in self._retiring)
+        return sum(order.work.chunk_class is kind and not order.held for order in self._retiring)
 
     def finish(self, mono_ns: int) -> None:
         """Files whose order is durable go into quarantine."""
@@ -256,13 +281,14 @@ class Retainer:
             if order.epoch and order.epoch <= self._desk.acknowledged():
                 ident = order.work.ident
                 path = f"{track_path(ident.camera, ident.name)}/c/{order.head.chunk}"
-                past = Past.of((ident.camera, ident.name, order.head.chunk))
+                past = None if order.held else Past.of((ident.camera, ident.name, order.head.chunk))
                 try:
                     self._desk.pool.retire(path, order.work.chunk_class, mono_ns, past)
                 except FileNotFoundError:   # a damaged chunk that `check` has taken away
                     self._desk.erasure.overwritten(past)
                 self._retiring.remove(order)
-                self._desk.on_event(Retired(ident.camera, ident.name, order.head.chunk, order.first_kept_ns))
+                if not order.held:
+                    self._desk.on_event(Retired(ident.camera, ident.name, order.head.chunk, order.first_kept_ns))
 
 
     def erased(self, works: Iterable[TapeWork], chunks: Iterable[Deleted]) -> None:
@@ -270,6 +296,9 @@ class Retainer:
         known = {(work.ident.camera, work.ident.name): work for work in works}
         now_ns = self._desk.clock.wall_ns()
         found = [(known[camera, track], Erased(chunk, now_ns)) for camera, track, chunk in chunks if (camera, track) in known]
+        for camera, track, chunk in chunks:
+            if track.endswith(HELD) and (work := known.get((camera, track.removesuffix(HELD)))) is not None:
+                self._desk.ledger.say(held_ident(work.ident), Erased(chunk, now_ns))
 
         def run() -> None:
             for work, item in found:
@@ -284,9 +313,12 @@ def _own_quota(work: TapeWork) -> Quota:
     return Quota("track", work.bytes_max, 0, frozenset({work.ident.camera}), work.ident.name)
 
 
-def _deletion(work: TapeWork, head: ChunkHead, now_ns: int) -> Deletion:
-    """What the ledger says of the chunk; the writer's thread."""
-    end_row = head.first_row + head.rows
-    move = work.passed_by(end_row)
+def _deletion(order: Retiring, now_ns: int) -> Deletion:
+    """What the ledger says of the chunk: of what no hold has saved. The writer's thread."""
+    head = order.head
+    if order.held:
+        return Deletion(head.chunk, head.first_row, 0, head.first_ns, head.end_ns, 0, now_ns, DeletionCause.HELD)
+    move = order.work.passed_by(head.first_row + head.rows)
     time_ns, cause, why = (move.time_ns or now_ns, move.cause, move.why) if move is not None else (now_ns, DeletionCause.UNKNOWN, "")
-    return Deletion(head.chunk, head.first_row, head.rows, head.first_ns, head.end_ns, head.used_bytes, time_ns, cause, why)
+    rows, nbytes = head.rows - order.kept[0], max(0, head.used_bytes - order.kept[1])
+    return Deletion(head.chunk, head.first_row, rows, head.first_ns, head.end_ns, nbytes, time_ns, cause, why)

@@ -4,6 +4,7 @@ cold lookup) and read by pread for copies; nothing hands out a view into it.
 
 import mmap
 import os
+from typing import Protocol
 
 import numpy as np
 
@@ -14,6 +15,20 @@ from storage.footage import Rows
 from storage.layout import FORMAT_VERSION, PAGE, RING_HEAD, RING_MAGIC, ROW
 
 SMALL_COPY_ROWS = 64
+
+
+class RowFile(Protocol):
+    """Rows by number: a RingFile, or rows that are held (storage/heldtape.py)."""
+
+    def find(self, low: int, high: int, t_ns: int) -> int: ...
+    def copy(self, first: int, count: int) -> tuple[Rows, int]: ...
+    def read_into(self, first: int, out: Rows) -> None: ...
+
+
+class EntryFile(Protocol):
+    """Entries by position: a FramesFile, or those of held rows."""
+
+    def read(self, start: int, stop: int) -> bytes: ...
 
 
 class _IndexFile:

@@ -11,8 +11,10 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from recorder._ext.auqueue import AuQueue
 from recorder._ext.tapewriter import WriterPass
@@ -24,6 +26,9 @@ from storage.commit import Commit, Committer
 from storage.disk import flush_disk, syncfs, write_at
 from storage.erasure import Deleted, Erasure
 from storage.events import SlotBroken, SlotEvent, VolumeFailed
+from storage.heldstore import HeldStore
+from storage.hold import Hold
+from storage.holdkeeper import HoldUsage, Kept, SlotHolds
 from storage.items import Checkpoint, CheckpointEnd, On, Tape, encode
 from storage.journal import SEGMENT_BYTES, Journal
 from storage.keeper import Desk, Keeper
@@ -33,16 +38,21 @@ from storage.livefile import LiveWriter
 from storage.pool import Pool
 from storage.rebuild import Rebuilder
 from storage.recovery import Recovered, recover
-from storage.retainer import Holds, NoHolds, OwnRules, Rules
+from storage.retainer import OwnRules, Rules
 from storage.salvage import from_footers
+from storage.siteholds import SiteHolds
 from storage.steps import Step, step
 from storage.tape import TapeWriter
 from storage.tapework import TapeWork
 from storage.volume import Volume
 from storage.zarrmeta import create_track
 
+T = TypeVar("T")
+
 QUARANTINE_S = 60.0
 KEEP_S = 0.5            # nothing of the keeper's is more urgent; whoever waits for a chunk wakes it
+HOLD_SHARE = 0.5
+HOLD_S = 30.0           # what the keeper is at may take some seconds
 DRAIN_TRIES = 20        # passes without an AU taken, before what waits at the end is given up
 ATTACH_S = 2.0
 HUNG_S = 2.0            # for a call to the disk that does not come back, once the volume has failed
@@ -65,16 +75,18 @@ class Slot:
     """One slot: `open`, `start`, `open_track`s in any order after that; `close` at the end.
 
     `sharers` says how many slots lie on the volume, this one among them: each may take an equal part of its bytes. `rules` say how long
-    footage stays (default: each track's own), `holds` what of it must not go.
+    footage stays (default: each track's own), `holds` what the site wants held (default: what `hold` is told), of which `hold_share` of
+    its bytes is the budget.
     Without `start` nothing runs by itself: `pass_once`, `commit_once` and `keep_once` do what the threads would (tests, tools).
     """
 
     def __init__(self, volume: Volume, number: int, *, config: RecordingConfig, live_dir: Path, clock: Clock,
                  on_event: Callable[[SlotEvent], None], quarantine_s: float = QUARANTINE_S, journal_bytes: int = SEGMENT_BYTES,
-                 sharers: Callable[[], int] = lambda: 1, rules: Rules | None = None, holds: Holds | None = None, free_min: float = 0.0) -> None:
+                 sharers: Callable[[], int] = lambda: 1, rules: Rules | None = None, holds: SiteHolds | None = None, free_min: float = 0.0,
+                 hold_share: float = HOLD_SHARE) -> None:
         self.volume, self.number = volume, number
         self._config, self._live_dir, self._clock, self._on_event = config, live_dir, clock, on_event
-        self._rules, self._holds = rules or OwnRules(), holds or NoHolds()
+        self._rules = rules or OwnRules()
         self._dir = f"slot-{number}"
         self._journal = Journal(volume, number, journal_bytes)
         self._erasure = Erasure(self._erased)
@@ -82,6 +94,10 @@ class Slot:
         self._pool.look(0.0, sharers())
         self._ledger = Ledger(volume, number, next_epoch=lambda: self._built + 1, acknowledged=lambda: self._committer.epoch,
                               wall_ns=clock.wall_ns)
+        store = HeldStore(volume, clock, self._pool, self._ledger, self._erasure)
+        self._holds = SlotHolds(volume, number, clock, store, site=holds, on_event=on_event,
+                                budget=lambda: round(volume.bytes_max // sharers() * hold_share))
+        self._keeper_calls: deque[Callable[[], None]] = deque()
         self._free_min, self._sharers = free_min, sharers
         self._works: dict[tuple[int, str], TapeWork] = {}
         self._writer = WriterPass()
@@ -128,6 +144,7 @@ class Slot:
         for tape in found.tapes.values():
             self._works[tape.ident.camera, tape.ident.name] = self._rebuilder.make(tape)
         returned = self._scan()
+        self._holds.open(self._works.values())
         self._commit = Committer(self.volume, self.number, self._journal, self._writer, self._live, self._clock, found.epoch,
                                     self._on_event, self._fail)
         self._keep = Keeper(
@@ -195,7 +212,8 @@ class Slot:
         folder = f"{track_path(work.ident.camera, work.ident.name)}/c"
         returned = 0
         for name in self.volume.list_dir(folder):
-            self._pool.total_bytes += work.chunk_class.file_bytes
+            if self.volume.names(f"{folder}/{name}") == 1:      # else its held name counts it
+                self._pool.total_bytes += work.chunk_class.file_bytes
             if not name.isdigit() or not work.holds(int(name)):
                 past = self._erasure.found((work.ident.camera, work.ident.name, int(name) if name.isdigit() else -1))
                 self._pool.retire(f"{folder}/{name}", work.chunk_class, mono_ns, past)
@@ -253,6 +271,7 @@ class Slot:
         work = self._rebuilder.make(found)
         if work.next_number > work.first_chunk:     # never + 0: the keeper's thread counts too, and what it adds meanwhile would be lost
             self._pool.total_bytes += work.chunk_class.file_bytes * (work.next_number - work.first_chunk)
+        self._holds.adopt(work)
         create_track(self.volume.dir_fd, ident.camera, ident.name, ident.kind)  # last: readers find a track by its zarr.json
         work.set_rule(rule)
         step(Step.TRACK_CREATED)
@@ -290,6 +309,50 @@ class Slot:
     def last_commit_ms(self) -> float:
         """How long the newest commit took."""
         return self._committer.last_ms
+
+    # Holds
+
+    def hold(self, hold: Hold) -> list[Kept]:
+        """Hold from now on; durable on return. What was found of each track. Blocks; any thread. VolumeError if the volume has failed."""
+        return self._by_keeper(lambda: self._keeper.hold(hold))
+
+    def hold_room(self, hold: Hold) -> None:
+        """Conflict if the budget does not bear the hold. Blocks; any thread. VolumeError if the volume has failed."""
+        self._by_keeper(lambda: self._keeper.hold_room(hold))
+
+    def release(self, hold_id: str, time_ns: int, by: str) -> bool:
+        """Hold no more; durable on return. False if no such hold stands here. Blocks; any thread. VolumeError."""
+        return self._by_keeper(lambda: self._holds.release(hold_id, time_ns, by))
+
+    def holds(self) -> list[Hold]:
+        """The holds that stand here. Any thread."""
+        return self._holds.standing()
+
+    @property
+    def hold_usage(self) -> HoldUsage:
+        """What holds take, as of the keeper's last look."""
+        return self._holds.usage
+
+    def _by_keeper(self, call: Callable[[], T]) -> T:
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(call())
+            except BaseException as error:
+                done.set_exception(error)
+                if isinstance(error, OSError):
+                    self._fail(error)
+
+        if self._threads:
+            self._keeper_calls.append(run)
+            self._wake_keeper.set()
+        elif not self.failed:
+            run()
+        try:
+            return done.result(HOLD_S if not self.failed else 0)
+        except (OSError, TimeoutError) as error:
+            raise VolumeError("the volume has failed, or does not answer", where=str(self.volume.path), remedy="see the log") from error
 
     # The rhythm
 
@@ -409,6 +472,8 @@ class Slot:
             return
         try:
             self.volume.check_mounted()
+            while self._keeper_calls:
+                self._keeper_calls.popleft()()
             self._keeper.keep_once()
         except OSError as error:
             self._fail(error)

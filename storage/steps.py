@@ -37,6 +37,8 @@ class Step(enum.IntEnum):
     RECOVERED_ZERO = 25     # recovery: the skipped stretch is zero
     RECOVERED_RINGS = 26
     RECOVERED_FILES = 27    # half-taken and retired files are where they belong
+    HELD_WRITTEN = 28       # what a hold keeps of a chunk is durable under a temporary name
+    HELD_NAMED = 29         # it has taken its place
 
 
 hook: Callable[[Step], None] | None = None

@@ -10,6 +10,7 @@ from uuid import UUID
 from recorder.base.errors import NotFound, VolumeError
 from recorder.base.media import valid_id
 from storage import zarrmeta
+from storage.heldtape import HELD_PLACE, HeldFiles
 from storage.live import LiveDir, LiveFile
 from storage.reader import TrackReader
 from storage.track import Track
@@ -59,6 +60,7 @@ class TapeStore:
         self._paths, self._live_dir, self._expiry, self._lenient = tuple(Path(path) for path in volumes), live_dir, expiry, lenient
         self._volumes: list[ReadVolume | None] = [None] * len(self._paths)
         self._readers: dict[tuple[UUID, int, str], TrackReader] = {}
+        self._held: dict[tuple[UUID, int, str], HeldFiles] = {}
         self._looked_ns = time.monotonic_ns()
         try:
             self._open_missing(strict=not lenient)
@@ -91,6 +93,8 @@ class TapeStore:
     def _drop(self, place: int, volume: ReadVolume) -> None:
         for key in [key for key in self._readers if key[0] == volume.uuid]:
             self._readers.pop(key).close()
+        for key in [key for key in self._held if key[0] == volume.uuid]:
+            self._held.pop(key).close()
         self._volumes[place] = None
         volume.close()
 
@@ -104,16 +108,19 @@ class TapeStore:
 
     def whole(self, camera: int, name: str) -> Track:
         """A track over all its tapes; NotFound."""
-        return Track(lambda: self.tapes(camera, name))
+        return Track(lambda: self.tapes(camera, name), lambda: self._held_tapes(camera, name))
 
     def track(self, camera: int, name: str) -> TrackReader:
         """The tape that a track is recorded on, or was last (the same object each time); NotFound."""
         return self.tapes(camera, name)[-1]
 
     def tape(self, camera: int, name: str, place: int) -> TrackReader:
-        """The track's tape on the volume at `place` of the list; NotFound."""
+        """The track's tape on the volume at `place` of the list, from HELD_PLACE on what holds have kept of it; NotFound."""
         self._here()
-        found = self._reader(place, camera, name) if valid_id(name) and 0 <= place < len(self._volumes) else None
+        at = place % HELD_PLACE
+        found = self._reader(at, camera, name) if valid_id(name) and 0 <= place < 2 * HELD_PLACE and at < len(self._volumes) else None
+        if found is not None and place >= HELD_PLACE:
+            return self._files(found).whole()
         if found is None:
             raise NotFound("no such track", where=f"cam-{camera}", remedy="see the camera's list of tracks")
         return found
@@ -129,6 +136,18 @@ class TapeStore:
         if len(found) > 1:
             found.sort(key=lambda reader: reader.edges().visible_end_ns)
         return tuple(found)
+
+    def _held_tapes(self, camera: int, name: str) -> tuple[TrackReader, ...]:
+        """What holds have kept of the tapes, each run of rows by itself."""
+        return tuple(held for tape in self.tapes(camera, name) for held in self._files(tape).tapes())
+
+    def _files(self, tape: TrackReader) -> HeldFiles:
+        volume = self._volumes[tape.place]
+        assert volume is not None, "its tape is open"
+        key = (volume.uuid, tape.camera, tape.name)
+        if key not in self._held:
+            self._held[key] = HeldFiles(tape, volume.live, zarrmeta.read_track(tape.volume_fd, tape.camera, tape.name))
+        return self._held[key]
 
     def live_files(self) -> list[LiveFile]:
         """The live files of all volumes: slots, commits."""
@@ -147,6 +166,9 @@ class TapeStore:
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+        for files in self._held.values():
+            files.close()
+        self._held.clear()
         for place, volume in enumerate(self._volumes):
             self._volumes[place] = None
             if volume is not None:

@@ -15,6 +15,7 @@ from storage.reader import TrackReader
 from storage.timeline import HOLE_NS, Bounds, Timeline, measure
 
 Stretch = tuple[TrackReader, int, int]
+TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +27,21 @@ class Piece:
 
 
 class Track:
-    """One track, get it from TapeStore.whole. For one thread at a time; says what the tapes say now each time it is asked."""
+    """One track, get it from TapeStore.whole. For one thread at a time; says what the tapes say now each time it is asked.
 
-    def __init__(self, tapes: Callable[[], tuple[TrackReader, ...]]) -> None:
-        self._tapes = tapes
+    `held`: what holds have kept of the tapes. That is footage like any other; only where the track begins it does not say.
+    """
+
+    def __init__(self, tapes: Callable[[], tuple[TrackReader, ...]], held: Callable[[], tuple[TrackReader, ...]] = tuple) -> None:
+        self._tapes, self._held = tapes, held
         newest = self.newest
         self.camera, self.name, self.where = newest.camera, newest.name, newest.where
         self.kind: TrackKind = newest.kind
 
     @property
     def tapes(self) -> tuple[TrackReader, ...]:
-        """Its tapes, the one with the newest footage last. NotFound once there is none any more."""
-        return self._tapes()
+        """What holds have kept, then its tapes, the one with the newest footage last. NotFound once there is none any more."""
+        return (*self._held(), *self._tapes())
 
     @property
     def newest(self) -> TrackReader:
@@ -53,13 +57,18 @@ class Track:
         return tapes[max(begun)[1]] if begun else min(tapes, key=lambda tape: tape.edges().first_ns or 1 << 63)
 
     def bounds(self) -> Bounds:
-        """Where the track begins and ends now."""
-        return joined([tape.bounds() for tape in self.tapes])
+        """Where the track begins and ends now, whatever of the time before holds have kept."""
+        return joined([tape.bounds() for tape in self._tapes()])
 
     def pieces(self, start_ns: int, end_ns: int, *, durable: bool = False) -> list[Piece]:
         """All rows that overlap [start_ns, end_ns) as TrackReader.rows gives them, in order of time."""
-        runs = ((tape, tape.rows(start, end, durable=durable)) for tape, start, end in stretches(self.tapes, start_ns, end_ns))
-        return [Piece(tape, run) for tape, run in runs if len(run)]
+        for _ in range(TRIES):
+            tapes = self.tapes
+            runs = ((tape, tape.rows(start, end, durable=durable)) for tape, start, end in stretches(tapes, start_ns, end_ns))
+            found = [Piece(tape, run) for tape, run in runs if len(run)]
+            if self.tapes == tapes:
+                break           # else held rows have come out of sight of their tape meanwhile, and were in neither
+        return found
 
     def timeline(self, start_ns: int, end_ns: int, step_ns: int = 0) -> Timeline:
         """Spans, gaps and figures of [start_ns, end_ns); with `step_ns` also per step (storage/timeline.py)."""
@@ -67,7 +76,10 @@ class Track:
         if len(tapes) == 1:
             return tapes[0].timeline(start_ns, end_ns, step_ns)
         gaps = merged_gaps([(tape, tape.gap_list()) for tape in tapes], start_ns, end_ns)
-        return measure(lambda buffer: _blocks(tapes, start_ns, end_ns, buffer), self.bounds(), start_ns, end_ns, step_ns, gaps)
+        found = measure(lambda buffer: _blocks(tapes, start_ns, end_ns, buffer), self.bounds(), start_ns, end_ns, step_ns, gaps)
+        until_ns = found.begin_ns if found.expected_ns else end_ns
+        held_ns = sum(max(0, min(tape.bounds().visible_end_ns, until_ns) - max(tape.bounds().first_ns, start_ns)) for tape in self._held())
+        return replace(found, expected_ns=found.expected_ns + held_ns)
 
     def gaps(self, start_ns: int, end_ns: int) -> list[Gap]:
         """Gaps that overlap [start_ns, end_ns), in order, with their true bounds; the last one may be open."""
@@ -79,7 +91,7 @@ class Track:
 
     def evidence(self, start_ns: int, end_ns: int) -> Evidence:
         """The camera's sender reports, and the steps of our clock, in [start_ns, end_ns). Reads the logs."""
-        found = [tape.evidence(start_ns, end_ns) for tape in self.tapes]
+        found = [tape.evidence(start_ns, end_ns) for tape in self._tapes()]
         return Evidence(tuple(sorted((report for one in found for report in one.reports), key=lambda report: report.arrival_ns)),
                         tuple(sorted((epoch for one in found for epoch in one.epochs), key=lambda epoch: epoch.wall_ns)))
 

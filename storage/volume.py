@@ -115,6 +115,14 @@ class Volume:
         """Rename within the volume."""
         os.rename(old, new, src_dir_fd=self.dir_fd, dst_dir_fd=self.dir_fd)
 
+    def link(self, old: str, new: str) -> None:
+        """Give the file `old` a second name."""
+        os.link(old, new, src_dir_fd=self.dir_fd, dst_dir_fd=self.dir_fd, follow_symlinks=False)
+
+    def names(self, name: str) -> int:
+        """How many names the file has. FileNotFoundError."""
+        return os.stat(name, dir_fd=self.dir_fd, follow_symlinks=False).st_nlink
+
     def unlink(self, name: str) -> None:
         """Remove the file `name`; none is fine."""
         try:

@@ -52,6 +52,7 @@ class VolumeConfig:
 
     `free_min`: the share of the file system that stays free, whatever else lies there; the oldest footage makes room.
     `weight`: its part of the cameras' bit rate beside the other volumes'. `drain`: no camera records to it any more.
+    `hold_share`: the share of the volume's bytes that holds may keep.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class VolumeConfig:
     free_min: float = 0.02
     weight: float = 1.0
     drain: bool = False
+    hold_share: float = 0.5
 
 
 def volume_to_json(volume: VolumeConfig) -> dict[str, Any]:

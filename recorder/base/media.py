@@ -55,6 +55,8 @@ class DeletionCause(enum.IntEnum):
     BYTES = 2           # a track, camera, site or partner had more than its bytes
     ROOM = 3            # the volume, or the slot's share of it, was full
     FREE = 4            # the file system had less free than the volume's watermark
+    RELEASED = 5        # a hold had kept it, and was released
+    HELD = 6            # nothing went: a hold keeps all of the chunk
 
     @property
     def word(self) -> str:

@@ -27,10 +27,10 @@ def server_runs(site: SiteConfig) -> bool:
         return True
 
 
-def call(site: SiteConfig, name: str, args: dict[str, Any] | None = None) -> Any:
+def call(site: SiteConfig, name: str, args: dict[str, Any] | None = None, *, answer_s: float = ANSWER_S) -> Any:
     """The result of a supervisor's call, whether it runs or not. Raises what the call raises."""
     if server_runs(site):
-        return asyncio.run(ControlClient(site.supervisor_socket, timeout_s=ANSWER_S).call(name, args))
+        return asyncio.run(ControlClient(site.supervisor_socket, timeout_s=answer_s).call(name, args))
     lock = preflight.make_state_dir(site)
     try:
         with Catalogue.open(site.catalogue, SystemClock(), write=True) as catalogue:

@@ -158,11 +158,14 @@ class FakeSupervisor:
         self._catalogue = catalogue
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.fails: WatchroomError | None = None
+        self.more: dict[str, Callable[[dict[str, Any]], Any]] = {}
 
     async def answer(self, call: str, args: dict[str, Any]) -> Any:
         self.calls.append((call, args))
         if self.fails:
             raise self.fails
+        if call in self.more:
+            return self.more[call](args)
         if call == "camera.add":
             self._catalogue.add_camera(camera_from_json(args), "api", 0)
         elif call == "camera.change":

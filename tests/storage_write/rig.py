@@ -21,8 +21,9 @@ from recorder.base.config import RecordingConfig, RetentionRule
 from recorder.base.media import AuFlag, SampleEntry, TrackKind
 from storage.events import SlotEvent
 from storage.layout import PAGE, ROW, class_of, track_path
-from storage.retainer import Holds, Rules
+from storage.retainer import Rules
 from storage.rings import row_is
+from storage.siteholds import SiteHolds
 from storage.slot import RecoveryReport, Slot
 from storage.tape import TapeWriter
 from storage.volume import Volume
@@ -72,7 +73,7 @@ class Rig:
 
     def __init__(self, path: Path, live: Path, *, bytes_max: int = 1 << 28, quarantine_s: float = 60.0, journal_bytes: int = 1 << 20,
                  clock: SimulatedClock | None = None, chunk_close_s: float = 900.0, sharers: int = 1,
-                 rules: Rules | None = None, holds: Holds | None = None, free_min: float = 0.0) -> None:
+                 rules: Rules | None = None, holds: SiteHolds | None = None, free_min: float = 0.0, hold_share: float = 0.5) -> None:
         self.path, self.live = path, live
         live.mkdir(exist_ok=True)
         if not (path / "volume.json").exists():
@@ -82,7 +83,7 @@ class Rig:
         self.volume = Volume.open(path, on_root=True)
         self.slot = Slot(self.volume, 0, config=RecordingConfig(chunk_close_s=chunk_close_s), live_dir=live, clock=self.clock,
                          on_event=self.events.append, quarantine_s=quarantine_s, journal_bytes=journal_bytes, sharers=lambda: sharers,
-                         rules=rules, holds=holds, free_min=free_min)
+                         rules=rules, holds=holds, free_min=free_min, hold_share=hold_share)
         try:
             self.report: RecoveryReport = self.slot.open()
         except BaseException:

@@ -4,6 +4,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from held import NS, held_rows, hold
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -11,7 +13,9 @@ from rig import Camera, Rig, tape
 
 from recorder.base.clock import SimulatedClock
 from recorder.base.config import RetentionRule
-from recorder.base.media import GapCause
+from recorder.base.media import GapCause, RowFlag
+from storage import heldfile
+from storage.footage import row_ends
 from storage.tape import TapeWriter
 
 FILES = 5       # of the volume
@@ -19,7 +23,10 @@ TRIES = 20
 
 
 class TapeMachine(RuleBasedStateMachine):
-    """`sent` is every AU that a clean access point had been seen before; `acked` how many of them a commit had acknowledged."""
+    """`sent` is every AU that a clean access point had been seen before; `acked` how many of them a commit had acknowledged.
+
+    `holds`: the time of each hold that stands; `promised`: acknowledged AUs that were on the tape while it was held.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,6 +35,10 @@ class TapeMachine(RuleBasedStateMachine):
         self.sent: list[bytes] = []
         self.acked = 0
         self.au = 0
+        self.times: dict[bytes, int] = {}
+        self.holds: dict[int, tuple[int, int]] = {}
+        self.promised: dict[int, set[bytes]] = {}
+        self.taken = 0
 
     @initialize()
     def begin(self) -> None:
@@ -53,6 +64,9 @@ class TapeMachine(RuleBasedStateMachine):
         self.camera.put(count)
         self.au = self.camera.au
         self.sent += self.camera.sent[before:]
+        first = self.camera.au - (len(self.camera.sent) - before)
+        for at, data in enumerate(self.camera.sent[before:], first):
+            self.times[data] = self.camera.start_ns + at * NS // self.camera.fps
 
     @rule(count=st.integers(1, 40))
     def append(self, count: int) -> None:
@@ -65,6 +79,47 @@ class TapeMachine(RuleBasedStateMachine):
         self.rig.turn()
         self.rig.turn()
         self.acked = len(self.sent) - self.camera.queue.waiting_aus
+        self._promise()
+
+    def _promise(self) -> None:
+        """Everything on the tape that is acknowledged and lies in the time of a hold is promised from now on."""
+        there = set(self.sent[:self.acked]) & set(self._tape())
+        for number, (start_ns, end_ns) in self.holds.items():
+            self.promised[number] |= {au for au in there if start_ns <= self.times[au] < end_ns}
+
+    @rule(back=st.integers(0, 200), seconds=st.integers(1, 6))
+    def hold(self, back: int, seconds: int) -> None:
+        self.append_and_commit(5)
+        start_ns = self.times[self.sent[-1]] - back * NS // self.camera.fps
+        self.taken += 1
+        self.holds[self.taken] = (start_ns, start_ns + seconds * NS)
+        self.promised[self.taken] = set()
+        self.rig.slot.hold(hold(self.taken, *self.holds[self.taken]))
+        self._promise()
+
+    @rule(pick=st.integers(0, 10))
+    def release(self, pick: int) -> None:
+        if self.holds:
+            number = sorted(self.holds)[pick % len(self.holds)]
+            assert self.rig.slot.release(hold(number, 1, 2).id, self.rig.clock.wall_ns(), "model")
+            del self.holds[number], self.promised[number]
+
+    @rule()
+    def settle(self) -> None:
+        """Nothing but what a standing hold keeps, and what its rows continue, stays beyond its days."""
+        for _ in range(6):
+            self.rig.clock.advance(21)
+            self.rig.turn()
+        self.acked = len(self.sent) - self.camera.queue.waiting_aus
+        for path in self.folder.glob("volume/tape.zarr/*/*.held/c/*"):
+            with path.open("rb") as file:
+                chunk = heldfile.read(file.fileno(), path.name)
+            ends = row_ends(chunk.rows)
+            for index in np.flatnonzero(chunk.there).tolist():
+                row = chunk.rows[index]
+                held = any(row["t_ns"] < end and (ends[index] > start or row["t_ns"] >= start) for start, end in self.holds.values())
+                last = index + 1 == len(chunk.rows)
+                assert held or last or (chunk.there[index + 1] and chunk.rows[index + 1]["flags"] & RowFlag.CONTINUED)
 
     @rule()
     def gap(self) -> None:
@@ -144,6 +199,12 @@ class TapeMachine(RuleBasedStateMachine):
             if found:
                 assert found[-1] == self.sent[len(self.sent) - waiting - 1]
 
+    @invariant()
+    def what_is_held_is_there(self) -> None:
+        if any(self.promised.values()):
+            there = set(self._tape()) | {au for row in held_rows(self.rig.path).values() for au in row}
+            assert all(aus <= there for aus in self.promised.values())
+
     def teardown(self) -> None:
         if hasattr(self, "rig") and self.rig.slot._lock_fd >= 0:
             self.rig.close()
@@ -151,5 +212,5 @@ class TapeMachine(RuleBasedStateMachine):
 
 
 TestTapeMachine = TapeMachine.TestCase
-TestTapeMachine.settings = settings(max_examples=12, stateful_step_count=25, deadline=None,
+TestTapeMachine.settings = settings(max_examples=16, stateful_step_count=25, deadline=None,
                                     suppress_health_check=list(HealthCheck))

@@ -207,9 +207,10 @@ class Holds:
         return min(end_row, max(self.rows[0], first_row)) if first_row <= self.rows[1] else end_row
 
 
-def test_the_seam_of_holds_stops_every_way_to_lose_footage(make_rig: Make) -> None:
+def test_the_seam_of_holds_stops_every_way_to_lose_footage(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     holds, rules = Holds(), Book(Member(1, "a", rule=RetentionRule(days=1.0, bytes_max=3 * CHUNK)))
-    rig = make_rig(quarantine_s=0.0, bytes_max=12 * CHUNK, rules=rules, holds=holds)
+    rig = make_rig(quarantine_s=0.0, bytes_max=12 * CHUNK, rules=rules)
+    monkeypatch.setattr(rig.slot._holds, "free_until", holds.free_until)
     holds.rows = (2, 5)
     _, camera = rig.track(size=120_000)
     fill(rig, camera, rounds=60)

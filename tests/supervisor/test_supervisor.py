@@ -13,7 +13,7 @@ import pytest
 from recorder.base.clock import SystemClock
 from recorder.base.control import ControlClient
 from recorder.base.errors import ConfigError, Conflict, NotFound, Refused, VolumeError
-from recorder.roster import Order
+from recorder.order import Order
 from recorder.supervisor import Supervisor
 from storage.volume import Volume
 from tests.supervisor.conftest import Place

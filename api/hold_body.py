@@ -1,0 +1,92 @@
+"""The JSON of a hold as it comes in: every member known, typed and bounded, or a problem that names it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from api.camera_body import TEXT_MAX, members
+from api.parameters import wrong
+from api.times import parse_time
+from recorder.base.media import NS, valid_id
+
+CAMERAS_MAX = 1000
+AHEAD_NS = 366 * 86_400 * NS
+
+
+@dataclass(frozen=True, slots=True)
+class AskedHold:
+    """What is asked for; `track` "": all of each camera; `review_ns` 0: no date."""
+
+    cameras: tuple[str, ...]
+    start_ns: int
+    end_ns: int
+    reason: str
+    track: str
+    reference: str
+    owner: str
+    review_ns: int
+
+
+def read_hold(body: dict[str, Any], now_ns: int) -> AskedHold:
+    """The hold that a body asks for; Problem 400."""
+    readers = {"cameras": _ids, "start": _time, "end": _time, "reason": _words, "track": _track, "reference": _text, "owner": _text,
+               "review": _time}
+    found = members("", body, readers, ("cameras", "start", "end", "reason"))
+    if found["start"] >= found["end"]:
+        raise wrong("end", "must be after start")
+    if found["end"] > now_ns + AHEAD_NS:
+        raise wrong("end", "must lie within the next 366 days")
+    return AskedHold(found["cameras"], found["start"], found["end"], found["reason"], found.get("track", ""), found.get("reference", ""),
+                     found.get("owner", ""), found.get("review", 0))
+
+
+def _ids(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= CAMERAS_MAX or not all(isinstance(one, str) and valid_id(one) for one in value):
+        raise wrong(name, f"must be a list of 1 to {CAMERAS_MAX} camera ids")
+    return tuple(value)
+
+
+def _time(name: str, value: Any) -> int:
+    if not isinstance(value, str) and type(value) is not int:
+        raise wrong(name, "must be a time")
+    try:
+        return parse_time(str(value))
+    except ValueError as error:
+        raise wrong(name, str(error)) from None
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or len(value) > TEXT_MAX or not value.isprintable():
+        raise wrong(name, f"must be printable text of at most {TEXT_MAX} characters")
+    return value
+
+
+def _words(name: str, value: Any) -> str:
+    text = _text(name, value)
+    if not text.strip():
+        raise wrong(name, "must say why")
+    return text
+
+
+def _track(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not valid_id(value):
+        raise wrong(name, "must be the name of a track")
+    return value
+
+
+_TIME = {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "format": "int64"}]}
+_SHORT = {"type": "string", "maxLength": TEXT_MAX}
+HOLD_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["cameras", "start", "end", "reason"],
+    "additionalProperties": False,
+    "properties": {
+        "cameras": {"type": "array", "minItems": 1, "maxItems": CAMERAS_MAX, "items": {"type": "string"}},
+        "start": _TIME,
+        "end": {**_TIME, "description": "may lie ahead: what is recorded until then is held as well"},
+        "track": {"type": "string", "description": "only this track of each camera; left out: all of them"},
+        "reason": {**_SHORT, "minLength": 1},
+        "reference": {**_SHORT, "description": "a case number, ..."},
+        "owner": {**_SHORT, "description": "who answers for it; left out: the token's name"},
+        "review": {**_TIME, "description": "when somebody should look at it again"},
+    },
+}

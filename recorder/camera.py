@@ -16,6 +16,7 @@ class Camera:
         self.number = number
         self.config = config
         self._with = services
+        self._runs: list[asyncio.Task[None]] = []
         self.streams = [Stream(number, config, "main", config.main, rule, services)]
         if config.sub is not None:
             self.streams.append(Stream(number, config, "sub", config.sub, rule, services))
@@ -23,13 +24,17 @@ class Camera:
     async def run(self, spread_s: float = 0.0) -> None:
         """Record all streams until cancelled. A defect in one ends both, and the owner begins the camera anew."""
         async with asyncio.TaskGroup() as group:
-            for stream in self.streams:
-                group.create_task(stream.run(spread_s), name=f"{self.config.id}/{stream.which}")
+            self._runs = [group.create_task(stream.run(spread_s), name=f"{self.config.id}/{stream.which}") for stream in self.streams]
 
     def stopping(self, cause: GapCause | None) -> None:
         """The task will be cancelled: an operator wants it (a gap with this cause) or the process ends (None: the slot writes it)."""
         for stream in self.streams:
             stream.stop_cause = cause
+
+    def cut_off(self) -> None:
+        """`run` has been cancelled and takes too long to end: what it still waits for is given up (a task group ignores a second cancel)."""
+        for task in self._runs:
+            task.cancel()
 
     def detach(self) -> None:
         """After the end of `run`: let go of the tapes."""

@@ -63,7 +63,9 @@ class Cameras:
         if camera is None:
             raise NotFound("this camera is not recorded here", where=str(number))
         camera.stopping(None if removed else GapCause.OPERATOR)
-        await self._tasks.stop(_task(number), STOP_S)
+        if not await self._tasks.stop(_task(number), STOP_S):
+            camera.cut_off()                 # it may have to begin anew at once, and must not find itself still there
+            await self._tasks.stop(_task(number), STOP_S)
         camera.detach()
         self._tapes.pop(number).leave()
 

@@ -151,10 +151,15 @@ class TrackFeed:
     @classmethod
     async def open(cls, tapes: Tapes, camera: int, name: str, kind: TrackKind, clock_rate: int, rule: RetentionRule,
                    queue: AuQueue, left: Left | None = None) -> TrackFeed:
-        """The track with its tape, which goes on where it was `left`; the tape is opened off the loop. Raises StorageError."""
+        """The track with its tape, which goes on where it was `left`; the tape is opened off the loop. Raises StorageError, Conflict."""
         feed = cls(name, kind, clock_rate, queue)
-        feed.tape = await asyncio.to_thread(tapes.open_track, camera, name, kind, clock_rate=clock_rate, queue=queue, rule=rule,
-                                            describe=feed.describe)
+        opening = asyncio.ensure_future(asyncio.to_thread(tapes.open_track, camera, name, kind, clock_rate=clock_rate, queue=queue,
+                                                          rule=rule, describe=feed.describe))
+        try:
+            feed.tape = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_let_go)     # the thread goes on; a tape that nobody knows could never be opened again
+            raise
         if left is not None:
             feed.totals, feed.last_au_ns, feed.recorded, feed.come_ns = dict(left.totals), left.last_au_ns, left.recorded, left.end_ns
             if left.kept_ns:
@@ -262,6 +267,11 @@ async def _until(ready: Callable[[], bool]) -> None:
         if ready():
             break
         await asyncio.sleep(EMPTY_WAIT_S / EMPTY_LOOKS)
+
+
+def _let_go(opened: asyncio.Future[Tape]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().detach()
 
 
 def make_track(queue: AuQueue, chosen: RtpFormat, session: int, *, ssrc: int = -1, ceiling_bps: int = 0,

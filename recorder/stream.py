@@ -19,7 +19,7 @@ from recorder._ext.auqueue import AuQueue
 from recorder._ext.rtp import RtpTrack
 from recorder.base.clock import Clock
 from recorder.base.config import CameraConfig, RecordingConfig, RetentionRule, StreamConfig
-from recorder.base.errors import Conflict, SourceError, StorageError
+from recorder.base.errors import Conflict, OtherKind, SourceError, StorageError
 from recorder.base.media import NS, GapCause, TrackKind
 from recorder.base.source_url import SCHEMES, source_url
 from recorder.drainer import Drainer
@@ -165,7 +165,7 @@ class Stream:
         if feed is None:
             try:
                 feed = await self._open(self.which if kind == "video" else kind, kind, clock_rate)
-            except Conflict:             # the track of that name has another clock: a tape has one for ever
+            except OtherKind:            # a tape has one clock for ever
                 feed = await self._open(f"{kind}-{clock_rate}", kind, clock_rate)
             self.feeds[kind] = feed
         return feed
@@ -197,10 +197,12 @@ class Stream:
         except SourceError as ended:
             error = ended
         finally:
-            await self._session.close()
-            self._timeline.finish()
-            self._session = self._timeline = self._liveness = None
-            self._end_feeds(error)
+            try:
+                await self._session.close()
+            finally:                     # also when it takes too long and is cancelled once more
+                self._timeline.finish()
+                self._session = self._timeline = self._liveness = None
+                self._end_feeds(error)
         assert error is not None
         return error
 
@@ -275,7 +277,7 @@ class Stream:
             many = f"the camera sends more than its ceiling of {ceiling_bps(self._config) // 1000} kbit/s"
             why = "the writer does not keep up" if full else many
             if feed.gap is not GapCause.OVERLOAD:
-                self._with.log.warning("%s/%s: pictures are dropped: %s", self._where, feed.name, why)
+                self._complain(f"{feed.name}: pictures are dropped: {why}")
             self._gap(feed, GapCause.OVERLOAD, why)
 
     def step(self, wall_ns: int, step_ns: int) -> None:

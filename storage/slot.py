@@ -20,7 +20,7 @@ from recorder._ext.auqueue import AuQueue
 from recorder._ext.tapewriter import WriterPass
 from recorder.base.clock import Clock
 from recorder.base.config import RecordingConfig, RetentionRule
-from recorder.base.errors import Conflict, VolumeError
+from recorder.base.errors import Conflict, OtherKind, VolumeError
 from recorder.base.media import SampleEntry, TrackKind
 from storage.commit import Commit, Committer
 from storage.disk import flush_disk, syncfs, write_at
@@ -217,7 +217,7 @@ class Slot:
                    describe: Callable[[int], SampleEntry | None]) -> TapeWriter:
         """The tape of a track, made if new; its AUs are taken from `queue`. Blocks on the disk for a new track. Any thread.
 
-        Conflict if it is open already, or exists with another kind or clock. VolumeError if the volume has failed.
+        Conflict if it is open already, OtherKind if it exists with another kind or clock. VolumeError if the volume has failed.
         """
         if self.failed:
             raise VolumeError("the volume has failed", where=str(self.volume.path), remedy="see the first error in the log")
@@ -226,8 +226,8 @@ class Slot:
             if work is None:
                 work = self._made(Tape(self._next_tape(), camera, clock_rate, kind, name), rule)
             elif (work.ident.kind, work.ident.clock_rate) != (kind, clock_rate):
-                raise Conflict(f"the track is {work.ident.kind.value} at {work.ident.clock_rate} Hz", where=f"cam-{camera}/{name}",
-                               remedy="give the new stream another track name")
+                raise OtherKind(f"the track is {work.ident.kind.value} at {work.ident.clock_rate} Hz", where=f"cam-{camera}/{name}",
+                                remedy="give the new stream another track name")
             elif not self._free(work):
                 raise Conflict("the track is open already", where=f"cam-{camera}/{name}")
             work.attached, work.queue = True, queue

@@ -4,6 +4,7 @@
     |- ConfigError              a wrong key or value: fix the file, nothing has been started
     |- NotFound                 no such camera, track, token, ...
     |- Conflict                 it exists already, or somebody else owns it
+       |- OtherKind             a track of that name is of another kind or clock: take another name
     |- Refused                  understood and not allowed (scope, limit, network)
     |- SourceError              a camera session ended; `cause` is the gap's cause, `retry_s` the least wait before the next try
        |- TransportRefused      not over this transport: the caller may ask for another one at once
@@ -40,6 +41,10 @@ class NotFound(WatchroomError):
 
 class Conflict(WatchroomError):
     """It exists already, or is owned by somebody else."""
+
+
+class OtherKind(Conflict):
+    """The track of that name is of another kind, or counts by another clock."""
 
 
 class Refused(WatchroomError):

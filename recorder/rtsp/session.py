@@ -20,6 +20,7 @@ REPORT_S = 4.5
 TEARDOWN_S = 1.5
 SILENCE_S = 3.0          # after PLAY, over UDP
 LEFTOVER_S = 5.0         # beyond the session's timeout: cameras look at theirs every few seconds
+LEFTOVER_MAX_S = 300.0   # a timeout of a day must not keep us away for a day
 RESETS = {errno.ECONNRESET, errno.EPIPE}
 
 
@@ -136,15 +137,16 @@ class RtspSession:
         if self._ended.done() and self._ended.result().cause == GapCause.OFFLINE:
             return self._hung_up
         try:
-            await connection.request("TEARDOWN", self._played.base, self._played.state.headers, timeout_s=TEARDOWN_S)
-        except SourceError:
+            async with asyncio.timeout(TEARDOWN_S):      # its logins included
+                await connection.request("TEARDOWN", self._played.base, self._played.state.headers)
+        except (SourceError, TimeoutError):
             return False
         return True
 
     def _leave_over(self) -> None:
         state = self._played.state
         if state.id:
-            until_ns = self._clock.mono_ns() + round((state.timeout_s + LEFTOVER_S) * NS)
+            until_ns = self._clock.mono_ns() + round(min(state.timeout_s + LEFTOVER_S, LEFTOVER_MAX_S) * NS)
             self._memory.leftover = Leftover(state.id, self._played.base, until_ns)
 
     def _forgotten(self) -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from recorder.base.clock import SimulatedClock
 from recorder.base.errors import SourceError, WrongPassword
-from recorder.base.media import GapCause
+from recorder.base.media import NS, GapCause
 from recorder.gate import Hosts, Knock
 from recorder.repeats import Repeats
+from recorder.rtsp import session as playing
 from recorder.rtsp.memory import CameraMemory
 from recorder.source import RtspSource
 from tests.session.fake_camera import FakeCamera, Guard, Request, reply
@@ -47,6 +48,14 @@ async def test_unconfirmed_teardown_is_repeated_on_a_new_connection_before_the_n
         assert [r.method for r in camera.links[1].requests] == ["TEARDOWN", "TEARDOWN"], "the second with the login"
         assert camera.methods().index("TEARDOWN") < len(camera.methods()) - 1
         assert memory(rig).leftover is None
+
+
+async def test_a_session_is_not_thought_left_over_for_a_day() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.timeout_s = 86_400
+        await stall_without_goodbye(camera, rig)
+        left = memory(rig).leftover
+        assert left is not None and left.until_ns - rig.clock.mono_ns() <= playing.LEFTOVER_MAX_S * NS
 
 
 async def test_camera_with_few_places_is_left_alone_until_the_lost_session_expires() -> None:

@@ -5,6 +5,7 @@ import struct
 
 import pytest
 
+import recorder.cameras
 from recorder.base.config import StreamConfig
 from recorder.base.media import GapCause
 from recorder.rtsp import session as playing
@@ -314,6 +315,36 @@ async def test_removed_camera_leaves_no_gap() -> None:
         await rig.recorded()
         await rig.cameras.stop(1, removed=True)
         assert rig.tape().gaps == [] and rig.tape().names[-1] == "detach"
+
+
+async def test_a_camera_that_asks_for_login_after_login_at_teardown_can_be_begun_anew_at_once() -> None:
+    """As when its password was changed: a stop and a start, and the second must not find the first still there."""
+    async def slowly(request: Request) -> bytes:
+        await asyncio.sleep(0.9 * playing.TEARDOWN_S)
+        return reply(request, 401, f'WWW-Authenticate: Digest realm="fake", nonce="n{len(camera.requests)}", stale=true')
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["TEARDOWN"] = slowly
+        rig.record(camera.url)
+        await rig.recorded()
+        await rig.cameras.stop(1)
+        rig.record(camera.url)
+        del camera.answers["TEARDOWN"]
+        await rig.until(lambda: any(au["session"] == 2 for au, _ in rig.tape().aus))
+
+
+async def test_a_camera_that_takes_too_long_to_stop_is_cut_off_and_has_its_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder.cameras, "STOP_S", 0.5)
+    monkeypatch.setattr(playing, "TEARDOWN_S", 60.0)
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["TEARDOWN"] = lambda r: None
+        rig.record(camera.url)
+        await rig.recorded()
+        await rig.cameras.stop(1)
+        assert rig.tape().names[-3:] == ["end_session", "open_gap", "detach"] and rig.tape().gaps == [GapCause.OPERATOR]
+        assert len(rig.drainer) == 0
+        del camera.answers["TEARDOWN"]
+        rig.record(camera.url)
+        await rig.until(lambda: any(au["session"] == 2 for au, _ in rig.tape().aus))
 
 
 async def test_teardown_never_answered_does_not_hold_up_the_end() -> None:

@@ -86,6 +86,18 @@ async def test_camera_comes_and_goes_by_the_control_socket(site: SiteConfig) -> 
         assert causes == [GapCause.OPERATOR, GapCause.STOPPED], name
 
 
+async def test_a_camera_that_is_changed_before_its_track_is_open_is_recorded_in_that_track(site: SiteConfig) -> None:
+    """A new track takes two flushes: who stops meanwhile must not leave it to nobody, and no other takes its place."""
+    async with FakeCamera() as camera, worker(site) as client:
+        for number, order in enumerate([("start", "stop", "start"), ("start", "stop", "start", "stop", "start")], 1):
+            config = camera_to_json(CameraConfig(f"fake{number}", StreamConfig(camera.url)), secrets=True)
+            for call in order:
+                await client.call(f"camera.{call}", {"number": number, "camera": config})
+        for number in (1, 2):
+            status = await until(client, f"fake{number}", "main", 20)
+            assert set(status["tracks"]) <= {"main", "audio"}
+
+
 async def test_lost_camera_is_a_gap_that_closes_when_it_returns(site: SiteConfig) -> None:
     async with FakeCamera() as camera, worker(site, {1: CameraConfig("fake", StreamConfig(camera.url))}) as client:
         await until(client, "fake", "main", 20)

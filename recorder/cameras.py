@@ -62,12 +62,13 @@ class Cameras:
         camera = self._cameras.pop(number, None)
         if camera is None:
             raise NotFound("this camera is not recorded here", where=str(number))
+        tapes = self._tapes.pop(number)      # with the camera: whoever moves cameras meanwhile must not meet half of it
         camera.stopping(None if removed else GapCause.OPERATOR)
         if not await self._tasks.stop(_task(number), STOP_S):
             camera.cut_off()                 # it may have to begin anew at once, and must not find itself still there
             await self._tasks.stop(_task(number), STOP_S)
         camera.detach()
-        self._tapes.pop(number).leave()
+        tapes.leave()
 
     def flee(self) -> int:
         """A volume has failed: every camera that records to one that has goes to another at once. Returns how many."""

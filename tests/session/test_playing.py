@@ -347,6 +347,19 @@ async def test_a_camera_that_takes_too_long_to_stop_is_cut_off_and_has_its_gap(m
         await rig.until(lambda: any(au["session"] == 2 for au, _ in rig.tape().aus))
 
 
+async def test_a_volume_that_fails_while_a_camera_is_stopped_is_fled_by_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["TEARDOWN"] = lambda r: None
+        for number in (1, 2):
+            rig.record(camera.url, number)
+            await rig.recorded(number=number)
+        stopping = asyncio.create_task(rig.cameras.stop(1))
+        await rig.until(lambda: asked(camera, "TEARDOWN"))
+        monkeypatch.setattr(rig.tapes, "failed", True)
+        assert rig.cameras.flee() == 1
+        await stopping
+
+
 async def test_teardown_never_answered_does_not_hold_up_the_end() -> None:
     async with FakeCamera() as camera, Rig() as rig:
         camera.answers["TEARDOWN"] = lambda r: None

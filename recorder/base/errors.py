@@ -18,11 +18,14 @@
 
 
 class WatchroomError(Exception):
-    """One line for a person: what, and what to do about it. Never holds a password, token or userinfo."""
+    """One line for a person: what, and what to do about it. Never holds a password, token or userinfo.
+
+    The message may repeat words of a camera: what would move a terminal's cursor or turn its text round becomes `?`.
+    """
 
     def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:
         super().__init__(message)
-        self.message = message
+        self.message = message if message.isprintable() else "".join(c if c.isprintable() else "?" for c in message)
         self.where = where
         self.remedy = remedy
 

@@ -62,6 +62,7 @@ class Outcome:
     notes: dict[str, list[tuple[float, float]]]
     lost: int
     refused: int
+    full: int
     late_ms: float
     events: dict[str, int]
 
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> Outcome:
             _rest(feed, args.warm_up, progress, 0.0)
             windows = [_take(feed, ages, digests, args.seconds, progress, args.warm_up + n * args.seconds) for n in range(args.rounds)]
         feed.stop()
-        return Outcome(args.tracks, args.mbit, windows, dict(feed.slot.notes), feed.lost(), feed.given.refused,
+        return Outcome(args.tracks, args.mbit, windows, dict(feed.slot.notes), feed.lost(), feed.given.refused, feed.full(),
                        round(1e3 * feed.given.late_s, 1), dict(feed.events))
 
 
@@ -132,6 +133,7 @@ def figures(window: Window) -> list[Figure]:
     return [Figure("commit, from its gathering to durable, p50", d["tick_p50"], "ms", 150), Figure("the same, p99", d["tick_p99"], "ms", 400),
             Figure("the same, max", d["tick_max"], "ms"), Figure("its journal record, syncfs and marks alone, p50", d["commit_p50"], "ms"),
             Figure("the same, p99", d["commit_p99"], "ms"),
+            Figure("a round of the keeper, p99", d["keep_p99"], "ms"), Figure("the same, max", d["keep_max"], "ms"),
             Figure("age of the oldest byte that a power cut takes, max", d["undurable_max"], "ms", age_must),
             Figure("CPU of storing, without digests", window.storing, "s/GB", 0.40), Figure("CPU of the digests", window.digests, "s/GB", 0.25),
             Figure("bytes written per byte received", window.written / window.nbytes, "", 1.06),
@@ -148,8 +150,8 @@ def text_of(found: Outcome, about: dict[str, str]) -> str:
     """The outcome as Markdown."""
     window = median(found.windows)
     lines = [f"{found.tracks} tracks x {found.mbit:g} Mbit/s: {window.nbytes / window.seconds / 1e6:.0f} MB/s for {window.seconds:.0f} s, "
-             f"{window.aus} AUs; {found.lost} lost, {found.refused} refused. Feeding was {found.late_ms:.0f} ms late at most; "
-             f"steal {window.steal_percent} %.", "", figure_table(figures(window)), ""]
+             f"{window.aus} AUs; {found.lost} lost, {found.refused} refused by the full queues of {found.full} tracks. "
+             f"Feeding was {found.late_ms:.0f} ms late at most; steal {window.steal_percent} %.", "", figure_table(figures(window)), ""]
     if len(found.windows) > 1:
         heads = ("window", "p50 ms", "p99 ms", "max ms", "undurable max ms", "storing s/GB", "digests s/GB", "steal %")
         rows = [(n, w.delays["tick_p50"], w.delays["tick_p99"], w.delays["tick_max"], w.delays["undurable_max"], f"{w.storing:.3f}",

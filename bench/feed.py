@@ -40,11 +40,12 @@ STUCK_S = 120.0
 
 
 class TimedSlot(Slot):
-    """A slot that notes (CLOCK_MONOTONIC s at the end, ms) of each `commit` (record to durable) and `tick` (gathering to durable)."""
+    """A slot that notes (CLOCK_MONOTONIC s at the end, ms) of each `commit` (record to durable), `tick` (gathering to durable) and `keep` (a
+    round of the keeper, which prepares chunks: half of one must last longer)."""
 
     def open(self) -> RecoveryReport:
         """As a slot's."""
-        self.notes: dict[str, list[tuple[float, float]]] = {"commit": [], "tick": []}
+        self.notes: dict[str, list[tuple[float, float]]] = {"commit": [], "tick": [], "keep": []}
         self._tick_s = time.monotonic()
         report = super().open()
         committer, commit = self._committer, self._committer._commit
@@ -64,6 +65,13 @@ class TimedSlot(Slot):
         if all_tracks:
             self._tick_s = time.monotonic()
         super().pass_once(all_tracks=all_tracks)
+
+    def keep_once(self) -> None:
+        """As a slot's."""
+        began_s = time.monotonic()
+        super().keep_once()
+        now_s = time.monotonic()
+        self.notes["keep"].append((now_s, 1e3 * (now_s - began_s)))
 
     def delays(self, start_s: float, stop_s: float) -> dict[str, float]:
         """Percentiles of what ended between two moments."""
@@ -258,6 +266,10 @@ class Feed:
         clocks = {t.name.removesuffix("-0"): time.pthread_getcpuclockid(t.ident) for t in threading.enumerate()
                   if t.ident and t.name in {"writer-0", "commit-0", "keeper-0"}}
         return {name: time.clock_gettime(clock) for name, clock in clocks.items()}
+
+    def full(self) -> int:
+        """Tracks whose queue has refused an AU."""
+        return sum(source.queue.dropped_aus > 0 for source in self.sources)
 
     def lost(self) -> int:
         """AUs that were given and are not on a tape (after `stop`)."""

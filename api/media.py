@@ -112,7 +112,7 @@ MEDIA = web.AppKey("media", Media)
 def make(store: TapeStore, live_dir: Path, clock: Clock, *, decoders: int = DECODERS) -> Media:
     """The media of an application; no process or thread runs before the first request for it."""
     return Media(store, clock, DecoderPool(decoders), ThreadPoolExecutor(COLD_THREADS, "cold"), ThreadPoolExecutor(1, "head"),
-                 lambda: TapeStore(store.volumes(), live_dir))
+                 lambda: TapeStore(store.volumes(), live_dir, lenient=True))
 
 
 async def context(app: web.Application) -> AsyncIterator[None]:

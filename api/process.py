@@ -142,7 +142,7 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
     await registry.refresh()
     check_exposure(site.server, sum(1 for token in registry.tokens() if token.valid(clock.wall_ns())))
     paths = [volume.path for volume in site.volumes]
-    store, side_store = TapeStore(paths, site.live_dir), TapeStore(paths, site.live_dir)
+    store, side_store = (TapeStore(paths, site.live_dir, lenient=True) for _ in range(2))
     stack.callback(store.close)
     side = Side(side_store)
     stack.callback(side.close)

@@ -26,8 +26,8 @@ from recorder.child import Child, own_command
 from recorder.handover import dump_site
 from recorder.order import Order, Outcome
 from recorder.roster import Roster
+from recorder.volume_locks import VolumeLocks
 from storage.catalogue import Catalogue
-from storage.volume import Volume
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class Supervisor:
         self._clock = clock
         self._stop = asyncio.Event()
         self._desk = ThreadPoolExecutor(1, "catalogue")     # SQLite waits for the disk: never on the loop
-        self._volumes: list[Volume] = []
+        self._volumes = VolumeLocks(site.volumes)
         self._workers: dict[int, Child] = {}
         # One giver of orders to a slot at a time: a camera removed while a worker starts must not be started after its stop.
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -82,10 +82,8 @@ class Supervisor:
         held.callback(os.close, preflight.make_state_dir(self._site))
         preflight.check_live_dir(self._site.live_dir)
         preflight.check_port(self._site)
-        for volume in self._site.volumes:
-            opened = Volume.open(volume.path, uuid=volume.uuid, on_root=volume.on_root, lock=True)
-            held.callback(opened.close)
-            self._volumes.append(opened)
+        self._volumes.open()
+        held.callback(self._volumes.close)
 
     def _open_roster(self, held: ExitStack) -> Roster:
         catalogue = Catalogue.open(self._site.catalogue, self._clock, write=True)
@@ -120,9 +118,11 @@ class Supervisor:
             async with asyncio.TaskGroup() as lives:
                 for child in children:
                     lives.create_task(child.run(), name=child.state.name)
+                watch = lives.create_task(self._volumes.watch(), name="volumes")
                 self._say_ready()
                 await self._stop.wait()
                 await self._end_children()
+                watch.cancel()
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
@@ -132,7 +132,7 @@ class Supervisor:
         scheme = "https" if server.tls and server.tls.cert else "http"
         host = f"[{server.listen}]" if ":" in server.listen else server.listen
         log.info("%s: %d slots on %s, %s://%s:%d/", self._site.name, len(self._workers),
-                 ", ".join(str(volume.path) for volume in self._volumes), scheme, host, server.port)
+                 ", ".join(str(volume.path) for volume in self._site.volumes), scheme, host, server.port)
         notify("READY=1")
 
     async def _end_children(self) -> None:
@@ -208,18 +208,11 @@ class Supervisor:
             "pid": os.getpid(),
             "slots": sorted(self._workers),
             "processes": [dataclasses.asdict(child.state) for child in children],
-            "volumes": [volume_status(volume) for volume in self._volumes],
+            "volumes": await asyncio.to_thread(self._volumes.status),
         }
 
     async def _at_desk(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._desk, work)
-
-
-def volume_status(volume: Volume) -> dict[str, Any]:
-    """What is known of a volume without reading it."""
-    fs = os.fstatvfs(volume.dir_fd)
-    return {"path": str(volume.path), "uuid": str(volume.uuid), "bytes_max": volume.bytes_max,
-            "fs_bytes": fs.f_blocks * fs.f_frsize, "fs_free_bytes": fs.f_bavail * fs.f_frsize}
 
 
 def notify(state: str) -> None:

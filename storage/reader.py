@@ -371,8 +371,10 @@ class TrackReader:
         return int(offsets.min()) >= self._tail_offset()
 
     def close(self) -> None:
-        """Close the track's descriptors."""
+        """Close the track's descriptors. What is asked of it afterwards is an error, never another file."""
         self._drop_rings()
+        self._fd = -1
+        self._log.close()
         fd, self._chunks_fd = self._chunks_fd, -1
         if fd >= 0:
             os.close(fd)

@@ -1,11 +1,13 @@
 """Everything on some volumes, for readers. Opens read-only, takes no lock, needs no worker."""
 
+import contextlib
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
-from recorder.base.errors import NotFound
+from recorder.base.errors import NotFound, VolumeError
 from recorder.base.media import valid_id
 from storage import zarrmeta
 from storage.heldtape import HELD_PLACE, HeldFiles
@@ -13,6 +15,8 @@ from storage.live import LiveDir, LiveFile
 from storage.reader import TrackReader
 from storage.track import Track
 from storage.volume import Volume
+
+LOOK_NS = 1_000_000_000         # between two looks whether the volumes are where they were
 
 
 class ReadVolume:
@@ -25,6 +29,15 @@ class ReadVolume:
         self.uuid: UUID = self._volume.uuid
         self.live = LiveDir(live_dir, self.uuid)
 
+    @property
+    def present(self) -> bool:
+        """True while it lies at its path."""
+        try:
+            self._volume.check_mounted()
+        except OSError:
+            return False
+        return True
+
     def close(self) -> None:
         """Give the folder's descriptor back."""
         self._volume.close()
@@ -35,26 +48,56 @@ class TapeStore:
 
     Raises VolumeError for a path that is no volume of this format. A track has one tape per volume it was ever recorded on: `whole` puts
     them together by time. The order of `volumes` numbers them, so it must stay; new ones come at the end.
+
+    Once a second it looks whether they are still mounted. One that is not is closed, so that its disk can be taken; that is a VolumeError,
+    or, if `lenient`, its tapes are missing until it is back (but not all volumes may be missing at the start).
     """
 
-    def __init__(self, volumes: Sequence[Path], live_dir: Path) -> None:
-        self._volumes: list[ReadVolume] = []
+    def __init__(self, volumes: Sequence[Path], live_dir: Path, *, lenient: bool = False) -> None:
+        self._paths, self._live_dir, self._lenient = tuple(Path(path) for path in volumes), live_dir, lenient
+        self._volumes: list[ReadVolume | None] = [None] * len(self._paths)
         self._readers: dict[tuple[UUID, int, str], TrackReader] = {}
         self._held: dict[tuple[UUID, int, str], HeldFiles] = {}
+        self._looked_ns = time.monotonic_ns()
         try:
-            for path in volumes:
-                self._volumes.append(ReadVolume(Path(path), live_dir))
+            self._open_missing(strict=not lenient)
         except BaseException:
             self.close()
             raise
+        if self._paths and not any(self._volumes):
+            self._open_missing(strict=True)
+
+    def _open_missing(self, *, strict: bool) -> None:
+        for place, path in enumerate(self._paths):
+            if self._volumes[place] is None:
+                with contextlib.nullcontext() if strict else contextlib.suppress(VolumeError):
+                    self._volumes[place] = ReadVolume(path, self._live_dir)
+
+    def _here(self) -> list[ReadVolume]:
+        """The volumes that are there, looked at once a second."""
+        if time.monotonic_ns() - self._looked_ns > LOOK_NS:
+            self._looked_ns = time.monotonic_ns()
+            for place, volume in enumerate(self._volumes):
+                if volume is not None and not volume.present:
+                    self._drop(place, volume)
+            self._open_missing(strict=not self._lenient)
+        return [volume for volume in self._volumes if volume is not None]
+
+    def _drop(self, place: int, volume: ReadVolume) -> None:
+        for key in [key for key in self._held if key[0] == volume.uuid]:
+            self._held.pop(key).close()
+        for key in [key for key in self._readers if key[0] == volume.uuid]:
+            self._readers.pop(key).close()
+        self._volumes[place] = None
+        volume.close()
 
     def cameras(self) -> tuple[int, ...]:
         """Numbers of all cameras that have footage here, in order."""
-        return tuple(sorted({number for volume in self._volumes for number in zarrmeta.list_cameras(volume.fd)}))
+        return tuple(sorted({number for volume in self._here() for number in zarrmeta.list_cameras(volume.fd)}))
 
     def tracks(self, camera: int) -> tuple[str, ...]:
         """Names of the camera's tracks, in order; empty for a camera without any."""
-        return tuple(sorted({name for volume in self._volumes for name in zarrmeta.list_tracks(volume.fd, camera)}))
+        return tuple(sorted({name for volume in self._here() for name in zarrmeta.list_tracks(volume.fd, camera)}))
 
     def whole(self, camera: int, name: str) -> Track:
         """A track over all its tapes; NotFound."""
@@ -66,6 +109,7 @@ class TapeStore:
 
     def tape(self, camera: int, name: str, place: int) -> TrackReader:
         """The track's tape on the volume at `place` of the list, from HELD_PLACE on what holds have kept of it; NotFound."""
+        self._here()
         at = place % HELD_PLACE
         found = self._reader(at, camera, name) if valid_id(name) and 0 <= place < 2 * HELD_PLACE and at < len(self._volumes) else None
         if found is not None and place >= HELD_PLACE:
@@ -78,6 +122,7 @@ class TapeStore:
         """The track's tapes over the volumes, the one with the newest footage last; NotFound if there is none."""
         if not valid_id(name):
             raise NotFound("no such track", where=f"cam-{camera}")
+        self._here()
         found = [reader for place in range(len(self._volumes)) if (reader := self._reader(place, camera, name)) is not None]
         if not found:
             raise NotFound("no such track", where=f"cam-{camera}/{name}", remedy="see the camera's list of tracks")
@@ -90,18 +135,21 @@ class TapeStore:
         return tuple(held for tape in self.tapes(camera, name) for held in self._files(tape).tapes())
 
     def _files(self, tape: TrackReader) -> HeldFiles:
-        key = (self._volumes[tape.place].uuid, tape.camera, tape.name)
+        volume = self._volumes[tape.place]
+        if volume is None:
+            raise NotFound("the volume is not there", where=tape.where, remedy="mount it again")
+        key = (volume.uuid, tape.camera, tape.name)
         if key not in self._held:
-            self._held[key] = HeldFiles(tape, self._volumes[tape.place].live, zarrmeta.read_track(tape.volume_fd, tape.camera, tape.name))
+            self._held[key] = HeldFiles(tape, volume.live, zarrmeta.read_track(tape.volume_fd, tape.camera, tape.name))
         return self._held[key]
 
     def live_files(self) -> list[LiveFile]:
         """The live files of all volumes: slots, commits."""
-        return [file for volume in self._volumes for file in volume.live.files()]
+        return [file for volume in self._here() for file in volume.live.files()]
 
     def volumes(self) -> tuple[Path, ...]:
-        """Their paths."""
-        return tuple(volume.path for volume in self._volumes)
+        """Their paths, of missing ones as well."""
+        return self._paths
 
     def close(self) -> None:
         """Close every descriptor; readers and leases handed out must not be used any more."""
@@ -111,12 +159,15 @@ class TapeStore:
         for files in self._held.values():
             files.close()
         self._held.clear()
-        for volume in self._volumes:
-            volume.close()
-        self._volumes.clear()
+        for place, volume in enumerate(self._volumes):
+            self._volumes[place] = None
+            if volume is not None:
+                volume.close()
 
     def _reader(self, place: int, camera: int, name: str) -> TrackReader | None:
         volume = self._volumes[place]
+        if volume is None:
+            return None
         key = (volume.uuid, camera, name)
         if key not in self._readers:
             try:

@@ -69,6 +69,10 @@ class TrackLog:
         """What those say."""
         return self._facts
 
+    def close(self) -> None:
+        """Follow it no more: its volume's descriptor is closed."""
+        self._volume_fd = -1
+
     def facts(self, size: int | None) -> Facts:
         """Everything up to `size` bytes (None: up to the end of the valid items). Empty if there is no log. Raises FormatError."""
         with self._lock:

@@ -12,7 +12,7 @@ import pytest
 
 from recorder.base.clock import SystemClock
 from recorder.base.control import ControlClient
-from recorder.base.errors import ConfigError, Conflict, NotFound, Refused
+from recorder.base.errors import ConfigError, Conflict, NotFound, Refused, VolumeError
 from recorder.order import Order
 from recorder.supervisor import Supervisor
 from storage.volume import Volume
@@ -257,3 +257,20 @@ async def test_a_camera_removed_while_its_worker_starts_is_not_started_after_all
         go.set()
         await removing
         assert [note[2] for note in server.notes("camera.start", "camera.stop")] == ["camera.start", "camera.start", "camera.stop"]
+
+
+async def test_a_volume_that_is_unmounted_is_let_go_of_and_locked_again(place: Place) -> None:
+    async with serving(place) as server:
+        async def mounted() -> bool:
+            return bool((await server.call("status"))["volumes"][0]["mounted"])
+        away = (place.folder / "volume").rename(place.folder / "away")
+        async with asyncio.timeout(120):
+            while await mounted():
+                await asyncio.sleep(0.05)
+        Volume.open(away, on_root=True, lock=True).close()
+        away.rename(place.folder / "volume")
+        async with asyncio.timeout(120):
+            while not await mounted():
+                await asyncio.sleep(0.05)
+        with pytest.raises(VolumeError, match="in use"):
+            Volume.open(place.folder / "volume", on_root=True, lock=True)

@@ -33,6 +33,7 @@ class Cameras:
         self._tasks = TaskSet(log)
         self._cameras: dict[int, Camera] = {}
         self._tapes: dict[int, Places] = {}
+        self._asked: set[int] = set()            # who was told to move
         self._turn_ns = services.clock.mono_ns()
 
     def start(self, number: int, config: CameraConfig, tapes: Places | None = None, *, at_once: bool = False) -> None:
@@ -77,23 +78,23 @@ class Cameras:
             self._move(number, GapCause.DISK, "the volume has failed")
         return len(fleeing)
 
-    async def rehome(self, number: int, home: str) -> None:
-        """The camera's home is the volume of this UUID from now on. Raises NotFound."""
+    def rehome(self, number: int, home: str) -> None:
+        """The camera's home is the volume of this UUID from now on; `go_home` takes it there. Raises NotFound."""
         if number not in self._tapes:
             raise NotFound("this camera is not recorded here", where=str(number))
         self._tapes[number].home = home
-        if self._tapes[number].misplaced:
-            self._move(number, GapCause.OPERATOR, "it goes to another volume")
-            await asyncio.sleep(MOVE_S)
+        self._asked.add(number)
 
     async def go_home(self) -> None:
-        """A volume is back: cameras that record elsewhere instead go back to it, one after the other; those without any begin at once."""
+        """Cameras that record elsewhere than at home go there, one after the other; those without any volume begin at once."""
         for number in [number for number, tapes in self._tapes.items() if tapes.path is None]:
             self._move(number, GapCause.DISK, "no volume took it")
         for number in list(self._tapes):
             if number in self._tapes and self._tapes[number].misplaced:
-                self._move(number, GapCause.DISK, "its volume is back")
+                asked = number in self._asked
+                self._move(number, *((GapCause.OPERATOR, "it goes to another volume") if asked else (GapCause.DISK, "its volume is back")))
                 await asyncio.sleep(MOVE_S)
+            self._asked.discard(number)
 
     def _move(self, number: int, cause: GapCause, why: str) -> None:
         tapes = self._tapes[number]

@@ -37,7 +37,7 @@ class Child:
     def __init__(self, name: str, command: Sequence[str], clock: Clock, *, told: bytes = b"",
                  on_start: Callable[[], Awaitable[None]] | None = None) -> None:
         self._command = tuple(command)
-        self._told = told
+        self.told = told
         self._clock = clock
         self._on_start = on_start
         self._process: asyncio.subprocess.Process | None = None
@@ -82,7 +82,7 @@ class Child:
         """Tells the child what it is to know, then gives it its first orders."""
         assert process.stdin is not None
         try:
-            process.stdin.write(self._told)
+            process.stdin.write(self.told)
             await process.stdin.drain()
             process.stdin.close()
         except (BrokenPipeError, ConnectionResetError):
@@ -106,6 +106,10 @@ class Child:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:
             pass
+
+    def renew(self) -> None:
+        """Ends the child in order; it is started again, and told what is true now."""
+        self._signal(signal.SIGTERM)
 
     async def stop(self, grace_s: float) -> None:
         """Ends the child: SIGTERM, and after `grace_s` SIGKILL. It is gone on return. `run` must have been started."""

@@ -12,16 +12,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from recorder.base.camera_json import camera_from_json, camera_to_json
-from recorder.base.config import CameraConfig, SiteConfig
+from recorder.base.config import CameraConfig, SiteConfig, volume_to_json
 from recorder.base.errors import ConfigError, NotFound, Refused
 from recorder.base.rulebook import Member, member_to_json
 from recorder.base.toml_table import Table
 from recorder.holdbook import HoldBook
 from recorder.order import Order, Outcome
+from recorder.volume_desk import VolumeDesk
 from storage.camera_record import CameraRecord, TokenRecord
 from storage.catalogue import Catalogue
 
 NAME_MAX = 200
+WEIGHT_MAX = 1000
 RULES_AT_ONCE = 1000    # cameras in one call: control sockets take 1 MiB
 CALL = Path("call")     # what stands before an argument in messages
 
@@ -31,10 +33,12 @@ class Roster:
 
     def __init__(self, catalogue: Catalogue, site: SiteConfig) -> None:
         self._catalogue = catalogue
+        self.volumes = VolumeDesk(catalogue, site)
         self._site = site
         self._secrets: dict[str, CameraConfig] = {}
         self._calls: dict[str, Callable[[Mapping[str, Any]], Outcome]] = {
             "camera.add": self._add, "camera.change": self._change, "camera.remove": self._remove, "camera.list": self._list,
+            "volume.add": self._add_volume, "volume.drain": self._drain_volume, "volume.list": lambda _: Outcome(self.volumes.described()),
             "token.add": self._add_token, "token.revoke": self._revoke_token, "token.list": self._list_tokens,
         }
         self._holds = HoldBook(catalogue, site)
@@ -50,13 +54,13 @@ class Roster:
         return [replace(record, config=self._secrets.get(record.id, record.config)) for record in self._catalogue.cameras()]
 
     def start_orders(self, worker: int, *, at_once: bool = False) -> list[Order]:
-        """What this worker must be told at its start: the rules, the holds, the cameras of its slot and of slots that have no worker any more.
+        """What this worker must be told at its start: volumes, rules, holds, the cameras of its slot and of slots that have no worker any more.
 
         `at_once`: it recorded them a moment ago, so nobody waits for a turn.
         """
         records = [record for record in self.cameras() if record.config.enabled]
         starts = [self._start(record, at_once=at_once) for record in records if self._site.worker_of(record.slot) == worker]
-        return [*self._rules([worker]), *self._holds.tell([worker]), *starts]
+        return [self._volumes(worker), *self._rules([worker]), *self._holds.tell([worker]), *starts]
 
     def strangers(self) -> list[str]:
         """Ids of cameras whose address lies outside camera_networks: they will not be connected to."""
@@ -81,6 +85,7 @@ class Roster:
         config = camera_from_json(args, "camera")
         self._check_address(config)
         record = self._catalogue.add_camera(config, "api", self._catalogue.least_loaded(self._site.recording.slots))
+        self.volumes.settle(record.number)
         return Outcome(describe_camera(record), (*self._rules(), *((self._start(record),) if config.enabled else ())))
 
     def _change(self, args: Mapping[str, Any]) -> Outcome:
@@ -116,8 +121,33 @@ class Roster:
     def _start(self, record: CameraRecord, *, at_once: bool = False) -> Order:
         """Begin to record the camera, in its slot."""
         camera = camera_to_json(record.config, secrets=True)
-        args = {"number": record.number, "slot": record.slot, "camera": camera, "at_once": at_once}
+        args = {"number": record.number, "slot": record.slot, "camera": camera, "at_once": at_once,
+                "volume": self.volumes.homes.get(record.number, "")}
         return Order(self._site.worker_of(record.slot), "camera.start", args)
+
+    def _volumes(self, worker: int) -> Order:
+        return Order(worker, "volumes", {"volumes": [volume_to_json(volume) for volume in self.volumes.site.volumes]})
+
+    def _moves(self, moved: list[int]) -> Outcome:
+        """Every worker knows the volumes; cameras that have another home now go there."""
+        records = [record for record in self.cameras() if record.number in set(moved) and record.config.enabled]
+        homes = self.volumes.homes
+        moves = [Order(self._site.worker_of(record.slot), "camera.move", {"number": record.number, "volume": homes[record.number]})
+                 for record in records]
+        orders = sorted([*map(self._volumes, range(self._site.recording.slots)), *moves], key=lambda order: order.slot)
+        return Outcome({"moved": len(moves), "volumes": self.volumes.described()}, tuple(orders))
+
+    def _add_volume(self, args: Mapping[str, Any]) -> Outcome:
+        weight = args.get("weight", 1.0)
+        if not isinstance(weight, int | float) or not 0 < weight <= WEIGHT_MAX:
+            raise ConfigError(f"must be a number above 0, at most {WEIGHT_MAX}", where="volume: weight", remedy="1 is the weight of any other")
+        path = Path(text(args, "path"))
+        if not path.is_absolute():
+            raise ConfigError("must be absolute", where=f"volume: path {path}", remedy="name it from the root on")
+        return self._moves(self.volumes.add(path, weight=float(weight), on_root=bool(args.get("on_root"))))
+
+    def _drain_volume(self, args: Mapping[str, Any]) -> Outcome:
+        return self._moves(self.volumes.drain(text(args, "volume"), undo=bool(args.get("undo"))))
 
     def _stop(self, record: CameraRecord, *, removed: bool = False) -> Order:
         """End the camera's recording; no gap follows if it is `removed`."""

@@ -49,7 +49,7 @@ class Supervisor:
         self._clock = clock
         self._stop = asyncio.Event()
         self._desk = ThreadPoolExecutor(1, "catalogue")     # SQLite waits for the disk: never on the loop
-        self._volumes = VolumeLocks(site.volumes)
+        self._volumes: VolumeLocks
         self._workers: dict[int, Child] = {}
         # One giver of orders to a slot at a time: a camera removed while a worker starts must not be started after its stop.
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -62,6 +62,7 @@ class Supervisor:
             held.callback(self._desk.shutdown)
             self._check(held)
             self._roster = await self._at_desk(lambda: self._open_roster(held))
+            self._site = self._roster.volumes.site
             await self._refuse_open_door()
             preflight.raise_files_limit(len(await self._at_desk(self._roster.cameras)))
             control = ControlServer(self._site.supervisor_socket, self._answer, log)
@@ -82,14 +83,16 @@ class Supervisor:
         held.callback(os.close, preflight.make_state_dir(self._site))
         preflight.check_live_dir(self._site.live_dir)
         preflight.check_port(self._site)
-        self._volumes.open()
-        held.callback(self._volumes.close)
 
     def _open_roster(self, held: ExitStack) -> Roster:
         catalogue = Catalogue.open(self._site.catalogue, self._clock, write=True)
         held.callback(lambda: self._desk.submit(catalogue.close).result())
         roster = Roster(catalogue, self._site)
+        self._volumes = VolumeLocks(roster.volumes.site.volumes)
+        self._volumes.open()
+        held.callback(self._volumes.close)
         roster.adopt_file()
+        roster.volumes.adopt(self._volumes.uuids())
         for name in roster.strangers():
             log.warning("camera %s lies outside recording.camera_networks and will be refused", name)
         return roster
@@ -199,15 +202,30 @@ class Supervisor:
             async with self._turns[slot]:
                 for order in orders:
                     answers.append((order, await self._give(order)))
+        if roster.volumes.site is not self._site:
+            await self._follow_volumes(roster.volumes.site)
         return outcome.finish(answers) if outcome.finish else outcome.result
 
+    async def _follow_volumes(self, site: SiteConfig) -> None:
+        """A volume was added or drained: children that start from now on know it. The API begins anew to read from a new one."""
+        added = site.volumes[len(self._site.volumes):]
+        self._site = site
+        for child in self._children():
+            child.told = dump_site(site)
+        for volume in added:
+            await asyncio.to_thread(self._volumes.add, volume)
+        if added and self._api is not None:
+            self._api.renew()
+
+    def _children(self) -> list[Child]:
+        return [*self._workers.values(), *([self._api] if self._api else [])]
+
     async def _status(self) -> dict[str, Any]:
-        children = [*self._workers.values(), *([self._api] if self._api else [])]
         return {
             "site": self._site.name,
             "pid": os.getpid(),
             "slots": sorted(self._workers),
-            "processes": [dataclasses.asdict(child.state) for child in children],
+            "processes": [dataclasses.asdict(child.state) for child in self._children()],
             "volumes": await asyncio.to_thread(self._volumes.status),
         }
 

@@ -31,6 +31,16 @@ class VolumeLocks:
             self.close()
             raise
 
+    def uuids(self) -> list[str]:
+        """Theirs, in order; all must be open."""
+        return [str(volume.uuid) for volume in self._volumes if volume is not None]
+
+    def add(self, config: VolumeConfig) -> None:
+        """One more; locked at once, or by the next `look`."""
+        self._configs += (config,)
+        self._volumes.append(None)
+        self.look()
+
     def close(self) -> None:
         """Let go of all."""
         for place, volume in enumerate(self._volumes):
@@ -40,8 +50,7 @@ class VolumeLocks:
 
     def look(self) -> None:
         """Let go of what is not mounted any more: its disk may be taken away or repaired. What has come back is locked again."""
-        for place, config in enumerate(self._configs):
-            volume = self._volumes[place]
+        for place, (config, volume) in enumerate(zip(self._configs, list(self._volumes), strict=True)):
             if volume is None:
                 self._try(place, config)
                 continue
@@ -57,7 +66,7 @@ class VolumeLocks:
             self._volumes[place] = _locked(config)
         except VolumeError:
             return
-        log.info("volume %s is mounted again", config.path)
+        log.info("volume %s is locked", config.path)
 
     async def watch(self) -> None:
         """`look` once a second, for ever."""

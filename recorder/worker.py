@@ -55,7 +55,7 @@ class Worker:
         self._number = number
         self._clock = clock
         self._stop = stop
-        self._back = asyncio.Event()        # a volume takes footage again
+        self._back = asyncio.Event()        # a volume takes footage again, or cameras have another home
         self._ready = False
         self._broken = False
         self._members: list[Member] = []
@@ -164,7 +164,8 @@ class Worker:
                 self._cameras.start(_number(args), config, self._rack.tapes(slot, str(args.get("volume", "")), declared_kbps(config)),
                                     at_once=bool(args.get("at_once")))
             case "camera.move":
-                await self._cameras.rehome(_number(args), str(args.get("volume", "")))
+                self._cameras.rehome(_number(args), str(args.get("volume", "")))
+                self._back.set()
             case "volumes":
                 self._rack.follow([volume_from_json(volume) for volume in _dicts(args, "volumes")])
                 self._noted.follow([shelf.path for shelf in self._rack.shelves])

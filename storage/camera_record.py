@@ -56,6 +56,18 @@ class TokenRecord:
         return (not self.cameras or camera in self.cameras) and (not self.partner or self.partner == partner)
 
 
+@dataclass(frozen=True, slots=True)
+class VolumeRecord:
+    """A volume that cameras have been given to. `added`: while the server ran, not by the configuration; `drain`: asked for then."""
+
+    uuid: str
+    path: str
+    weight: float
+    on_root: bool = False
+    added: bool = False
+    drain: bool = False
+
+
 def declared_kbps(config: CameraConfig) -> int:
     """What the camera's streams are declared to send together, at least 1: a disabled camera may come back, so it counts as well."""
     return max(1, config.main.kbps + (config.sub.kbps if config.sub is not None else 0))

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from recorder.base.clock import Clock
 from recorder.base.config import CameraConfig
 from recorder.base.errors import ConfigError, Conflict, FormatError, NotFound, StorageError
 from recorder.base.media import valid_id
-from storage.camera_record import OWNERS, CameraRecord, TokenRecord, declared_kbps, dump_config, load_config, valid_scope
+from storage.camera_record import OWNERS, CameraRecord, TokenRecord, VolumeRecord, declared_kbps, dump_config, load_config, valid_scope
 from storage.hold import Hold, hold_from_json, hold_to_json
 
 SCHEMA_VERSION = 1
@@ -52,6 +52,18 @@ CREATE TABLE token (
 );
 """
 _HOLD = "CREATE TABLE IF NOT EXISTS hold (id TEXT PRIMARY KEY, hold TEXT NOT NULL)"      # came later than version 1, which ignores it
+# Came later, and older versions do without: which volume a camera records to, and what was said of volumes while the server ran.
+_VOLUMES = """
+CREATE TABLE IF NOT EXISTS home (camera INTEGER PRIMARY KEY, volume TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS volume (
+  uuid TEXT PRIMARY KEY,
+  path TEXT NOT NULL,
+  weight REAL NOT NULL,
+  on_root INTEGER NOT NULL,
+  added INTEGER NOT NULL,
+  drain INTEGER NOT NULL
+);
+"""
 _CAMERA = "SELECT number, id, owner, slot, config, added_ns, removed_ns FROM camera"
 _TOKEN = "SELECT number, name, scopes, cameras, partner, created_ns, expires_ns, revoked_ns, sha256 FROM token"  # noqa: S105
 
@@ -181,6 +193,33 @@ class Catalogue:
             loads[record.slot % len(loads)] += declared_kbps(record.config)
         return loads
 
+    # -- volumes --
+
+    def homes(self) -> dict[int, str]:
+        """UUID of the volume that each camera records to, by camera number."""
+        return dict(self._db.execute("SELECT camera, volume FROM home")) if self._has("home") else {}
+
+    def set_homes(self, homes: Mapping[int, str]) -> None:
+        """The cameras of `homes` record there from now on."""
+        with self._change():
+            self._db.executemany("INSERT OR REPLACE INTO home (camera, volume) VALUES (?, ?)", homes.items())
+
+    def volumes(self) -> list[VolumeRecord]:
+        """What is known of volumes, in the order in which they came."""
+        rows = self._db.execute("SELECT uuid, path, weight, on_root, added, drain FROM volume ORDER BY rowid") if self._has("volume") else ()
+        return [VolumeRecord(uuid, path, weight, bool(on_root), bool(added), bool(drain)) for uuid, path, weight, on_root, added, drain in rows]
+
+    def put_volume(self, record: VolumeRecord) -> None:
+        """Know this of a volume; it keeps its place in the order."""
+        with self._change():
+            self._db.execute(
+                "INSERT INTO volume (uuid, path, weight, on_root, added, drain) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (uuid) DO UPDATE SET "
+                "path = excluded.path, weight = excluded.weight, on_root = excluded.on_root, added = excluded.added, drain = excluded.drain",
+                (record.uuid, record.path, record.weight, record.on_root, record.added, record.drain))
+
+    def _has(self, table: str) -> bool:
+        return self._db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone() is not None
+
     # -- tokens --
 
     def tokens(self) -> list[TokenRecord]:
@@ -303,6 +342,8 @@ def _connect(path: Path, write: bool) -> sqlite3.Connection:
     try:
         _prepare(db, write)
         _check_version(db, path, write)
+        if write:
+            db.executescript(_VOLUMES)
     except sqlite3.DatabaseError:
         db.close()
         raise FormatError("is not a catalogue", where=path.name, remedy="restore it from a backup") from None

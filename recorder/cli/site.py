@@ -2,10 +2,16 @@
 
 import argparse
 import os
+import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
+from recorder.base.clock import SystemClock
 from recorder.base.config import SiteConfig
 from recorder.base.config_file import read_config
+from recorder.base.errors import WatchroomError
+from recorder.volume_desk import with_added
+from storage.catalogue import Catalogue
 
 DEFAULT_FILES = (Path("watchroom.toml"), Path("/etc/watchroom/watchroom.toml"))
 
@@ -26,5 +32,10 @@ def config_path(args: argparse.Namespace) -> Path:
 
 
 def site_of(args: argparse.Namespace) -> SiteConfig:
-    """The checked configuration. Raises ConfigError."""
-    return read_config(config_path(args))
+    """The checked configuration, with the volumes that were added while the server ran. Raises ConfigError."""
+    site = read_config(config_path(args))
+    try:
+        with Catalogue.open(site.catalogue, SystemClock()) as catalogue:
+            return replace(site, volumes=with_added(site.volumes, catalogue.volumes()))
+    except (WatchroomError, sqlite3.Error, OSError):         # who needs the catalogue says what is wrong with it
+        return site

@@ -1,32 +1,49 @@
-"""`watchroom volume init|show`: make a folder a volume, or say what a volume is."""
+"""`watchroom volume init|show|list|add|drain`: make a folder a volume, say what it is, and which volumes the site's cameras record to."""
 
 import argparse
 import os
 import re
 from pathlib import Path
+from typing import Any
 
-from recorder.base.errors import ConfigError
-from recorder.cli.show import pairs, print_json, size
+from recorder.base.config import SiteConfig
+from recorder.base.errors import ConfigError, VolumeError
+from recorder.cli.control import call, slot_status
+from recorder.cli.show import pairs, print_json, size, table
+from recorder.cli.site import add_config, site_of
 from storage.volume import Volume
 
+HEAD = ("NO", "PATH", "WEIGHT", "CAMERAS", "MBIT/S", "MAY TAKE", "FREE", "STATE")
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="init|show")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="init|show|list|add|drain")
     init = actions.add_parser("init", help="make a folder a volume")
     init.add_argument("path", type=Path)
     init.add_argument("--size", default="0", help="what its files may take in all, such as 800G (default: 90 %% of the file system)")
     init.add_argument("--on-root", action="store_true", help="allow the root file system")
     show = actions.add_parser("show", help="what a volume is")
     show.add_argument("path", type=Path)
-    for action in (init, show):
+    listed = actions.add_parser("list", help="the site's volumes, and who records to them")
+    add = actions.add_parser("add", help="record to another volume as well, from now on")
+    add.add_argument("path", type=Path, help="made by `watchroom volume init`")
+    add.add_argument("--weight", type=float, default=1.0, help="its part of the cameras' bit rate beside the other volumes' (default 1)")
+    add.add_argument("--on-root", action="store_true", help="allow the root file system")
+    drain = actions.add_parser("drain", help="record nothing more to a volume; its footage stays under its rules")
+    drain.add_argument("volume", help="its path, UUID or number")
+    drain.add_argument("--undo", action="store_true", help="record to it again")
+    for action in (listed, add, drain):
+        add_config(action)
+    for action in (init, show, listed, add, drain):
         action.add_argument("--json", action="store_true")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Makes or shows a volume."""
+    """Makes or shows a volume, or changes which ones are recorded to; that also while no server runs."""
+    if args.action in {"list", "add", "drain"}:
+        return of_site(args)
     if args.action == "init":
         volume = Volume.init(args.path, bytes_max=parse_size(args.size), on_root=args.on_root)
     else:
@@ -43,6 +60,56 @@ def run(args: argparse.Namespace) -> int:
         print(pairs({"volume": args.path, "uuid": volume.uuid, "created": volume.created, "may take": size(volume.bytes_max),
                      "free": size(free)}))
     return 0
+
+
+def of_site(args: argparse.Namespace) -> int:
+    """The site's volumes, after what was asked. Raises what the call raises."""
+    site = site_of(args)
+    match args.action:
+        case "add":
+            said = call(site, "volume.add", {"path": str(args.path.absolute()), "weight": args.weight, "on_root": args.on_root})
+        case "drain":
+            which = str(Path(args.volume).absolute()) if Path(args.volume).is_dir() else args.volume
+            said = call(site, "volume.drain", {"volume": which, "undo": args.undo})
+        case _:
+            said = {"volumes": call(site, "volume.list")}
+    found = [{**volume, **figures(volume["path"]), "failed": failed_of(site, volume["number"])} for volume in said["volumes"]]
+    if args.json:
+        print_json({**said, "volumes": found})
+        return 0
+    print(table(HEAD, [row(volume) for volume in found]))
+    if "moved" in said:
+        print(f"{said['moved']} cameras move")
+    return 0
+
+
+def figures(path: str) -> dict[str, int | None]:
+    """What the volume may take, and what is free on its file system; None if it is not there."""
+    try:
+        volume = Volume.open(path, on_root=True, lock=False)
+    except VolumeError:
+        return {"bytes_max": None, "free_bytes": None}
+    try:
+        fs = os.fstatvfs(volume.dir_fd)
+        return {"bytes_max": volume.bytes_max, "free_bytes": fs.f_bavail * fs.f_frsize}
+    finally:
+        volume.close()
+
+
+def failed_of(site: SiteConfig, number: int) -> str:
+    """Why a worker does not record to the volume; "" if all do, or none runs."""
+    for slot in range(site.recording.slots):
+        volumes = slot_status(site, slot).get("volumes", [])
+        if number < len(volumes) and volumes[number]["failed"]:
+            return str(volumes[number]["failed"])
+    return ""
+
+
+def row(volume: dict[str, Any]) -> tuple[object, ...]:
+    """A line of the table."""
+    state = volume["failed"] or ("missing" if volume["bytes_max"] is None else "drained" if volume["drain"] else "in use")
+    sizes = [size(volume[key]) if volume[key] is not None else "-" for key in ("bytes_max", "free_bytes")]
+    return (volume["number"], volume["path"], f"{volume['weight']:g}", volume["cameras"], f"{volume['kbps'] / 1000:.1f}", *sizes, state)
 
 
 def parse_size(text: str) -> int:

@@ -155,6 +155,7 @@ enabled = false
     (GOOD + "[[retention.partner]]\ndays = 7", r"retention\.partner\[1\]\.name: is missing"),
     (GOOD + '[[retention.site]]\nname = ""', r'retention\.site\[1\]\.name: "" names nobody'),
     (GOOD + '[[retention.partner]]\nname = "a"\n' * 2, r'retention\.partner\[2\]\.name: "a" is there twice'),
+    (GOOD.replace('"volume"', '"volume"\nweight = 0'), r"volume\[1\]\.weight: must be from 0\.001 to 1000"),
     (GOOD.replace('"volume"', '"volume"\nfree_min = 0.9'), r"volume\[1\]\.free_min: must be from 0 to 0\.5"),
     (GOOD + "[recording]\nchunk_close_s = 1000", r"recording\.chunk_close_s: must be from 10 to 900"),
     (GOOD + CAMERA + "rule = { sub = { days = 1, days_min = 2 } }", r"camera north-road\.rule\.sub\.days_min: 2 is above days = 1"),

@@ -123,7 +123,10 @@ async def _volumes(page: Page, app: web.Application) -> None:
         known: list[dict[str, Any]] = await volumes(app)
     except Problem:
         known = []
+    page.family("watchroom_volume_failed", "gauge", "1 while a slot cannot record to the volume.",
+                [({"volume": str(volume["number"])}, int(volume["state"] == "failed")) for volume in known])
     for name, member, text in (
+        ("watchroom_volume_kilobits_per_second", "kbps", "Declared bit rate of the cameras that record to the volume now."),
         ("watchroom_volume_bytes", "bytes", "Size of the volume's file system."),
         ("watchroom_volume_free_bytes", "free_bytes", "Free bytes of the volume's file system."),
     ):

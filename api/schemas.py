@@ -231,7 +231,18 @@ COMPONENTS: dict[str, Schema] = {
             "time": TIME,
             "cameras": {"type": "object", "additionalProperties": WHOLE},
             "slots": _list(_object({"number": WHOLE, "state": TEXT})),
-            "volumes": _list(_object({"number": WHOLE, "uuid": _or_null(TEXT), "bytes": _or_null(WHOLE), "free_bytes": _or_null(WHOLE)})),
+            "volumes": _list(
+                _object(
+                    {
+                        "number": WHOLE,
+                        "uuid": _or_null(TEXT),
+                        "state": {"enum": ["used", "drained", "failed", "unknown"]},
+                        "kbps": WHOLE,
+                        "bytes": _or_null(WHOLE),
+                        "free_bytes": _or_null(WHOLE),
+                    }
+                )
+            ),
             "api": _object({"started": TIME, "connections": WHOLE, "listeners": WHOLE, "loop_lag_ms": NUMBER}),
         }
     ),

@@ -47,18 +47,33 @@ def _figures(path: str) -> dict[str, int] | None:
 
 
 async def volumes(app: web.Application) -> list[dict[str, Any]]:
-    """The configured volumes by number and UUID, with their file system's figures (null where the disk does not answer)."""
+    """The site's volumes by number and UUID: state, declared bit rate of who records there now, the file system's figures (null where the
+    disk does not answer)."""
     configured = app[keys.SITE].volumes
     figures = await app[SIDE].run(volume_figures, [str(volume.path) for volume in configured])
     return [
         {
             "number": number,
             "uuid": volume.uuid or None,
+            **_used(app, number),
             "bytes": found["bytes"] if found else None,
             "free_bytes": found["free_bytes"] if found else None,
         }
         for number, (volume, found) in enumerate(zip(configured, figures, strict=True))
     ]
+
+
+def _used(app: web.Application, number: int) -> dict[str, Any]:
+    """What the slots say of a volume: `failed` as soon as one cannot record to it."""
+    board = app[keys.STATUS]
+    said = [board.slot(slot).get("volumes") or [] for slot in board.slots() if board.answers(slot)]
+    here = [volumes[number] for volumes in said if number < len(volumes)]
+    state = "used" if here else "unknown"
+    if any(one["failed"] for one in here):
+        state = "failed"
+    elif any(one["drain"] for one in here):
+        state = "drained"
+    return {"state": state, "kbps": sum(int(one["kbps"]) for one in here)}
 
 
 async def system(request: web.Request) -> web.Response:

@@ -88,6 +88,12 @@ class Media:
         """`work` done in the thread of `heads`, on that thread's own store: for what takes long. Nothing of the store may be returned."""
         return await asyncio.get_running_loop().run_in_executor(self.heads, lambda: work(self._second()))
 
+    async def look(self) -> None:
+        """See which volumes are still mounted, in both stores."""
+        self.store.look()
+        if self._second_store is not None:
+            await self.compute(TapeStore.look)
+
     def _second(self) -> TapeStore:
         if self._second_store is None:
             self._second_store = self.open_store()

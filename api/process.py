@@ -24,6 +24,7 @@ from api.events import EVENTS
 from api.gapwatch import GapWatch
 from api.guard import check_exposure
 from api.lag import LAG
+from api.media import MEDIA
 from api.problems import RETRY_S, Problem
 from api.registry import Registry
 from api.side import Side
@@ -32,7 +33,7 @@ from api.status import ANSWER_S, StatusBoard, follow
 from recorder.base.clock import Clock, SystemClock
 from recorder.base.config import ServerConfig, SiteConfig
 from recorder.base.control import ControlClient
-from recorder.base.errors import ConfigError, NotFound
+from recorder.base.errors import ConfigError, NotFound, WatchroomError
 from recorder.base.tasks import TaskSet
 from storage.store import TapeStore
 
@@ -40,6 +41,7 @@ log = logging.getLogger("watchroom.api")
 
 KEY_BYTES = 32
 STOP_S = 3.0
+LOOK_S = 1.0
 BACKLOG = 512
 HEADER_BYTES = 16 << 10
 KEEP_ALIVE_S = 75.0
@@ -151,6 +153,7 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
     stack.push_async_callback(tasks.close)
     tasks.start("catalogue", follower.run)
     tasks.start("loop lag", app[LAG].run)
+    tasks.start("volumes", functools.partial(_watch_volumes, app, side))
     tasks.start("gaps", GapWatch(app[EVENTS], registry, side, clock).run)
     tasks.start("completeness", functools.partial(app[COMPLETE].run, app))
     for slot in range(site.recording.slots):
@@ -158,6 +161,18 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
         tasks.start(f"slot {slot}", functools.partial(follow, board, slot, functools.partial(client.call, "status")))
         tasks.start(f"events {slot}", SlotEvents(app[EVENTS], registry, client.call).run)
     return app
+
+
+async def _watch_volumes(app: web.Application, side: Side) -> None:
+    """Once a second: a volume that was unmounted is let go of, even while nobody asks for footage."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        try:
+            await side.run(TapeStore.look)
+            if MEDIA in app:
+                await app[MEDIA].look()
+        except (WatchroomError, OSError) as error:
+            log.warning("the volumes were not looked at: %s", error)
 
 
 async def _listen(app: web.Application, runner: web.AppRunner, server: ServerConfig) -> asyncio.Server:

@@ -73,6 +73,10 @@ class TapeStore:
                 with contextlib.nullcontext() if strict else contextlib.suppress(VolumeError):
                     self._volumes[place] = ReadVolume(path, self._live_dir)
 
+    def look(self) -> None:
+        """Let go of volumes that were unmounted, take back those that are mounted again. For stores that nobody may ask for long."""
+        self._here()
+
     def _here(self) -> list[ReadVolume]:
         """The volumes that are there, looked at once a second."""
         if time.monotonic_ns() - self._looked_ns > LOOK_NS:

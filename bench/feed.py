@@ -66,6 +66,11 @@ class TimedSlot(Slot):
             self._tick_s = time.monotonic()
         super().pass_once(all_tracks=all_tracks)
 
+    @property
+    def sealing(self) -> bool:
+        """True while chunks wait for their seals."""
+        return any(work.closed for work in list(self._works.values()))
+
     def keep_once(self) -> None:
         """As a slot's."""
         began_s = time.monotonic()
@@ -237,7 +242,7 @@ class Feed:
                     self._put(source, data, key=source.next % 8 == 0)
                     waiting[source.number] -= 1
             self._check_taking(deadline)
-        while any(source.queue.waiting_bytes > source.queue.capacity // 4 for source in sources):
+        while self.slot.sealing or any(source.queue.waiting_bytes > source.queue.capacity // 4 for source in sources):
             self._check_taking(deadline)
 
     def _check_taking(self, deadline: float) -> None:

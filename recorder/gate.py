@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from recorder.base.clock import Clock, SystemClock
-from recorder.base.errors import SourceError, WrongPassword
+from recorder.base.errors import HungUp, SourceError, WrongPassword
 from recorder.base.media import NS, GapCause
 
 PER_HOST = 2
@@ -108,7 +108,9 @@ class Hosts:
     def failed(self, knock: Knock, error: SourceError) -> None:
         """It does not answer, or refuses this login; other causes say that it answers."""
         now_ns, key = self._clock.mono_ns(), (knock.address, knock.login)
-        if error.cause == GapCause.OFFLINE:
+        if isinstance(error, HungUp):
+            self._silent.pop(knock.address, None)      # one dead channel of a recorder must not keep the others away
+        elif error.cause == GapCause.OFFLINE:
             before = self._silent.get(knock.address)
             backoff = before.backoff if before is not None else Backoff(self._rng)
             self._silent[knock.address] = _Silence(backoff, knock.source, now_ns + round(backoff.next_s(0, 0) * NS), error)

@@ -54,7 +54,7 @@ class Roster:
         return [replace(record, config=self._secrets.get(record.id, record.config)) for record in self._catalogue.cameras()]
 
     def start_orders(self, worker: int, *, at_once: bool = False) -> list[Order]:
-        """What this worker must be told when it starts: volumes, rules, holds, the cameras of its slot, and of slots without a worker.
+        """What this worker must be told at its start: volumes, rules, holds, the cameras of its slot and of slots that have no worker any more.
 
         `at_once`: it recorded them a moment ago, so nobody waits for a turn.
         """

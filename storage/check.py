@@ -13,7 +13,7 @@ from storage import chunkfile, zarrmeta
 from storage.check_held import check_held, check_shelf
 from storage.check_journal import check_journal
 from storage.check_track import TrackCheck
-from storage.finding import Finding, Progress, Report, error, twice, warning
+from storage.finding import Finding, Meter, Progress, Report, error, twice, warning
 from storage.layout import PAGE
 from storage.offline import chunk_numbers
 from storage.reader import TrackReader
@@ -44,10 +44,14 @@ def check_volume(path: Path, live_dir: Path, *, level: int = 1, progress: Progre
 
 def _check_store(store: TapeStore, path: Path, report: Report, progress: Progress) -> None:
     tracks = _tracks(store, path, report)
-    total = sum(len(chunk_numbers(track.chunks_fd())) for track in tracks)
-    for track in tracks:
-        TrackCheck(track, report, lambda: progress(report.chunks, max(total, report.chunks))).run()
+    rounds = max(report.level - 1, 1)       # level 3 reads every byte twice: row by row, and chunk by chunk
+    shares = [len(chunk_numbers(track.chunks_fd())) * track.chunk_class.tape_bytes * rounds for track in tracks]
+    meter = Meter(progress, sum(shares))
+    for track, share in zip(tracks, shares, strict=True):
+        meter.begin(share)
+        TrackCheck(track, report, meter.advance).run()
         report.findings += twice(lambda track=track: check_held(track, path, report))    # type: ignore[misc]
+        meter.end()
     for slot in sorted(path.glob("slot-*")):
         report.findings += twice(lambda slot=slot: check_shelf(slot))           # type: ignore[misc]
         report.findings += twice(lambda slot=slot: _check_pool(slot))           # type: ignore[misc]
@@ -83,13 +87,14 @@ def _check_pool(slot: Path) -> list[Finding]:
             try:
                 with file.open("rb") as opened:
                     page, size = opened.read(PAGE), os.fstat(opened.fileno()).st_size
-                found += _check_free(page, size, where, pooled=folder == "pool")
+                found += check_free(page, size, where, pooled=folder == "pool")
             except FileNotFoundError:
                 continue
     return found
 
 
-def _check_free(page: bytes, size: int, where: str, *, pooled: bool) -> list[Finding]:
+def check_free(page: bytes, size: int, where: str, *, pooled: bool) -> list[Finding]:
+    """Findings about a file of pool or quarantine, of which `page` is the first page."""
     if where.endswith(".new"):
         return []               # in the making
     remedy = "the recorder removes it when it starts"

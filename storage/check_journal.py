@@ -37,6 +37,11 @@ def check_journal(slot: Path, report: Report) -> list[Finding]:
     return found
 
 
+def foreign_records(segment: Path, slot: str) -> bool:
+    """True if the segment holds a valid record of another slot than the one of the folder `slot`."""
+    return any(number != int(slot.removeprefix("slot-")) for _, number, _, _ in _records(segment))
+
+
 def _records(segment: Path) -> Iterator[tuple[int, int, int, bytes]]:
     """(position, slot, epoch, items) of the valid records from the segment's start on."""
     try:

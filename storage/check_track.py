@@ -23,9 +23,9 @@ LOST = "the footage in it cannot be trusted; export what can be read"
 
 
 class TrackCheck:
-    """One walk over a track. `tick` is called after each chunk."""
+    """One walk over a track. `tick` is told how many bytes of footage have been looked at since it was last called."""
 
-    def __init__(self, track: TrackReader, report: Report, tick: Callable[[], None]) -> None:
+    def __init__(self, track: TrackReader, report: Report, tick: Callable[[int], None]) -> None:
         self._track, self._report, self._tick = track, report, tick
         self._path = track_path(track.camera, track.name)
 
@@ -42,7 +42,8 @@ class TrackCheck:
             found, end_row = self._chunk_twice(number, end_row)
             self._report.findings += found
             self._report.chunks += 1
-            self._tick()
+            if self._report.level != 2:
+                self._tick(self._track.chunk_class.tape_bytes)
         self._report.findings += self._strangers()
         if self._report.level >= 2:
             self._rows()
@@ -181,6 +182,7 @@ class TrackCheck:
                         lease.close()
                     lease = self._track.open_chunk(chunk)
                 self._report.rows += 1
+                self._tick(size)
                 if crc32c(self._bytes(lease, offset, size)) != int(row["data_crc"]):
                     found.append(error(f"{self._path} row {run.first + index}", f"its bytes in chunk {chunk} do not match their CRC", LOST))
         except Gone:

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-Progress = Callable[[int, int], None]      # chunks done, chunks in all
+Progress = Callable[[int, int], None]      # bytes of footage looked at, in all
 
 
 class Severity(enum.StrEnum):
@@ -55,3 +55,24 @@ def warning(where: str, what: str, remedy: str) -> Finding:
 def twice(look: Callable[[], list[Finding]]) -> list[Finding]:
     """What both of two looks find: a writer may have been in the middle of the first."""
     return [finding for finding in found if finding in look()] if (found := look()) else []
+
+
+class Meter:
+    """Tells how far a check is: bytes of footage looked at, one track's share after another."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total = progress, total
+        self._done = self._limit = 0
+
+    def begin(self, nbytes: int) -> None:
+        """The next share."""
+        self._limit = min(self._limit + nbytes, self._total)
+
+    def advance(self, nbytes: int) -> None:
+        """So much more of it."""
+        self._done = min(self._done + nbytes, self._limit)
+        self._progress(self._done, self._total)
+
+    def end(self) -> None:
+        """All of it, also what needed no look."""
+        self.advance(self._limit)

@@ -28,6 +28,7 @@ class MinuteBook:
 
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
+        self._ensured: set[int] = set()         # tapes whose array's document has been looked at
         self._begins: dict[int, int] = {}       # by tape: the first minute that may have a line; absent: not looked up yet
 
     def sealed(self, work: TapeWork, chunk: ClosedChunk) -> None:
@@ -48,7 +49,8 @@ class MinuteBook:
     def _write(self, work: TapeWork, start: int, data: bytes) -> None:
         folder = minutes_path(work.ident.camera, work.ident.name)
         begin = self._begin(work)
-        if begin is None:
+        if work.ident.tape not in self._ensured:
+            self._ensured.add(work.ident.tape)
             ensure_array(self._volume.dir_fd, folder, minutes_document(work.ident.camera, work.ident.name))
         self._begins[work.ident.tape] = start if begin is None else min(begin, start)
         stop = start + len(data) // LINE_BYTES

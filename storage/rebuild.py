@@ -72,6 +72,7 @@ class Rebuilder:
         if not usable:
             rows.close()
             frames.close()
+            self._volume.make_dirs(f"idx/cam-{ident.camera}")
             old = state.next_row > 0        # a new tape has nothing to lose before its first commit
             rows.create(state.tail_row, _capacity(FIRST_ROWS, state.next_row - state.tail_row), durable=old)
             frames.create(state.tail_row, _capacity(FIRST_FRAMES, 8 * 64 * (state.next_row - state.tail_row)), durable=old)

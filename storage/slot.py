@@ -249,6 +249,10 @@ class Slot:
         self._wake_keeper.set()
         return TapeWriter(work, self._detach)
 
+    def tracks(self) -> set[tuple[int, str]]:
+        """Camera and name of every track that the slot has."""
+        return set(self._works)
+
     def _free(self, work: TapeWork) -> bool:
         """True if nobody has the track open; one who has just let go of it is waited for."""
         for _ in range(round(ATTACH_S / 0.01)):

@@ -91,10 +91,10 @@ class TapeStore:
         return [volume for volume in self._volumes if volume is not None]
 
     def _drop(self, place: int, volume: ReadVolume) -> None:
-        for key in [key for key in self._readers if key[0] == volume.uuid]:
-            self._readers.pop(key).close()
         for key in [key for key in self._held if key[0] == volume.uuid]:
             self._held.pop(key).close()
+        for key in [key for key in self._readers if key[0] == volume.uuid]:
+            self._readers.pop(key).close()
         self._volumes[place] = None
         volume.close()
 
@@ -143,7 +143,8 @@ class TapeStore:
 
     def _files(self, tape: TrackReader) -> HeldFiles:
         volume = self._volumes[tape.place]
-        assert volume is not None, "its tape is open"
+        if volume is None:
+            raise NotFound("the volume is not there", where=tape.where, remedy="mount it again")
         key = (volume.uuid, tape.camera, tape.name)
         if key not in self._held:
             self._held[key] = HeldFiles(tape, volume.live, zarrmeta.read_track(tape.volume_fd, tape.camera, tape.name))

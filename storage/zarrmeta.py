@@ -74,8 +74,16 @@ def create_track(volume_fd: int, camera: int, track: str, kind: TrackKind) -> No
 
 
 def ensure_array(volume_fd: int, path: str, document: dict[str, Any]) -> None:
-    """Make an array that is not a track's beside one; leaves one that is there as it is."""
-    _ensure(volume_fd, path, document)
+    """Make an array that is not a track's beside one, or its document again if a power cut has damaged that. Nothing is waited for: it is
+    durable with the next commit.
+    """
+    _folder(volume_fd, path)
+    try:
+        if _load(volume_fd, path) == document:
+            return
+    except (FileNotFoundError, FormatError):
+        pass
+    _write(volume_fd, path, document, durable=False)
 
 
 def extend_shape(volume_fd: int, camera: int, track: str, chunks: int) -> bool:
@@ -173,13 +181,14 @@ def _folder(volume_fd: int, path: str) -> None:
         return
 
 
-def _write(volume_fd: int, path: str, document: dict[str, Any]) -> None:
+def _write(volume_fd: int, path: str, document: dict[str, Any], *, durable: bool = True) -> None:
     # Hidden, and gone in a moment: zarr ignores it.
     temporary = f"{path}/.{META}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=volume_fd)
     try:
         os.write(fd, json.dumps(document, indent=2).encode())
-        os.fsync(fd)
+        if durable:
+            os.fsync(fd)
     finally:
         os.close(fd)
     os.rename(temporary, f"{path}/{META}", src_dir_fd=volume_fd, dst_dir_fd=volume_fd)

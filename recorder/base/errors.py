@@ -9,6 +9,7 @@
     |- SourceError              a camera session ended; `cause` is the gap's cause, `retry_s` the least wait before the next try
        |- TransportRefused      not over this transport: the caller may ask for another one at once
        |- NoRoom                all its places for viewers are taken: they are counted from now on
+       |- HungUp                it answered and then ended the connection: this stream's trouble, not the address's
        |- WrongPassword         our login was tried and refused: nobody tries the same one there for a while
     |- StorageError
        |- VolumeError           the volume cannot be used: missing, foreign, newer, locked, read-only, failed
@@ -18,11 +19,14 @@
 
 
 class WatchroomError(Exception):
-    """One line for a person: what, and what to do about it. Never holds a password, token or userinfo."""
+    """One line for a person: what, and what to do about it. Never holds a password, token or userinfo.
+
+    The message may repeat words of a camera: what would move a terminal's cursor or turn its text round becomes `?`.
+    """
 
     def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:
         super().__init__(message)
-        self.message = message
+        self.message = message if message.isprintable() else "".join(c if c.isprintable() else "?" for c in message)
         self.where = where
         self.remedy = remedy
 
@@ -71,6 +75,10 @@ class TransportRefused(SourceError):
 
 class NoRoom(SourceError):
     """The camera has no place for another viewer (453, 503)."""
+
+
+class HungUp(SourceError):
+    """The camera has answered on this connection, and then ended it."""
 
 
 class WrongPassword(SourceError):

@@ -1,10 +1,11 @@
-"""`watchroom check`: reads a volume and reports what is not as it should be; may run beside a recording server."""
+"""`watchroom check`: reads a volume and reports what is not as it should be; may run beside a recording server. `--repair` may not."""
 
 import argparse
-import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
+from recorder.base.clock import SystemClock
 from recorder.base.config import SiteConfig
 from recorder.base.errors import VolumeError
 from recorder.cli.exits import Exit
@@ -12,6 +13,8 @@ from recorder.cli.show import print_json, size
 from recorder.cli.site import add_config, config_path, site_of
 from storage.check import LEVELS, check_volume
 from storage.finding import Report
+from storage.repair import Repair, repair_volume
+from storage.volume import Volume
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,37 +23,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("volume", type=Path, nargs="*", help="default: the volumes of the configuration")
     parser.add_argument("--level", type=int, choices=LEVELS, default=2,
                         help="1: structure; 2: also every row and byte against its CRC (default); 3: also the BLAKE3 digests")
+    parser.add_argument("--repair", action="store_true",
+                        help="first put back or move aside (into VOLUME/aside) what is wrong, and make indexes again; no server may run")
     parser.add_argument("--live-dir", type=Path, help="where the workers' live files are (default: the configuration's, else /dev/shm)")
     parser.add_argument("--json", action="store_true")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Checks each volume; 1 if any has an error."""
+    """Checks each volume, repairs it first if that is asked for; 1 if any has an error."""
     site = site_of(args) if not args.volume or config_path(args).exists() else None
     paths = args.volume or [volume.path for volume in (site.volumes if site else ())]
     live_dir = args.live_dir or (site.live_dir if site else SiteConfig("", Path()).live_dir)
+    repairs = {str(path): repaired(path, live_dir) for path in paths} if args.repair else {}
     reports = {str(path): checked(path, live_dir, args.level) for path in paths}
     if args.json:
-        print_json({path: asdict(report) | {"clean": report.clean} for path, report in reports.items()})
+        print_json({path: asdict(report) | {"clean": report.clean} | ({"repair": asdict(repairs[path])} if args.repair else {})
+                    for path, report in reports.items()})
     else:
+        print("\n".join(line for path, repair in repairs.items() for line in told(path, repair)), end="\n" if any(
+            told(path, repair) for path, repair in repairs.items()) else "")
         print("\n".join(line for path, report in reports.items() for line in described(path, report)))
     return Exit.OK if all(report.clean for report in reports.values()) else Exit.FINDINGS
 
 
+def repaired(path: Path, live_dir: Path) -> Repair:
+    """Repairs a volume that nobody else writes. VolumeError if somebody does."""
+    volume = Volume.open(path, on_root=True)
+    try:
+        return repair_volume(volume, live_dir, SystemClock())
+    finally:
+        volume.close()
+
+
 def checked(path: Path, live_dir: Path, level: int) -> Report:
-    """The report, with progress on a terminal."""
+    """The report; on the way, how far it is and how long it will take, on stderr."""
+    from bench.progress import Progress
     if not path.is_dir():
         raise VolumeError("no such folder", where=str(path), remedy="name a volume, or mount the disk")
-    shown = sys.stderr.isatty()
+    with ExitStack() as stack:
+        shown: list[Progress] = []
 
-    def progress(done: int, total: int) -> None:
-        if shown:
-            sys.stderr.write(f"\r\x1b[2K{path}: {done} of {total} chunks")
+        def progress(done: int, total: int) -> None:
+            if not shown:
+                shown.append(stack.enter_context(Progress(str(path), total)))
+            shown[0].reach(done, f"{size(done)} of {size(total)}")
 
-    report = check_volume(path, live_dir, level=level, progress=progress)
-    if shown:
-        sys.stderr.write("\r\x1b[2K")
-    return report
+        return check_volume(path, live_dir, level=level, progress=progress)
+
+
+def told(path: str, repair: Repair) -> list[str]:
+    """What a repair did, one a line."""
+    return [*(f"{path}: moved {one.where} to {one.to}: {one.why}" for one in repair.moved),
+            *(f"{path}: wrote the head of {one} anew, from its footer" for one in repair.resealed),
+            *(f"{path}: put {one} together without a journal" for one in repair.adopted),
+            *(f"{path}: left: {one}" for one in repair.left)]
 
 
 def described(path: str, report: Report) -> list[str]:

@@ -98,7 +98,7 @@ class Authenticator:
         best = max(offers, key=lambda c: c.rank, default=None)
         if best is None or not best.rank:
             raise _refused(f"the camera offers no known way to log in ({', '.join(c.scheme[:20] for c in offers[:4]) or 'none'})",
-                           "allow digest authentication on the camera")
+                           "allow logins by Digest on the camera")
         if best.scheme == "basic" and not self._basic_allowed:
             raise _refused("the camera offers Basic only, which shows the password to the network",
                            "allow digest on the camera, or set basic_without_tls = true")

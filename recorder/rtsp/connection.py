@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from recorder._ext import framing, rtp
 from recorder.base.clock import Clock
-from recorder.base.errors import SourceError
+from recorder.base.errors import HungUp, SourceError
 from recorder.base.media import GapCause
 from recorder.rtsp.address import AddressBook
 from recorder.rtsp.auth import Authenticator, wrong_password
@@ -53,6 +53,7 @@ class RtspConnection:
         self._waiting: dict[int, asyncio.Future[Response]] = {}
         self._unsent = b""
         self._draining = False
+        self._answered = False
 
     @classmethod
     async def open(cls, url: RtspUrl, book: AddressBook, login: Authenticator, clock: Clock,
@@ -156,6 +157,7 @@ class RtspConnection:
                 self.requests_seen = [*self.requests_seen[-7:], message]
 
     def _resolve(self, message: Response) -> None:
+        self._answered = True
         number = message.cseq
         if number is None and self._waiting:
             number = min(self._waiting)
@@ -207,7 +209,7 @@ class RtspConnection:
             sockets.close()
 
     def _lost(self, what: str) -> SourceError:
-        return SourceError(what, cause=GapCause.OFFLINE, where=self.where)
+        return (HungUp if self._answered else SourceError)(what, cause=GapCause.OFFLINE, where=self.where)
 
 
 async def _connect(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:

@@ -71,7 +71,11 @@ class TlsLine:
         self._over = False
 
     async def receive(self, buffer: bytearray) -> int:
-        """At least one byte into `buffer`; 0 at the end of the stream. Raises OSError."""
+        """At least one byte into `buffer`; 0 at the end of the stream. Raises OSError.
+
+        Others have their turn before each read: a camera that never stops sending would not let the loop look at its timers.
+        """
+        await asyncio.sleep(0)
         while True:
             try:
                 return self.sock.recv_into(buffer)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mutation
+import volume
 from mutation import Mutator, unpack
 from rtpkit import MS, WALL
 from watched import CLOCK, CODECS, Watched
@@ -264,4 +265,8 @@ TARGETS = {target.name: target for target in (
     Target("auth", auth, mutation.lines, CHALLENGE),
     Target("transport", transport, mutation.bytes_of, TRANSPORT),
     Target("parameter-sets", parameter_sets, mutation.bytes_of, NALS),
+    Target("chunk", volume.chunk, mutation.bytes_of),
+    Target("journal", volume.journal, mutation.packets),
+    Target("ring", volume.ring, mutation.bytes_of),
+    Target("track-log", volume.log, mutation.bytes_of),
 )}

@@ -50,6 +50,15 @@ async def test_unconfirmed_teardown_is_repeated_on_a_new_connection_before_the_n
         assert memory(rig).leftover is None
 
 
+async def test_a_channel_that_hangs_up_does_not_keep_the_others_away() -> None:
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["DESCRIBE"] = lambda r: r.link.writer.close()
+        rig.record(camera.url)
+        error = await rig.failed()
+        assert "closed the connection" in str(error)
+        rig.services.gate.hosts.check(Knock(None, f"{camera.host}:{camera.port}", ("", "")))
+
+
 async def test_a_session_is_not_thought_left_over_for_a_day() -> None:
     async with FakeCamera() as camera, Rig() as rig:
         camera.timeout_s = 86_400

@@ -24,6 +24,13 @@ async def test_a_description_with_nearly_everything_wrong_is_recorded() -> None:
         assert rig.tape().gaps == [] and not any(au["flags"] & 4 for au, _ in rig.tape().aus)
 
 
+async def test_words_of_a_camera_cannot_steer_the_terminal_that_shows_them() -> None:
+    async with FakeCamera(sdp="m=video 0 RTP/AVP 96\r\na=rtpmap:96 \x1b[31mEVIL\u202e/90000\r\n") as camera, Rig() as rig:
+        rig.record(camera.url)
+        error = await rig.failed()
+        assert "EVIL" in str(error) and str(error).isprintable()
+
+
 async def test_a_description_of_100_kib_is_read() -> None:
     async with FakeCamera(sdp=SDP + ("a=x-note:" + "y" * 60 + "\n") * 1500) as camera, Rig() as rig:
         rig.record(camera.url)

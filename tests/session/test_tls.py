@@ -167,6 +167,27 @@ async def test_silence_inside_tls_is_a_stall_and_is_torn_down(own: Certificate) 
         assert camera.methods().count("TEARDOWN") == 1
 
 
+async def test_a_camera_that_never_stops_sending_leaves_the_loop_its_turns(own: Certificate) -> None:
+    flood = 1 << 20
+    async with FakeCamera(tls=own.context()) as camera:
+        async def connect() -> socket.socket:
+            sock = socket.socket()
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, (camera.host, camera.port))
+            return sock
+
+        line = await tls.open_tls(connect, camera.host, tls.TlsTrust(insecure=True))
+        await line.send_all(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n")
+        buffer, got = bytearray(64 << 10), await line.receive(bytearray(64 << 10))
+        camera.links[0].send(bytes(flood))
+        while got < flood:
+            turns: list[int] = []
+            asyncio.get_running_loop().call_soon(turns.append, 1)
+            got += await line.receive(buffer)
+            assert turns
+        line.sock.close()
+
+
 async def test_redirect_never_leads_out_of_tls(own: Certificate) -> None:
     async with FakeCamera(tls=own.context()) as first, FakeCamera() as second, Rig() as rig:
         first.answers["DESCRIBE"] = lambda r: reply(r, 302, f"Location: {second.url}")

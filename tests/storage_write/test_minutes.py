@@ -227,6 +227,21 @@ def test_the_array_is_what_zarr_makes_and_no_track(make_rig: Make, tmp_path: Pat
     assert not check_volume(rig.path, rig.live, level=3).findings
 
 
+@pytest.mark.parametrize("torn", [b"", b"{"])
+def test_a_document_that_a_power_cut_has_torn_is_made_again(make_rig: Make, torn: bytes) -> None:
+    rig = make_rig(chunk_close_s=100.0)
+    _, camera = start(rig)
+    record(rig, camera, 330)
+    rig.close()
+    document = rig.path / minutes_path(1, "audio") / "zarr.json"
+    whole = document.read_bytes()
+    document.write_bytes(torn)
+    again = make_rig(clock=rig.clock, chunk_close_s=100.0)
+    _, more = start(again)
+    record(again, more, 330)
+    assert document.read_bytes() == whole
+
+
 @pytest.mark.parametrize("name", ["zarr.json", "c", "20454", "20454.1", "x.0", ".0", "999999.0", "²0454.0", ".zarr.json.tmp"])
 def test_other_names_are_no_days(name: str) -> None:
     assert day_of(name) is None

@@ -139,8 +139,10 @@ def reading_figures(read: dict[str, float], scale: Scale) -> list[Figure]:
     return [
         Figure("lookup by time, warm, from Python", read["search_us"], "us", 1.0, 0.6, "search in the mapped ring"),
         Figure("the same by TrackReader.rows", read["rows_us"], "us", note="a checked copy of the row, live file and tail looked at"),
-        Figure("lookup by time, cold", read["cold_us"], "us", 200.0, 60.0,
+        Figure("lookup by time, cold, in an open ring", read["cold_us"], "us", 200.0, 60.0,
                f"median; p99 {read['cold_p99_us']:.0f} us; {read['cold_faults']:.1f} pages come from the disk"),
+        Figure("the first lookup after a ring was opened, cold", read["first_us"], "us",
+               note=f"median; {read['first_faults']:.1f} pages come from the disk"),
         Figure(f"timeline of {read['timeline_days']:.0f} days by the minute, to JSON", read["timeline_json_ms"], "ms", 50.0, 10.0,
                f"{scale.rows:,} rows, {read['timeline_json_bytes']:,.0f} bytes; {read['timeline_ms']:.1f} ms of it without the JSON"),
         Figure(f"resident memory of {scale.cameras} mapped rings", read["mapped_mb"], "MB", 150.0, 60.0, "an hour read of each"),

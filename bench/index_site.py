@@ -35,7 +35,7 @@ from storage.items import (
 from storage.journal import Journal, pack_record
 from storage.keeper import GROW_FRAMES, GROW_ROWS
 from storage.layout import FORMAT_VERSION, LARGE, PAGE, RING_HEAD, RING_MAGIC, ROW, ROWS_PER_PAGE, index_path, track_path
-from storage.rings import FIRST_FRAMES, FIRST_ROWS, FULL
+from storage.rings import FIRST_FRAMES, FIRST_ROWS, enlarged, is_full
 from storage.tapework import NO_ROW
 from storage.volume import Volume
 from storage.zarrmeta import create_track
@@ -101,15 +101,15 @@ class Sizes:
     @classmethod
     def of(cls, scale: Scale) -> "Sizes":
         """What the recorder would have after so many days; the ring goes round a third behind its oldest row."""
-        capacity = grown(FIRST_ROWS, scale.rows + GROW_ROWS)
-        frames = grown(FIRST_FRAMES, scale.rows * scale.entry_bytes + GROW_FRAMES)
+        capacity = grown(FIRST_ROWS, scale.rows + GROW_ROWS, frames=False)
+        frames = grown(FIRST_FRAMES, scale.rows * scale.entry_bytes + GROW_FRAMES, frames=True)
         return cls(capacity, frames, max(capacity - scale.rows // 3, 0) // ROWS_PER_PAGE * ROWS_PER_PAGE)
 
 
-def grown(capacity: int, wanted: int) -> int:
+def grown(capacity: int, wanted: int, *, frames: bool) -> int:
     """The capacity of a ring that began with `capacity` and has come to hold `wanted`."""
-    while wanted > FULL * capacity:
-        capacity *= 2
+    while is_full(wanted, capacity):
+        capacity = enlarged(capacity, frames=frames)
     return capacity
 
 

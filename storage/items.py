@@ -387,10 +387,10 @@ def decode(data: Buffer, *, where: str = "items") -> Iterator[Item]:
         yield item
 
 
-def decode_at(data: Buffer, *, where: str = "items") -> Iterator[tuple[int, Item]]:
-    """As `decode`, each with the byte position after it."""
+def decode_at(data: Buffer, *, at: int = 0, where: str = "items") -> Iterator[tuple[int, Item]]:
+    """As `decode`, from byte position `at` on, each with the position after it."""
     view = memoryview(data).cast("B")
-    at, end = 0, len(view)
+    end = len(view)
     while at < end:
         if end - at < ITEM_HEAD.size:
             raise FormatError(f"{end - at} bytes are no item", where=f"{where} at {at}")

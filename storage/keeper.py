@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Concatenate, ParamSpec
 
 from recorder.base.clock import Clock
@@ -22,12 +23,12 @@ from storage.hold import Hold
 from storage.holdkeeper import Kept, SlotHolds
 from storage.items import ChunkSealed, encode
 from storage.journal import Journal
-from storage.layout import CLASSES, ROWS_PER_PAGE, ChunkClass, track_path
+from storage.layout import CLASSES, PAGE, ROWS_PER_PAGE, ChunkClass, track_path
 from storage.ledger import Ledger
 from storage.minutebook import MinuteBook
 from storage.pool import Pool
 from storage.retainer import Retainer, RetainerDesk, Rules
-from storage.rings import FULL, IndexWriter
+from storage.rings import IndexWriter, is_full
 from storage.steps import Step, step
 from storage.tapebook import ClosedChunk
 from storage.tapework import TapeWork
@@ -272,36 +273,58 @@ class Keeper:
     # Rings
 
     def _grow(self, works: list[TapeWork]) -> None:
-        """Begin a larger ring for a track whose ring is nearly full."""
+        """Begin to enlarge a ring that is nearly full."""
         for work in works:
             if work.ident.tape in self._growing:
                 continue
             work.ring.let_go()
             work.frames.let_go()
             core = work.core
-            if core.next_row - core.tail_row + GROW_ROWS > FULL * work.ring.capacity:
-                self._replace(work, work.ring, core.tail_row // ROWS_PER_PAGE * ROWS_PER_PAGE, core.ring_rows)
-            elif core.entries_end - _first_entry(work) + GROW_FRAMES > FULL * work.frames.capacity:
-                self._replace(work, work.frames, _first_entry(work) // 4096 * 4096, core.frames_end)
+            if is_full(core.next_row - core.tail_row + GROW_ROWS, work.ring.capacity):
+                self._enlarge(work, work.ring, core.tail_row // ROWS_PER_PAGE * ROWS_PER_PAGE)
+            elif is_full(core.entries_end - _first_entry(work) + GROW_FRAMES, work.frames.capacity):
+                self._enlarge(work, work.frames, _first_entry(work) // PAGE * PAGE)
 
-    def _replace(self, work: TapeWork, ring: IndexWriter, start: int, stop: int) -> None:
-        """Copy into a ring twice as large; the writer adds what has come meanwhile and changes over."""
-        capacity = ring.capacity * 2
-        fd = ring.make(f"{ring.path}.new", work.core.tail_row, capacity)
-        ring.copy_to(fd, capacity, start, stop)
-        os.fsync(fd)            # before the name changes over: what the disk has under it is then always a ring
+    def _enlarge(self, work: TapeWork, ring: IndexWriter, start: int) -> None:
+        """Enlarge the file itself while nothing has gone round; else copy what begins at `start` into a larger one."""
+        capacity = ring.larger()
+        if ring.extends(_end(work, ring)):
+            ring.allocate(capacity)
+            change = partial(self._extend, work, ring, capacity)
+        else:
+            stop = work.core.frames_end if ring.frames else work.core.ring_rows
+            first_row = work.core.tail_row
+            fd = ring.make(f"{ring.path}.new", first_row, capacity)
+            ring.copy_to(fd, capacity, start, stop)
+            os.fsync(fd)        # before the name changes over: what the disk has under it is then always a ring
+            change = partial(self._replace, work, ring, fd, capacity, first_row, stop)
         step(Step.RING_GROWN)
         self._growing.add(work.ident.tape)
-
-        def change() -> None:
-            end = work.core.frames_end if ring.frames else work.core.ring_rows
-            ring.copy_to(fd, capacity, stop, end)
-            ring.adopt(fd, capacity)
-            work.core.set_rings(work.ring.fd, work.ring.capacity, work.frames.fd, work.frames.capacity)
-            work.core.flush_rings()
-            self._growing.discard(work.ident.tape)
-
         self._desk.call(change)
+
+    def _extend(self, work: TapeWork, ring: IndexWriter, capacity: int) -> None:
+        """The writer's thread: the ring is larger from now on, unless it has gone round meanwhile."""
+        if ring.extends(_end(work, ring)):
+            ring.extend(capacity)
+            self._changed(work)
+        self._growing.discard(work.ident.tape)
+
+    def _replace(self, work: TapeWork, ring: IndexWriter, fd: int, capacity: int, first_row: int, stop: int) -> None:
+        """The writer's thread: add what has come since the copy ended at `stop`, and change over."""
+        end = work.core.frames_end if ring.frames else work.core.ring_rows
+        ring.copy_to(fd, capacity, stop, end)
+        ring.adopt(fd, capacity, first_row)
+        self._changed(work)
+        self._growing.discard(work.ident.tape)
+
+    def _changed(self, work: TapeWork) -> None:
+        work.core.set_rings(work.ring.fd, work.ring.capacity, work.frames.fd, work.frames.capacity)
+        work.core.flush_rings()
+
+
+def _end(work: TapeWork, ring: IndexWriter) -> int:
+    """Position after everything that the ring holds, or will once what is in the live file has come to it."""
+    return work.core.entries_end if ring.frames else work.core.next_row + work.core.has_open_row
 
 
 def _first_entry(work: TapeWork) -> int:

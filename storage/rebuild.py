@@ -78,10 +78,10 @@ class Rebuilder:
             frames.create(state.tail_row, _capacity(FIRST_FRAMES, 8 * 64 * (state.next_row - state.tail_row)), durable=old)
         if not usable or found.salvaged:
             self._from_footers(found, rows, frames)
-        for number, row in sorted(found.rows.items()):
-            rows.write(number, row)
+        for number, data in _bundles(found.rows):
+            rows.mend(number, data)
         for position, data in found.entries:
-            frames.write(position, data)
+            frames.mend(position, data)
         step(Step.RECOVERED_RINGS)
         return rows, frames
 
@@ -212,6 +212,17 @@ def _used(work: TapeWork, found: Found, taken: ChunkTaken, end_row: int) -> int:
     if raw is None:
         return found.chunk_class.tape_bytes
     return RowView(raw).offset + RowView(raw).size - taken.chunk * found.chunk_class.tape_bytes
+
+
+def _bundles(rows: dict[int, bytes]) -> list[tuple[int, bytes]]:
+    """Rows that follow one another joined: number of the first, their bytes."""
+    bundles: list[tuple[int, list[bytes]]] = []
+    for number, row in sorted(rows.items()):
+        if bundles and bundles[-1][0] + len(bundles[-1][1]) == number:
+            bundles[-1][1].append(row)
+        else:
+            bundles.append((number, [row]))
+    return [(first, b"".join(parts)) for first, parts in bundles]
 
 
 def _footer_items(found: Found) -> bytes:

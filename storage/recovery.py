@@ -47,6 +47,7 @@ from storage.layout import (
 )
 from storage.live import boot_id
 from storage.mendhead import mend_heads
+from storage.prefetch import prefetch
 from storage.replay import Found, FoundChunk, Replay, RowView
 from storage.rings import row_is
 from storage.salvage import LOST_END, overtaken, salvage
@@ -54,6 +55,8 @@ from storage.tapebytes import TapeBytes
 from storage.volume import Volume
 
 LOG_PART = 4 << 20
+PROVISIONAL = int(RowFlag.PROVISIONAL)
+UNSETTLED = int(RowFlag.PROVISIONAL | RowFlag.OPEN)
 
 
 @dataclass(slots=True)
@@ -130,6 +133,8 @@ def recover(volume: Volume, slot: int, journal: Journal, live_dir: Path) -> Reco
         if last is not None:
             replay.apply(last.segment, last.items)
         last, records = record, records + 1
+    replay.settle()
+    prefetch(volume, replay.tapes.values())
     if last is None:
         return Recovered({}, 0, 0, {}, True)
     for found in replay.tapes.values():
@@ -259,7 +264,7 @@ def _settle(volume: Volume, found: Found, block: LiveBlock | None) -> int:
         found.fresh[number] = RowView(row).settled(number)
         found.add_row(number, found.fresh[number])
     for number, row in list(found.rows.items()):
-        if RowView(row).flags & (RowFlag.PROVISIONAL | RowFlag.OPEN):
+        if RowView(row).flags & UNSETTLED:
             found.fresh[number] = RowView(row).settled(number)
             found.rows[number] = found.fresh[number]
     found.state = replace(found.state, provisional_row=(1 << 64) - 1)
@@ -317,7 +322,7 @@ def _adopt_row(found: Found, number: int, row: bytes, entries: bytes, files: Tap
 def _adopt_published(found: Found, block: LiveBlock) -> None:
     """Rows that had been given their final time when the process died."""
     for number, row in list(found.rows.items()):
-        if RowView(row).flags & RowFlag.PROVISIONAL:
+        if RowView(row).flags & PROVISIONAL:
             seen = block.row(number)
             if seen is not None and RowView(seen).data_crc == RowView(row).data_crc:
                 found.rows[number] = found.fresh[number] = RowView(seen).settled(number)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from recorder._ext.crc32c import crc32c
+from recorder._ext.replay import TapeRun, plain
 from recorder.base.media import DeletionCause, RowFlag, SampleEntry, SenderReport
 from storage.items import (
     Checkpoint,
@@ -28,6 +29,7 @@ from storage.items import (
     TapeFlag,
     TapeState,
     decode,
+    decode_at,
     encode,
 )
 from storage.layout import ChunkClass, class_of
@@ -165,6 +167,22 @@ class Found:
             if isinstance(item, LOGGED) and not checkpoint:
                 self.log_item(item)
 
+    def add_run(self, run: TapeRun) -> None:
+        """Take in what a run of plain items adds up to."""
+        found = run.take()
+        if found is None:
+            return
+        rows, entries, told, open_row, closed, next_row, tape_end, entries_end, end_ns = found
+        self.rows |= rows
+        self.entries += entries
+        if told:
+            self.open_row = open_row
+        elif self.open_row is not None and self.open_row[0] < closed:
+            self.open_row = None
+        state = self.state
+        self.state = replace(state, next_row=max(state.next_row, next_row), tape_end=max(state.tape_end, tape_end),
+                             entries_end=max(state.entries_end, entries_end), end_ns=max(state.end_ns, end_ns))
+
     def add_row(self, number: int, row: bytes) -> None:
         """A closed row."""
         self.rows[number] = row
@@ -228,17 +246,58 @@ class Found:
 
 
 class Replay:
-    """The slot's tapes from its records, in order."""
+    """The slot's tapes from its records, in order. What a kernel has added up is in `tapes` after `settle`."""
 
     def __init__(self) -> None:
         self.tapes: dict[int, Found] = {}
         self.segment_rows: dict[int, dict[int, int]] = {}       # per segment, per tape: number after the highest row named
+        self._runs: dict[int, TapeRun] = {}
+        self._segment = 0
 
     def apply(self, segment: int, items: bytes) -> None:
         """Take a whole, trusted record in."""
-        for found, item, checkpoint in self.walk(items):
-            self.note_row(segment, found, item)
-            found.apply(item, checkpoint=checkpoint)
+        if segment != self._segment:
+            self._name_rows()
+            self._segment = segment
+        at = 0
+        while (at := plain(items, at, self._runs)) < len(items):
+            at = self._section(segment, items, at)
+
+    def settle(self) -> None:
+        """Let `tapes` and `segment_rows` hold everything that has been taken in."""
+        self._name_rows()
+        for tape, run in self._runs.items():
+            self.tapes[tape].add_run(run)
+
+    def _name_rows(self) -> None:
+        for tape, run in self._runs.items():
+            self._note(self._segment, tape, run.named())
+
+    def _section(self, segment: int, items: bytes, at: int) -> int:
+        """The items from `at` to the next `On` that stands in no checkpoint, one by one; the position there."""
+        on: Found | None = None
+        checkpoint, begin = False, at
+        for after, item in decode_at(items, at=at, where="journal"):
+            if isinstance(item, On) and not checkpoint and at > begin:
+                return at
+            checkpoint = isinstance(item, Checkpoint) or (checkpoint and not isinstance(item, CheckpointEnd))
+            if isinstance(item, Tape | On):
+                on = self._turn_to(item)
+            elif on is not None and not isinstance(item, Checkpoint | CheckpointEnd):
+                self.note_row(segment, on, item)
+                on.apply(item, checkpoint=checkpoint)
+            at = after
+        return len(items)
+
+    def _turn_to(self, item: Tape | On) -> Found | None:
+        """The tape, made if the item declares it, with all that the kernel has added up; None if its declaration cannot be read any more."""
+        if isinstance(item, Tape):
+            self._runs.setdefault(item.tape, TapeRun())
+            self.tapes.setdefault(item.tape, Found(item))
+        found = self.tapes.get(item.tape)
+        if found is not None:
+            found.add_run(self._runs[item.tape])
+        return found
 
     def walk(self, items: bytes) -> Iterator[tuple[Found, Item, bool]]:
         """Every item that belongs to a tape, with the tape, and whether it stands in a checkpoint. Makes tapes that are new."""
@@ -259,5 +318,9 @@ class Replay:
     def note_row(self, segment: int, found: Found, item: Item) -> None:
         """Remember which rows the segment speaks of."""
         if isinstance(item, RowItem | OpenRowItem):
+            self._note(segment, found.ident.tape, item.number + 1)
+
+    def _note(self, segment: int, tape: int, after: int) -> None:
+        if after:
             rows = self.segment_rows.setdefault(segment, {})
-            rows[found.ident.tape] = max(rows.get(found.ident.tape, 0), item.number + 1)
+            rows[tape] = max(rows.get(tape, 0), after)

@@ -4,6 +4,7 @@ cold lookup) and read by pread for copies; nothing hands out a view into it.
 
 import mmap
 import os
+import time
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,10 @@ from storage.footage import Rows
 from storage.layout import FORMAT_VERSION, PAGE, RING_HEAD, RING_MAGIC, ROW
 
 SMALL_COPY_ROWS = 64
+HEAD_TRIES = 10
+SEARCHES = 1024         # a few pages each
+SWEEP_NS = 100_000_000  # searches in a tight loop keep their pages so long
+CAPACITY_AT: int = RING_HEAD.fields["capacity"][1]  # type: ignore[index]
 
 
 class RowFile(Protocol):
@@ -51,7 +56,7 @@ class _IndexFile:
             raise
 
     def _read_head(self, camera: int, track: str) -> None:
-        raw = os.pread(self._fd, RING_HEAD.itemsize, 0)
+        raw = self._whole_head()
         head = np.frombuffer(raw, RING_HEAD, 1)[0] if len(raw) == RING_HEAD.itemsize else None
         if head is None or bytes(head["magic"]) != RING_MAGIC or crc32c(raw[:-4]) != int(head["crc"]):
             raise FormatError("its head does not hold together", where=self.path, remedy="start the recorder once, it rebuilds the index")
@@ -66,8 +71,18 @@ class _IndexFile:
         if self.capacity == 0 or stat.st_size < PAGE + size:
             raise FormatError("is shorter than its capacity", where=self.path, remedy="start the recorder once, it rebuilds the index")
 
+    def _whole_head(self) -> bytes:
+        """The head's bytes, read again while they do not hold together: the file may be growing at this moment."""
+        for _ in range(HEAD_TRIES):
+            raw = os.pread(self._fd, RING_HEAD.itemsize, 0)
+            if crc32c(raw[:-4]) == int.from_bytes(raw[-4:], "little"):
+                break
+        return raw
+
     def current(self) -> bool:
-        """False once another file bears this one's name."""
+        """False once another file bears this one's name, or the file has grown."""
+        if os.pread(self._fd, 8, CAPACITY_AT) != self.capacity.to_bytes(8, "little"):
+            return False
         try:
             stat = os.stat(self.path, dir_fd=self._volume_fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -77,7 +92,8 @@ class _IndexFile:
     def covers(self, position: int) -> bool:
         """True if everything below `position`, which the live block says is in the ring, is in this very file.
 
-        What was below the mark while this file bore the name is in it for good; beyond that a larger one may have taken the name.
+        What was below the mark while this file bore the name and had this capacity is in it, at its place, for good; beyond that a larger
+        one may have taken the name, or the file may have grown.
         """
         if position > self._known:
             if not self.current():
@@ -121,10 +137,21 @@ class RingFile(_IndexFile):
         self._map = mmap.mmap(self._fd, size, prot=mmap.PROT_READ)
         self._map.madvise(mmap.MADV_RANDOM)
         self._data = np.frombuffer(self._map, np.uint8)[PAGE:]
+        self._marks = np.zeros(4, np.int64)
 
     def find(self, low: int, high: int, t_ns: int) -> int:
         """Number of the newest valid row of [low, high) that starts at or before `t_ns`; low - 1 if there is none."""
-        return rowsearch.find_row(self._data, self.capacity, low, high, t_ns)
+        _RESIDENT.touched(self)
+        return rowsearch.find_row(self._data, self.capacity, low, high, t_ns, self._marks)
+
+    def close(self) -> None:
+        """Close the descriptor; may be called twice."""
+        _RESIDENT.forget(self)
+        super().close()
+
+    def let_go(self) -> None:
+        """Have no page of the map resident; what is needed again comes from the page cache, or from the disk."""
+        self._map.madvise(mmap.MADV_DONTNEED)
 
     def copy(self, first: int, count: int) -> tuple[Rows, int]:
         """`count` rows from number `first` on, and how many of them are valid from the first."""
@@ -150,6 +177,42 @@ class RingFile(_IndexFile):
             if good < len(block):
                 break
         return number
+
+
+class Resident:
+    """Bounds what searched rings keep resident, though the kernel would let it grow: after many searches all that were in them let go.
+
+    One per process, for all its threads: a count lost between two of them does no harm.
+    """
+
+    def __init__(self) -> None:
+        self._rings: set[RingFile] = set()
+        self._searches = 0
+        self._swept_ns = 0
+
+    def touched(self, ring: RingFile) -> None:
+        """The ring is searched."""
+        self._rings.add(ring)
+        self._searches += 1
+        if self._searches >= SEARCHES:
+            self._sweep()
+
+    def forget(self, ring: RingFile) -> None:
+        """The ring is closed."""
+        self._rings.discard(ring)
+
+    def _sweep(self) -> None:
+        self._searches = 0
+        now_ns = time.monotonic_ns()
+        if now_ns - self._swept_ns < SWEEP_NS:
+            return
+        self._swept_ns = now_ns
+        rings, self._rings = self._rings, set()
+        for ring in rings:
+            ring.let_go()
+
+
+_RESIDENT = Resident()
 
 
 class FramesFile(_IndexFile):

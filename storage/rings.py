@@ -6,16 +6,16 @@ import struct
 from recorder._ext.crc32c import crc32c
 from recorder.base.errors import FormatError
 from storage.disk import close_all, read_at, write_at
-from storage.layout import FORMAT_VERSION, PAGE, RING_HEAD, RING_MAGIC, index_path
+from storage.layout import FORMAT_VERSION, PAGE, RING_HEAD, RING_MAGIC, ROWS_PER_PAGE, index_path
 from storage.steps import Step, step
 from storage.volume import Volume, fsync_dir
 
 _HEAD = struct.Struct("<8sHBBI48sQQ")
 assert _HEAD.size + 4 == RING_HEAD.itemsize
-FIRST_ROWS = 16 << 10           # a new ring: 4.5 hours of rows of 1 s; doubled as footage grows
+FIRST_ROWS = 16 << 10           # a new ring: 4.5 hours of rows of 1 s; it grows with the footage
 FIRST_FRAMES = 1 << 20
 ROW_BYTES = 64
-FULL = 0.9
+SPARE_SHARE = 32                # of a ring's capacity one part in so many stays free, and it grows by so much
 
 
 class IndexWriter:
@@ -28,6 +28,7 @@ class IndexWriter:
         self._volume, self._camera, self._track = volume, camera, track
         self._file = (-1, 0)            # descriptor and capacity change together
         self._outlived = -1
+        self._first_row = 0
 
     @property
     def fd(self) -> int:
@@ -58,7 +59,7 @@ class IndexWriter:
         fd = self.make(f"{self.path}.new", first_row, capacity)
         if durable:         # the name changes over last: what the disk has under it is then always a ring
             os.fsync(fd)
-        self.adopt(fd, capacity)
+        self.adopt(fd, capacity, first_row)
         if durable:
             fsync_dir(self._volume.dir_fd, self.path.rpartition("/")[0])
 
@@ -67,18 +68,39 @@ class IndexWriter:
         fd = self._volume.open_file(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
             os.posix_fallocate(fd, 0, PAGE + capacity * self.unit)
-            body = _HEAD.pack(RING_MAGIC, FORMAT_VERSION, self.frames, 0, self._camera, self._track.encode(), capacity, first_row)
-            write_at(fd, (body + crc32c(body).to_bytes(4, "little")).ljust(PAGE, b"\0"), 0)
+            write_at(fd, self._head(first_row, capacity).ljust(PAGE, b"\0"), 0)
         except BaseException:
             os.close(fd)
             raise
         return fd
 
-    def adopt(self, fd: int, capacity: int) -> None:
+    def _head(self, first_row: int, capacity: int) -> bytes:
+        body = _HEAD.pack(RING_MAGIC, FORMAT_VERSION, self.frames, 0, self._camera, self._track.encode(), capacity, first_row)
+        return body + crc32c(body).to_bytes(4, "little")
+
+    def extends(self, stop: int) -> bool:
+        """True if the file itself may grow: nothing up to position `stop` has gone round, so all stays where it is."""
+        return stop <= self.capacity
+
+    def larger(self) -> int:
+        """The capacity that the ring would have next."""
+        return enlarged(self.capacity, frames=self.frames)
+
+    def allocate(self, capacity: int) -> None:
+        """Give the file room for `capacity`, durably; `extend` then uses it. OSError, ENOSPC among them: the ring is as it was."""
+        os.posix_fallocate(self.fd, 0, PAGE + capacity * self.unit)
+        os.fsync(self.fd)
+
+    def extend(self, capacity: int) -> None:
+        """Use the room that `allocate` made. The head changes by one small write in place; the next commit makes it durable."""
+        write_at(self.fd, self._head(self._first_row, capacity), 0)
+        self._file = (self.fd, capacity)
+
+    def adopt(self, fd: int, capacity: int, first_row: int) -> None:
         """Put the file made under the temporary name in place. The old descriptor is open until `let_go`: somebody may be reading by it."""
         self._volume.rename(f"{self.path}.new", self.path)
         step(Step.RING_RENAMED)
-        self._outlived, self._file = self._file[0], (fd, capacity)
+        self._outlived, self._file, self._first_row = self._file[0], (fd, capacity), first_row
 
     def let_go(self) -> None:
         """Close the descriptor of the file before the last `adopt`. The thread that reads rows, between two reads."""
@@ -88,7 +110,7 @@ class IndexWriter:
     def _check(self, fd: int, raw: bytes) -> int:
         if len(raw) < RING_HEAD.itemsize or crc32c(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
             raise FormatError("no ring head", where=self.path)
-        magic, version, frames, _, camera, track, capacity, _ = _HEAD.unpack(raw[:-4])
+        magic, version, frames, _, camera, track, capacity, self._first_row = _HEAD.unpack(raw[:-4])
         right = (magic, version, frames, camera, track.rstrip(b"\0")) == (
             RING_MAGIC, FORMAT_VERSION, int(self.frames), self._camera, self._track.encode())
         size = PAGE + capacity * self.unit
@@ -99,6 +121,11 @@ class IndexWriter:
     def write(self, position: int, data: bytes) -> None:
         """Write `data` from `position` on (of the endless space)."""
         put(self.fd, self.capacity * self.unit, position * self.unit, data)
+
+    def mend(self, position: int, data: bytes) -> None:
+        """Let the ring hold `data` from `position` on; what is there already is not written again."""
+        if self.read(position, len(data) // self.unit) != data:
+            self.write(position, data)
 
     def read(self, position: int, count: int) -> bytes:
         """`count` units from `position` on."""
@@ -116,6 +143,17 @@ class IndexWriter:
         """Close the descriptors."""
         close_all(self.fd, self._outlived)
         self._file, self._outlived = (-1, 0), -1
+
+
+def enlarged(capacity: int, *, frames: bool) -> int:
+    """The capacity that a ring of `capacity` units grows to, whole pages."""
+    least, page = (FIRST_FRAMES, PAGE) if frames else (FIRST_ROWS, ROWS_PER_PAGE)
+    return capacity + max(capacity // SPARE_SHARE // page * page, least)
+
+
+def is_full(used: int, capacity: int) -> bool:
+    """True if a ring should grow before it holds `used` units."""
+    return used > capacity - capacity // SPARE_SHARE
 
 
 def put(fd: int, size: int, position: int, data: bytes) -> None:

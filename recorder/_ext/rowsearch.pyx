@@ -26,6 +26,15 @@ cdef extern from * nogil:
     """
     int wr_seq_copy(const unsigned char* src, unsigned char* to, size_t n, int tries)
 
+cdef extern from "rowcheck.h" nogil:
+    int wr_row_good(const unsigned char* row, uint64_t number)
+    size_t wr_rows_good(const unsigned char* rows, size_t n, uint64_t first)
+
+cdef enum:
+    PAGE_ROWS = 64
+    GUESSES = 3                 # pages that are guessed before both ends are read
+    FAR = 4096                  # rows between marks that tell a slope
+
 cdef packed struct row_t:
     int64_t t_ns
     int64_t media_pts
@@ -47,7 +56,7 @@ wr_crc_setup()
 
 
 cdef inline int valid(const row_t* row, uint64_t number) noexcept nogil:
-    return wr_crc32c(wr_crc32c(0, &number, 8), row, 60) == row.crc
+    return wr_row_good(<const unsigned char*>row, number)
 
 
 def row_crc(const uint8_t[::1] row not None, uint64_t number):
@@ -62,11 +71,7 @@ def first_bad(const uint8_t[::1] rows not None, uint64_t first):
     cdef uint64_t n = rows.shape[0] // 64, i
     cdef const row_t* r = <const row_t*>&rows[0] if n else NULL
     with nogil:
-        for i in range(n):
-            if not valid(&r[i], first + i):
-                break
-        else:
-            i = n
+        i = wr_rows_good(<const unsigned char*>r, n, first) if n else 0
     return i
 
 
@@ -100,54 +105,106 @@ cdef int64_t near(const row_t* ring, uint64_t capacity, uint64_t at, uint64_t lo
     return -1
 
 
-def find_row(const uint8_t[::1] ring not None, uint64_t capacity, uint64_t low, uint64_t high, int64_t t_ns):
+def find_row(const uint8_t[::1] ring not None, uint64_t capacity, uint64_t low, uint64_t high, int64_t t_ns, int64_t[::1] marks=None):
     """Number of the newest row of [low, high) that starts at or before `t_ns`; low - 1 if all start later (or none is valid).
 
-    Interpolation, with a halving step after every two of them, so that any distribution takes O(log n); only rows whose CRC holds
-    are believed, others are stepped over.
+    Interpolation to a page of rows, which is then looked at whole, with a halving step after every two, so that any distribution takes
+    O(log n); only rows whose CRC holds are believed, others are stepped over. `marks` (4 elements): numbers and times of two rows far apart,
+    [n, t, n, t]. The first page lies on the line through them; where that was wrong, by an outage, the next ones on the line through the rows
+    of that page; only then are both ends read. They are set when that had to be, and the second is moved to the row found after a wrong guess;
+    no answer depends on them.
     """
     cdef uint64_t room = ring.shape[0] // 64
+    cdef int64_t* known = NULL
+    if marks is not None:
+        if marks.shape[0] < 4:
+            raise ValueError("marks has 4 elements")
+        known = &marks[0]
     if capacity == 0 or capacity > room or high <= low:
         return <int64_t>low - 1
     cdef const row_t* rows = <const row_t*>&ring[0]
     cdef int64_t answer
+    cdef int pages = 0
     with nogil:
-        answer = search(rows, capacity, low, high, t_ns)
+        answer = search(rows, capacity, low, high, t_ns, known, &pages)
+        if known != NULL and pages > 1 and answer >= <int64_t>low and answer - known[0] > FAR and known[0] < known[2]:
+            known[2], known[3] = answer, rows[answer % <int64_t>capacity].t_ns
     return answer
 
 
-cdef int64_t search(const row_t* rows, uint64_t capacity, uint64_t low, uint64_t high, int64_t t_ns) noexcept nogil:
-    cdef int64_t lo, hi, mid, at, t_lo, t_hi, t
-    cdef int step = 0
-    cdef double share
-    lo = near(rows, capacity, low, low, high)
-    if lo < 0:
-        return <int64_t>low - 1
-    t_lo = rows[lo % <int64_t>capacity].t_ns
-    if t_lo > t_ns:
-        return <int64_t>low - 1
-    hi = near(rows, capacity, high - 1, lo, high)
-    t_hi = rows[hi % <int64_t>capacity].t_ns
-    if t_hi <= t_ns:
-        return hi
-    while hi - lo > 1:                      # rows[lo] <= t_ns < rows[hi]
-        step += 1
-        if step % 3 == 0 or t_hi <= t_lo:
+cdef inline int64_t between(int64_t n_lo, int64_t t_lo, int64_t n_hi, int64_t t_hi, int64_t t, int64_t least, int64_t most) noexcept nogil:
+    """The number at time `t` on the line through two rows, kept in [least, most]."""
+    cdef double at
+    at = <double>n_lo + (<double>t - <double>t_lo) / (<double>t_hi - <double>t_lo) * (<double>n_hi - <double>n_lo)
+    return least if at <= <double>least else (most if at >= <double>most else <int64_t>at)
+
+
+cdef int64_t search(const row_t* rows, uint64_t capacity, uint64_t low, uint64_t high, int64_t t_ns, int64_t* marks,
+                    int* pages) noexcept nogil:
+    cdef int64_t lo = <int64_t>low - 1, hi = <int64_t>high      # the answer is in [lo, hi)
+    cdef int64_t t_lo = 0, t_hi = 0, mid, first, last, end, t_end
+    cdef int64_t x = 0, y = 0, t_x = 0, t_y = 0                 # first and last row of the page at hand
+    cdef bint has_lo = False, has_hi = False                    # lo, hi are rows whose times are t_lo, t_hi
+    cdef bint guess = marks != NULL and marks[0] < marks[2] and marks[1] < marks[3]
+    while hi - lo > 1:
+        if pages[0] == 0 and guess:
+            mid = between(marks[0], marks[1], marks[2], marks[3], t_ns, lo + 1, hi - 1)
+        elif 0 < pages[0] < GUESSES and t_x < t_y:
+            mid = between(x, t_x, y, t_y, t_ns, lo + 1, hi - 1)
+        elif not has_lo:
+            end = near(rows, capacity, lo + 1, lo + 1, hi)
+            if end < 0 or rows[end % <int64_t>capacity].t_ns > t_ns:
+                return lo
+            lo, t_lo, has_lo = end, rows[end % <int64_t>capacity].t_ns, True
+            continue
+        elif not has_hi:
+            end = near(rows, capacity, hi - 1, lo + 1, hi)
+            if end < 0:
+                return lo
+            t_end = rows[end % <int64_t>capacity].t_ns
+            if marks != NULL and end - lo > 64 and (not guess or marks[0] < <int64_t>low):
+                marks[0], marks[1], marks[2], marks[3] = lo, t_lo, end, t_end
+            if t_end <= t_ns:
+                return end
+            hi, t_hi, has_hi = end, t_end, True
+            continue
+        elif pages[0] % 3 == 2 or t_hi <= t_lo:
             mid = lo + (hi - lo) // 2
         else:
-            share = <double>(t_ns - t_lo) / <double>(t_hi - t_lo)
-            mid = lo + <int64_t>(share * <double>(hi - lo))
-            mid = lo + 1 if mid <= lo else (hi - 1 if mid >= hi else mid)
-        at = near(rows, capacity, mid, lo + 1, hi)
+            mid = between(lo, t_lo, hi, t_hi, t_ns, lo + 1, hi - 1)
+        first = mid - mid % 64
+        last = first + 63 if first + 63 < hi else hi - 1
+        first = first if first > lo else lo + 1
+        x = near(rows, capacity, first, first, last + 1)
+        if x < 0:                                               # nothing of the page holds
+            x = near(rows, capacity, mid, lo + 1, hi)
+            if x < 0:
+                return lo
+            y = x
+        else:
+            y = near(rows, capacity, last, x, last + 1)
+        pages[0] += 1
+        t_x, t_y = rows[x % <int64_t>capacity].t_ns, rows[y % <int64_t>capacity].t_ns
+        if t_x > t_ns:
+            hi, t_hi, has_hi = x, t_x, True
+        elif t_y <= t_ns:
+            lo, t_lo, has_lo = y, t_y, True
+        else:
+            return halved(rows, capacity, x, y, t_ns)
+    return lo
+
+
+cdef int64_t halved(const row_t* rows, uint64_t capacity, int64_t lo, int64_t hi, int64_t t_ns) noexcept nogil:
+    """The newest valid row of [lo, hi) that starts at or before `t_ns`, which rows[lo] does and rows[hi] does not."""
+    cdef int64_t at
+    while hi - lo > 1:
+        at = near(rows, capacity, lo + (hi - lo) // 2, lo + 1, hi)
         if at < 0:
             break
-        t = rows[at % <int64_t>capacity].t_ns
-        if t <= t_ns:
+        if rows[at % <int64_t>capacity].t_ns <= t_ns:
             lo = at
-            t_lo = t
         else:
             hi = at
-            t_hi = t
     return lo
 
 
@@ -163,13 +220,16 @@ def tally(const uint8_t[::1] rows not None, uint64_t first, int64_t[::1] carry n
     """
     cdef uint64_t n = rows.shape[0] // 64, i = 0
     cdef const row_t* r = <const row_t*>&rows[0] if n else NULL
-    cdef int64_t a, b, bin_, stop, bins = covered.shape[0]
+    cdef uint64_t checked = 0
+    cdef int64_t a, b, bin_ = 0, from_ = start_ns, stop, bins = covered.shape[0]       # from_: where bin_ begins
     if carry.shape[0] < 4 or step_ns <= 0 or damaged.shape[0] != bins or nbytes.shape[0] != bins:
         raise ValueError("carry has 4 elements, the figures the same length, the step is positive")
     with nogil:
         while i < n:
-            if not valid(&r[i], first + i):
-                break
+            if i == checked:                # a page at a time, so that what has been checked is summed up while it is near
+                checked += wr_rows_good(<const unsigned char*>&r[i], min(n - i, PAGE_ROWS), first + i)
+                if i == checked:
+                    break
             a = r[i].t_ns if r[i].t_ns > start_ns else start_ns
             b = r[i].t_ns + <int64_t>r[i].wall_dur_us * 1000
             b = b if b < end_ns else end_ns
@@ -192,17 +252,21 @@ def tally(const uint8_t[::1] rows not None, uint64_t first, int64_t[::1] carry n
                     carry[2] += 1
             carry[3] = 1 if r[i].flags & 4 else 0
             carry[0] = b if b > carry[0] else carry[0]
-            bin_ = (a - start_ns) // step_ns
+            if a < from_ or a - from_ >= step_ns:       # a division for each row would be the most of its cost
+                bin_ = (a - start_ns) // step_ns
+                from_ = start_ns + bin_ * step_ns
             if bin_ < bins:
                 nbytes[bin_] += r[i].nbytes
             while a < b and bin_ < bins:
-                stop = start_ns + (bin_ + 1) * step_ns
+                stop = from_ + step_ns
                 stop = stop if stop < b else b
                 covered[bin_] += stop - a
                 if r[i].flags & 4:
                     damaged[bin_] += stop - a
                 a = stop
-                bin_ += 1
+                if a < b:
+                    bin_ += 1
+                    from_ += step_ns
             i += 1
     return i
 

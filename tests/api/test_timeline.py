@@ -89,7 +89,7 @@ async def test_a_track_that_no_camera_has_is_not_found(api: Any, track: RefTrack
 
 
 async def test_steps_beyond_reason_are_refused(api: Any, track: RefTrack) -> None:
-    assert (await api.get("cameras/north/timeline", params={"start": "0", "end": str(20_000 * NS), "resolution": "0.5"})).status == 400
+    assert (await api.get("cameras/north/timeline", params={"start": "0", "end": str(60_000 * NS), "resolution": "0.5"})).status == 400
 
 
 async def test_the_list_names_tracks_by_their_tapes_when_no_slot_answers(api: Any, track: RefTrack) -> None:

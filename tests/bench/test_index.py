@@ -69,7 +69,7 @@ def options(folder: Path, *more: str) -> argparse.Namespace:
 
 def test_every_figure_is_measured_and_nothing_is_left(tmp_path: Path):
     found = {figure.name: figure for figure in index.run(options(tmp_path))}
-    assert len(found) == 11 and all(figure.value > 0 for name, figure in found.items() if "memory" not in name and "same" not in name)
+    assert len(found) == 12 and all(figure.value > 0 for name, figure in found.items() if "memory" not in name and "same" not in name)
     killed = found["opened after kill -9"].note
     assert "3 cameras" in killed and "; 0 rows adopted" not in killed
     assert list(tmp_path.iterdir()) == []

@@ -125,7 +125,22 @@ def test_search_finds_what_the_twin_finds(durations: list[int], first: int, spar
     t_ns = data.draw(st.integers(BASE_NS - 10, int(rows["t_ns"][-1]) + 10) | st.sampled_from(rows["t_ns"].tolist()))
     low = data.draw(st.integers(first, first + len(rows)))
     high = data.draw(st.integers(low, first + len(rows)))
-    assert rowsearch.find_row(ring, capacity, low, high, t_ns) == twins.find_row(ring, capacity, low, high, t_ns)
+    marks = np.array(data.draw(st.none() | st.lists(st.integers(-(1 << 63), (1 << 63) - 1), min_size=4, max_size=4)) or [0] * 4, np.int64)
+    right = twins.find_row(ring, capacity, low, high, t_ns)
+    assert rowsearch.find_row(ring, capacity, low, high, t_ns) == right
+    assert rowsearch.find_row(ring, capacity, low, high, t_ns, marks) == right
+    assert rowsearch.find_row(ring, capacity, low, high, t_ns, marks) == right
+
+
+def test_search_by_marks_finds_each_row_of_many_pages():
+    rows, _ = make_rows([[Au(1, 900 + (number % 7) * 100)] for number in range(700)], first=1000)
+    ring, marks = lap(rows, 1000, 704), np.zeros(4, np.int64)
+    for index in [350, *range(700)]:
+        assert rowsearch.find_row(ring, 704, 1000, 1700, int(rows["t_ns"][index]), marks) == 1000 + index
+    assert marks.tolist() == [1000, int(rows["t_ns"][0]), 1699, int(rows["t_ns"][699])]
+    assert rowsearch.find_row(ring, 704, 1000, 1700, BASE_NS - 1, marks) == 999
+    with pytest.raises(ValueError, match="4 elements"):
+        rowsearch.find_row(ring, 704, 1000, 1700, BASE_NS, marks[:3])
 
 
 def test_search_ends_on_equal_times_and_absurd_ones():
@@ -135,6 +150,18 @@ def test_search_ends_on_equal_times_and_absurd_ones():
     for index in range(50):
         rows["crc"][index] = seeded_crc(rows[index].tobytes(), index)
     assert rowsearch.find_row(lap(rows, 0, 50), 50, 0, 50, 0) == 24
+
+
+def test_an_outage_does_not_mislead_for_long():
+    rows, _ = make_rows([[Au(1, 90_000)] for _ in range(9000)], first=0)
+    rows["t_ns"][8900:] += 10**15
+    for index in range(8900, 9000):
+        rows["crc"][index] = seeded_crc(rows[index].tobytes(), index)
+    ring, marks = lap(rows, 0, 9024), np.zeros(4, np.int64)
+    for index in (10, 7000, 8899, 8900, 8999, 5000, 0):
+        assert rowsearch.find_row(ring, 9024, 0, 9000, int(rows["t_ns"][index]), marks) == index
+        assert marks[0] == 0 and marks[3] == int(rows["t_ns"][marks[2]])
+    assert 4096 < marks[2] < 8999
 
 
 @given(st.integers(1, 40), st.integers(0, 1 << 40), st.integers(0, 45), st.integers(0, 30))

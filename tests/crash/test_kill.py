@@ -28,7 +28,7 @@ STARTING = {Step.POOL_CREATED, Step.POOL_FILLED, Step.POOL_ADDED, Step.HEAD_TAKE
             Step.RING_RENAMED, Step.SEGMENT_CREATED, Step.SWITCHED}
 TRACKS = 3                     # of a victim
 HANGS_S = 300                  # a victim that takes longer hangs
-RARE = {Step.RING_GROWN}       # takes hours of footage; see tests/storage_write/test_rings.py
+RARE = {Step.RING_GROWN}       # takes hours of footage; see tests/storage_write/test_ring_growth.py
 
 
 class Scene:

@@ -1,6 +1,7 @@
 """Rings that grow: in place while nothing has gone round, else by a copy; readers that had them open follow."""
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,33 @@ def test_a_ring_that_has_gone_round_is_copied(make_rig: Make, renamed: list[Step
     assert renamed and work.ring.capacity > 128
     kept = tape(rig.path, rig)
     assert len(kept) > 300 and kept == camera.sent[-len(kept):]
+
+
+@pytest.mark.usefixtures("small")
+def test_who_reads_rows_while_a_ring_is_replaced_finds_them(make_rig: Make, renamed: list[Step]) -> None:
+    """Its descriptor was closed under a keeper that read rows, which took that for a failed volume."""
+    rig = make_rig()
+    _, camera = rig.track(size=300, gop=1, fps=1)
+    work, stop, lost = rig.slot._works[1, "main"], threading.Event(), []
+    while work.core.next_row < 2 * work.ring.capacity:
+        rig.run(camera, 20, batch=20)
+        forget(work.core.next_row - 10, rig)
+
+    def read() -> None:
+        while not stop.is_set():
+            number = work.core.ring_rows - 1
+            if work.row(number) is None:
+                lost.append(number)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    renamed.clear()
+    run_on(rig, camera)
+    stop.set()
+    thread.join()
+    assert renamed and not lost and not rig.slot.failed
+    rig.turn()
+    assert work.ring._outlived == work.frames._outlived == -1, "the old file is still open"
 
 
 def forget(row: int, rig: Rig) -> None:

@@ -6,7 +6,7 @@ and the tail is read again after every copy.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,12 +62,13 @@ class View:
 class TrackReader:
     """Reads one tape; get it from TapeStore. The arrays it returns are the caller's own. `place`: of its volume among the store's.
 
-    `expires` gives the UTC before which the track's rule lets nothing be read, whether or not a writer has moved the tail meanwhile.
+    `expires` gives the UTC before which the track's rule lets nothing be read, whether or not a writer has moved the tail meanwhile; from the
+    first row on that lies in one of the times that `held` gives, it counts for nothing: a hold outranks it.
     For one thread at a time; leases it has given out may be read on another one meanwhile.
     """
 
     def __init__(self, volume: str, volume_fd: int, live: LiveDir, meta: TrackMeta, place: int = 0,
-                 expires: Callable[[], int] | None = None) -> None:
+                 expires: Callable[[], int] | None = None, held: Callable[[], Sequence[tuple[int, int]]] = tuple) -> None:
         self.camera, self.name, self.kind = meta.camera, meta.track, meta.kind
         self.chunk_class = meta.chunk_class
         self.live = LiveTrack(live, meta.camera, meta.track)
@@ -78,7 +79,7 @@ class TrackReader:
         self._chunks_fd = -1
         self._log = TrackLog(volume_fd, index_path(meta.camera, meta.track, "log"))
         self._offline: tuple[tuple[int, ...], LiveState] | None = None
-        self._expires, self._expired_s = expires, 0
+        self._expires, self._held_times, self._expired_s = expires, held, 0
         self._floor = (0, 0)                # row and tape offset below which everything has expired
 
     # -- where the track begins and ends --
@@ -406,7 +407,18 @@ class TrackReader:
         number = max(self._find(view, tail, stop, limit_ns), tail) if stop > tail else stop
         run = self._copy(view, number, min(number + 2, stop))
         skip = int(np.searchsorted(row_ends(run.rows), limit_ns, side="right"))
-        return run.first + skip, int(run.rows["offset"][skip]) if skip < len(run.rows) else view.state.visible_offset
+        end = (run.first + skip, int(run.rows["offset"][skip]) if skip < len(run.rows) else view.state.visible_offset)
+        return min([end, *(found for start_ns, end_ns in self._held_times() if (found := self._first_held(view, start_ns, end_ns)))])
+
+    def _first_held(self, view: View, start_ns: int, end_ns: int) -> tuple[int, int] | None:
+        """Row and tape offset of the first row that lies in a held time, wholly or in part."""
+        tail, stop = view.state.tail_row, view.stop(provisional=True)
+        number = max(self._find(view, tail, stop, start_ns), tail) if stop > tail else stop
+        run = self._copy(view, number, min(number + 2, stop))
+        skip = int(np.searchsorted(row_ends(run.rows), start_ns, side="right"))
+        if skip >= len(run.rows) or int(run.rows["t_ns"][skip]) >= end_ns:
+            return None
+        return run.first + skip, int(run.rows["offset"][skip])
 
     def _view_as_written(self) -> View:
         """Rule or no rule: the tail as the writer has moved it."""

@@ -13,6 +13,7 @@ from storage import zarrmeta
 from storage.heldtape import HELD_PLACE, HeldFiles
 from storage.live import LiveDir, LiveFile
 from storage.reader import TrackReader
+from storage.shelfreader import ShelfReader
 from storage.track import Track
 from storage.volume import Volume
 
@@ -29,6 +30,7 @@ class ReadVolume:
         self.fd = self._volume.dir_fd
         self.uuid: UUID = self._volume.uuid
         self.live = LiveDir(live_dir, self.uuid)
+        self.shelf = ShelfReader(self.fd)
 
     @property
     def present(self) -> bool:
@@ -187,5 +189,6 @@ class TapeStore:
                 return None
             expiry = self._expiry
             expires = (lambda: expiry(camera, name)) if expiry is not None else None
-            self._readers[key] = TrackReader(os.fspath(volume.path), volume.fd, volume.live, meta, place, expires)
+            self._readers[key] = TrackReader(os.fspath(volume.path), volume.fd, volume.live, meta, place, expires,
+                                              lambda: volume.shelf.stretches(camera, name))
         return self._readers[key]

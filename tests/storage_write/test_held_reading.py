@@ -170,3 +170,26 @@ def damage(path: Path, at: int) -> None:
         byte = file.read(1)[0]
         file.seek(at)
         file.write(bytes([byte ^ 0xFF]))
+
+
+def test_what_is_held_is_shown_between_its_expiry_and_its_saving(make_rig: Make) -> None:
+    """Readers refuse by rule what a writer has not passed yet; what is held has no such age."""
+    rig = make_rig(bytes_max=100 * SMALL_CHUNK)
+    camera = sound(rig)
+    fill(rig, camera, rounds=40)
+    start_ns, end_ns = times(camera, 10, 12)
+    limit_ns = times(camera, 30, 0)[0]
+    store = TapeStore([rig.path], rig.live, lambda camera, track: limit_ns)
+    try:
+        track = store.whole(1, AUDIO)
+        assert track.spans(start_ns, end_ns) == [] and track.bounds().first_ns >= limit_ns - NS
+        rig.slot.hold(hold(1, start_ns, end_ns))
+        again = TapeStore([rig.path], rig.live, lambda camera, track: limit_ns)
+        try:
+            whole = again.whole(1, AUDIO)
+            assert [(span.start_ns, span.end_ns) for span in whole.spans(start_ns, end_ns)] == [(start_ns, end_ns)]
+            assert whole.spans(*times(camera, 0, 9)) == []
+        finally:
+            again.close()
+    finally:
+        store.close()

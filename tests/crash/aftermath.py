@@ -8,6 +8,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "storage_write"))
 
+from held import held_rows
 from payloads import SEED, seed_of
 from rig import Rig, tape
 
@@ -103,6 +104,22 @@ def _check_marked(data: bytes, marked: "np.ndarray[tuple[int], np.dtype[np.bool_
         at = start + size
     if rows and at < end:
         assert not any(data[at:end]), "a marked inner chunk holds bytes behind the last row"
+
+
+def check_held(rig: Rig, low: int, high: int, known: dict[bytes, int]) -> None:
+    """AUs [low, high) of camera 1 are on the tape, or in what holds have kept of it, to the bit."""
+    rows = held_rows(rig.path)
+    there = numbers_of(tape(rig.path, rig), known)
+    for number in sorted(rows):
+        there += numbers_of(rows[number], known)
+    missing = set(range(low, high)) - set(there)
+    assert not missing, f"AUs {min(missing)} to {max(missing)} were held"
+
+
+def held_promise(lines: list[str]) -> tuple[int, int]:
+    """The AUs [low, high) of camera 1 that are held and durable by the last word."""
+    found = [line.split() for line in lines if line.startswith("held ") and len(line.split()) == 3]
+    return (int(found[-1][1]), int(found[-1][2])) if found else (0, 0)
 
 
 def promises(lines: list[str]) -> dict[tuple[int, str], tuple[int, int, int]]:

@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from aftermath import check_clean, check_tape, promises, seeds
+from aftermath import check_clean, check_held, check_tape, held_promise, promises, seeds
 from payloads import payload
 from rig import Rig
 
@@ -25,8 +25,9 @@ TOP = Path(__file__).parents[2]
 BYTES_MAX = 16 * (16 << 20)
 RECOVERY = {Step.RECOVERED_ZERO, Step.RECOVERED_RINGS, Step.RECOVERED_FILES}
 STARTING = {Step.POOL_CREATED, Step.POOL_FILLED, Step.POOL_ADDED, Step.HEAD_TAKEN, Step.RENAMED_TAKEN, Step.TRACK_CREATED,
-            Step.RING_RENAMED, Step.SEGMENT_CREATED, Step.SWITCHED}
+            Step.RING_RENAMED, Step.SEGMENT_CREATED, Step.SWITCHED, Step.HELD_WRITTEN, Step.HELD_NAMED}
 TRACKS = 3                     # of a victim
+PROMISE = 5                    # words
 HANGS_S = 300                  # a victim that takes longer hangs
 RARE = {Step.RING_GROWN}       # takes hours of footage; see tests/storage_write/test_ring_growth.py
 
@@ -41,6 +42,7 @@ class Scene:
         self.first = 0
         self.promised: dict[tuple[int, str], tuple[int, int, int]] = {}
         self.known: dict[int, dict[bytes, int]] = {}
+        self.held = (0, 0)
 
     def record(self, step: int, count: int, gop: int, seconds: float = 0) -> bool:
         """Run a victim until it dies at `step`, or for `seconds` once it has a new durable row on each track; True if it died itself."""
@@ -60,7 +62,10 @@ class Scene:
                 child.kill()
                 child.wait()
         assert child.returncode == -9, "the victim ended by itself"
-        made = promises(log.read_text().splitlines())
+        lines = log.read_text().splitlines()
+        made = promises(lines)
+        if any(line.startswith("held ") for line in lines):
+            self.held = held_promise(lines)
         self.promised.update(made)
         self.first = max([self.first, *(p[2] for p in made.values())]) + 1000
         self.first -= self.first % 1000
@@ -71,8 +76,8 @@ class Scene:
         """Return when the victim's promises name more durable rows on each track than its first ones did, however long that takes."""
         until = time.monotonic() + HANGS_S
         while child.poll() is None:
-            lines = log.read_text().splitlines()
-            begun, now = promises(lines[:1 + TRACKS]), promises(lines[:-1])
+            lines = [line for line in log.read_text().splitlines()[:-1] if len(line.split()) == PROMISE]
+            begun, now = promises(lines[:TRACKS]), promises(lines)
             if len(begun) == TRACKS and all(now[key][0] > row for key, (row, _, _) in begun.items()):
                 return
             assert time.monotonic() < until, f"no durable rows after {HANGS_S} s: {begun} {now}"
@@ -89,6 +94,8 @@ class Scene:
                 if len(known) < self.first + 2000:
                     known.update(seeds(camera, self.first + 4000))
                 check_tape(rig, camera, name, durable_row=row, durable_offset=offset, known=known)
+            if self.held[1]:
+                check_held(rig, *self.held, self.known[1])
             check_clean(rig)
         finally:
             rig.crash()

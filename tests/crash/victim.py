@@ -1,10 +1,12 @@
 """A process that records until it is killed: `python victim.py VOLUME LIVE STEP COUNT GOP FIRST`.
 
 STEP 0: until somebody kills it; else it kills itself at the COUNT-th time it takes that step. Each line it prints is a promise that was
-kept before the line was written: camera, track, durable row, durable offset, AUs put.
+kept before the line was written: camera, track, durable row, durable offset, AUs put; or `held` and the AUs [first, last) of camera 1 that a
+hold keeps and that are durable.
 """
 
 import os
+import secrets
 import signal
 import sys
 import time
@@ -14,6 +16,7 @@ from recorder.base.clock import SystemClock
 from recorder.base.config import RecordingConfig, RetentionRule
 from recorder.base.media import TrackKind
 from storage import steps
+from storage.hold import Hold, HoldSpan
 from storage.slot import Slot
 from storage.steps import Step
 from storage.volume import Volume
@@ -23,6 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "storage_write"))
 from rig import AAC, ENTRY, Camera
 
 from recorder._ext.auqueue import AuQueue
+
+NS = 1_000_000_000
+HELD_ROWS = 3           # in the first of a run lies what it holds
 
 
 def arm(number: int, count: int) -> None:
@@ -38,6 +44,17 @@ def arm(number: int, count: int) -> None:
 
     if number:
         steps.hook = hook
+
+
+def hold_some(slot: Slot, source: Camera, first: int) -> tuple[int, int]:
+    """Release what an earlier victim held, and hold some of what comes next; the first and last AU of that."""
+    os.write(1, b"held 0 0\n")
+    for hold in slot.holds():
+        slot.release(hold.id, time.time_ns(), "victim")
+    low, high = first + 25, first + 60
+    start_ns, end_ns = (source.start_ns + au * NS // source.fps for au in (low, high))
+    slot.hold(Hold(secrets.token_hex(16), "crash", "", "victim", time.time_ns(), 0, (HoldSpan(source.number, start_ns, end_ns, source.name),)))
+    return low, high
 
 
 def main() -> None:
@@ -60,7 +77,11 @@ def main() -> None:
         tracks.append((writer, source))
     slot.start()
     print("ready", flush=True)
+    begun_row = tracks[0][0].durable[1]
+    low, high = hold_some(slot, tracks[0][1], first)
     while True:
+        if tracks[0][0].durable[1] >= begun_row + HELD_ROWS:
+            os.write(1, f"held {low} {high}\n".encode())
         for writer, source in tracks:
             source.put(6)
             row, offset = writer.durable[1], writer.durable[0]

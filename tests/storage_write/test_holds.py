@@ -10,7 +10,7 @@ from held import NS, held_chunks, held_rows, hold
 from rig import Camera, Rig, tape
 
 from recorder.base.config import RetentionRule
-from recorder.base.errors import VolumeError
+from recorder.base.errors import Conflict, VolumeError
 from recorder.base.media import DeletionCause, TrackKind
 from storage import deletions
 from storage.events import HeldDamaged, HoldBudget, Starved
@@ -259,6 +259,9 @@ def test_the_budget_is_told_level_by_level_and_recording_goes_on_beyond_it(make_
     assert [event.level for event in rig.events if isinstance(event, HoldBudget)] == [60, 80, 100]
     assert rig.slot.hold_usage.saved >= rig.slot.hold_usage.budget
     assert near(aus(rig), camera, 1000, 1700)
+    with pytest.raises(Conflict, match=r"holds would keep .* their budget is 0\.01 GB"):
+        rig.slot.hold_room(hold(14, *times(camera, 300, 310)))
+    rig.slot.hold_room(hold(13, *times(camera, 165, 170)))      # it stands
     kept = tape(rig.path, rig, 1, AUDIO)
     assert kept == camera.sent[-len(kept):] and len(camera.sent) == 3900
     for number in range(14):
@@ -266,6 +269,10 @@ def test_the_budget_is_told_level_by_level_and_recording_goes_on_beyond_it(make_
     settle(rig)
     assert [event.level for event in rig.events if isinstance(event, HoldBudget)][-1] == 0
     assert rig.slot.hold_usage.saved == 0 and held_chunks(rig, 1, AUDIO) == []
+    recent = times(camera, 370, 375)
+    rig.slot.hold_room(hold(14, *recent))
+    with pytest.raises(Conflict):
+        rig.slot.hold_room(hold(14, *times(camera, 0, 10_000)))
 
 
 def test_a_damaged_hold_file_stops_retention_and_says_so(make_rig: Make) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
@@ -92,8 +93,11 @@ class Bay:
                 await asyncio.sleep(0.1)
 
     def mount(self) -> None:
-        """The file system again."""
-        subprocess.run(["mount", "-t", "ext4", "-o", "loop", self.disk.files / "disk", self.point], check=True)
+        """The file system again. Others may take the loop device that mount(8) has just found free: then it looks again."""
+        deadline = time.monotonic() + LIMIT_S
+        while subprocess.run(["mount", "-t", "ext4", "-o", "loop", self.disk.files / "disk", self.point], check=False).returncode:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ P = ParamSpec("P")
 
 RETENTION_NS = 20_000_000_000
 ZERO_NS = 200_000_000
+SEAL_NS = 400_000_000   # of a round of KEEP_S: twice what 125 MB/s need
 RATE_NS = 120_000_000_000
 AHEAD_S = 30.0
 RETIRED_AT_ONCE = 32    # in a round of KEEP_S: 500 cameras of 4 Mbit/s take 16 chunks a second
@@ -78,6 +79,7 @@ class Keeper:
         self._retainer = Retainer(RetainerDesk(desk.volume, desk.clock, desk.pool, desk.call, desk.next_epoch, desk.acknowledged, desk.on_event,
                                                desk.rules, desk.holds, desk.ledger, desk.erasure, desk.last_ns))
         self._sealing: set[int] = set()
+        self._seal_first = 0        # the track that the next round looks at first
         self._takes: dict[int, deque[int]] = {c.number: deque() for c in CLASSES}
         self._starved: set[int] = set()
         self._reader = PastCache()
@@ -209,9 +211,14 @@ class Keeper:
             self._desk.call(lambda work=work: work.close_by_time(mono_ns, self._close_ns))  # type: ignore[misc]
 
     def _seal(self, works: list[TapeWork]) -> None:
-        for work in works:
+        """Closed chunks, track by track, for a part of the time only: after a start hundreds may wait, and tracks need their next chunks."""
+        start_ns, first = self._desk.clock.mono_ns(), self._seal_first
+        for number, work in enumerate([*works[first:], *works[:first]], first + 1):
             if work.closed and work.ident.tape not in self._sealing and seal.ready(work, work.closed[0]):
                 self._seal_one(work, work.closed[0])
+                if self._desk.clock.mono_ns() - start_ns > SEAL_NS:
+                    self._seal_first = number % len(works)
+                    return
 
     def _seal_one(self, work: TapeWork, chunk: ClosedChunk) -> None:
         try:

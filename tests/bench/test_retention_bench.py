@@ -131,7 +131,7 @@ def options(*words: str) -> argparse.Namespace:
 
 def test_a_small_run_keeps_every_promise(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("out.json", "out.md", "out.svg")]
-    run = options("--weeks", "0.02", "--off-days", "0", "--laps", "1.5", "--search-hours", "1", "--folder", str(tmp_path),
+    run = options("--weeks", "0.02", "--off-days", "2", "--laps", "1.5", "--search-hours", "1", "--folder", str(tmp_path),
                   "--json", str(files[0]), "--markdown", str(files[1]), "--svg", str(files[2]))
     code = retention.main(run)
     assert code == 0, files[1].read_text()

@@ -1,0 +1,42 @@
+"""The keeper has more to do than one thing: none of it may keep tracks waiting for their next chunks."""
+
+from collections.abc import Callable
+
+import pytest
+from rig import Rig
+
+from storage import keeper, seal
+from storage.chunkfile import ChunkHead
+from storage.disk import PastCache
+from storage.tapebook import ClosedChunk
+from storage.tapework import TapeWork
+
+Make = Callable[..., Rig]
+TRACKS = 9
+
+
+def test_chunks_that_close_at_once_are_sealed_in_several_rounds_all_of_them(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = make_rig()
+    for number in range(1, TRACKS + 1):
+        writer, camera = rig.track(number)
+        camera.put(100)
+        rig.turn()
+        writer.end_session(camera.session, rig.clock.wall_ns(), "over")
+    rig.turn()
+    rounds: list[list[int]] = []
+    real = seal.seal
+
+    def slow(work: TapeWork, chunk: ClosedChunk, reader: PastCache) -> ChunkHead:
+        rounds[-1].append(work.ident.camera)
+        rig.clock.advance(keeper.SEAL_NS / 1e9 * 0.4)
+        return real(work, chunk, reader)
+
+    monkeypatch.setattr(seal, "seal", slow)
+    rig.clock.advance(1000)
+    for _ in range(8):
+        rounds.append([])
+        rig.slot.keep_once()
+        rig.slot.pass_once()
+        rig.slot.commit_once()
+    assert max(len(cameras) for cameras in rounds) == 3, "a round ends when its time is over"
+    assert sorted(camera for cameras in rounds for camera in cameras) == list(range(1, TRACKS + 1)), "each in its turn"

@@ -187,7 +187,7 @@ class Rebuilder:
         fresh = ChunkHead(kind, False, head.camera, head.track, head.chunk, head.generation, taken.first_row, 0, 0, 0, 0, 0, bytes(32))
         work.to_mark = (fd, head_page(fresh, marked))
         items = [_footer_items(found), *chunk.items]
-        opened_ns = self._opened_ns(found, taken.first_row)
+        opened_ns = self._opened_ns(work, found, taken.first_row)
         opened = OpenChunk(taken.chunk, fd, -1, head.generation, taken.first_row, taken.frames_off, opened_ns, items,
                            set(found.sample_entries), self._erasure.nameless())
         work.next_number = taken.chunk + 1
@@ -197,10 +197,10 @@ class Rebuilder:
         work.go_on(opened)
         work.core.add_items_bytes(sum(len(item) for item in items))
 
-    def _opened_ns(self, found: Found, first_row: int) -> int:
+    def _opened_ns(self, work: TapeWork, found: Found, first_row: int) -> int:
         """CLOCK_MONOTONIC when the chunk was begun, as if the machine had run since: rows of a week ago must not wait for today's to expire."""
         wall_ns, mono_ns = self._now()
-        row = found.rows.get(first_row)
+        row = found.rows.get(first_row) or work.row(first_row)
         return mono_ns - max(0, wall_ns - RowView(row).t_ns) if row is not None else mono_ns
 
 

@@ -166,5 +166,5 @@ def _stand_in(volume: Volume, work: TapeWork, number: int, stop: int) -> ChunkHe
 
 
 def _tail_chunk(work: TapeWork) -> int:
-    """The chunk that holds the oldest row in sight."""
-    return work.core.tail_offset // work.chunk_class.tape_bytes
+    """The chunk that holds the oldest row in sight: the tail may have been moved before that row came, to the end of the chunk before."""
+    return tail_offset(work, work.core.tail_row) // work.chunk_class.tape_bytes

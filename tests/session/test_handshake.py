@@ -7,6 +7,7 @@ import pytest
 
 from recorder.base.media import GapCause
 from recorder.gate import Backoff
+from recorder.source import RtspSource
 from tests.session.fake_camera import PASSWORD, SDP, FakeCamera, Guard, Request, clip, reply
 from tests.session.rig import Rig
 
@@ -44,13 +45,21 @@ async def test_rtp_before_the_play_answer_is_kept() -> None:
         assert rig.tape().aus[0][0]["flags"] & 1
 
 
-@pytest.mark.parametrize("header", ["Session:        12345678", "Session: 12345678; timeout=120", "Session: 12345678;timeout=0",
-                                    "session:12345678 ;x=y"])
-async def test_session_header_oddities(header: str) -> None:
+@pytest.mark.parametrize(("header", "timeout_s"), [("Session:        12345678", 60), ("Session: 12345678; timeout=120", 120),
+                                                   ("Session: 12345678;timeout=0", 60), ("session:12345678 ;x=y", 60)])
+async def test_session_header_oddities(header: str, timeout_s: float) -> None:
+    def play(request: Request) -> bytes:
+        camera.start(request.link)
+        return reply(request, 200, header)
     async with FakeCamera() as camera, Rig() as rig:
         camera.answers["SETUP"] = lambda r: reply(r, 200, f"Transport: {r.headers['transport']}", header)
+        camera.answers["PLAY"] = play
+        camera.answers["GET_PARAMETER"] = lambda r: reply(r, 200, header)
         rig.record(camera.url)
         await rig.recorded()
+        source = rig.stream()._source
+        assert isinstance(source, RtspSource) and source._played is not None
+        assert source._played.state.timeout_s == timeout_s
     assert {r.headers["session"] for r in camera.requests if r.method in {"PLAY", "TEARDOWN"}} == {"12345678"}
 
 

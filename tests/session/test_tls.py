@@ -206,10 +206,13 @@ async def test_redirect_request_never_leads_out_of_tls(own: Certificate) -> None
         assert second.links == []
 
 
-async def test_redirect_into_tls_is_followed(own: Certificate) -> None:
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_redirect_into_tls_is_followed(own: Certificate, transport: str) -> None:
     async with FakeCamera() as first, FakeCamera(tls=own.context()) as second, Rig() as rig:
         first.answers["DESCRIBE"] = lambda r: reply(r, 302, f"Location: {second.url}")
-        rig.record(first.url, tls_fingerprint=own.fingerprint)
+        rig.record(first.url, tls_fingerprint=own.fingerprint, transport=transport)
+        await rig.until(lambda: "SETUP" in second.methods())
+        assert next(r for r in second.requests if r.method == "SETUP").headers["transport"].startswith("RTP/AVP/TCP;")
         await rig.recorded()
         assert second.methods().count("PLAY") == 1
 

@@ -26,7 +26,7 @@ from storage.journal import Journal
 from storage.layout import CLASSES, PAGE, ROWS_PER_PAGE, ChunkClass, track_path
 from storage.ledger import Ledger
 from storage.minutebook import MinuteBook
-from storage.pool import Pool
+from storage.pool import STALE_NS, Pool
 from storage.retainer import Retainer, RetainerDesk, Rules
 from storage.rings import IndexWriter, is_full
 from storage.steps import Step, step
@@ -127,6 +127,8 @@ class Keeper:
             return
         kind = work.chunk_class
         half = work.core.used * 2 >= kind.tape_bytes
+        if work.next_chunk is not None:
+            self._clean(work, mono_ns)
         if not work.attached or work.next_chunk is not None or not (work.chunk is None or half or work.starved):
             return
         number = work.next_number
@@ -134,7 +136,7 @@ class Keeper:
         pool = self._desk.pool
         if not pool.free(kind) and pool.room(kind):
             pool.make(kind, mono_ns, filled=False)
-        prepared = pool.take(kind, work.ident.camera, work.ident.name, number, slow=not work.quick)
+        prepared = pool.take(kind, work.ident.camera, work.ident.name, number, mono_ns, slow=not work.quick)
         if prepared is not None:
             work.next_chunk = prepared
             self._takes[kind.number].append(mono_ns)
@@ -155,6 +157,15 @@ class Keeper:
             os.close(prepared.fd)
             path = f"{track_path(work.ident.camera, work.ident.name)}/c/{prepared.number}"
             self._desk.pool.retire(path, work.chunk_class, mono_ns, prepared.past)
+
+    def _clean(self, work: TapeWork, mono_ns: int) -> None:
+        """Footage that should be gone lies in a chunk that its track does not come to, since the camera fell silent: overwrite it now."""
+        with work.handing:
+            prepared = work.next_chunk
+            if prepared is None or prepared.past is None or mono_ns - prepared.since_ns < STALE_NS:
+                return
+            work.next_chunk = None
+        work.next_chunk = self._desk.pool.clean(prepared, work.chunk_class)
 
     def _make_room(self, kind: ChunkClass, works: list[TapeWork]) -> None:
         """See that at least as many files of the class are on their way to the pool as tapes wait for one."""

@@ -7,7 +7,7 @@ A file is free when its head says camera 0. On the way from a track to the pool 
 import fcntl
 import os
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recorder.base.errors import FormatError
 from storage.chunkfile import ChunkHead, parse_head
@@ -49,6 +49,7 @@ class Prepared:
     number: int
     head: ChunkHead
     past: Past | None
+    since_ns: int
 
 
 class Pool:
@@ -124,7 +125,7 @@ class Pool:
         self._free[chunk_class.number].append(Free(name, mono_ns, None))
         return True
 
-    def take(self, chunk_class: ChunkClass, camera: int, track: str, number: int, *, slow: bool) -> Prepared | None:
+    def take(self, chunk_class: ChunkClass, camera: int, track: str, number: int, mono_ns: int, *, slow: bool) -> Prepared | None:
         """Turn the oldest free file into chunk `number` of a track; None if there is none. `slow`: zeros first, unless it holds them."""
         if not self._free[chunk_class.number]:
             return None
@@ -142,7 +143,13 @@ class Pool:
         except BaseException:
             os.close(fd)
             raise
-        return Prepared(fd, number, head, free.past)
+        return Prepared(fd, number, head, free.past, mono_ns)
+
+    def clean(self, prepared: Prepared, chunk_class: ChunkClass) -> Prepared:
+        """The same chunk with nothing left of what its file held before. Nobody may have begun it."""
+        zero_tail(self._volume, f"{track_path(prepared.head.camera, prepared.head.track)}/c/{prepared.number}", chunk_class)
+        self._erasure.overwritten(prepared.past)
+        return replace(prepared, past=None)
 
     def blank(self, chunk_class: ChunkClass, path: str, mono_ns: int) -> tuple[int, int] | None:
         """A free file of zeros moved to `path`: its descriptor, and the generation that its head must bear; None if there is none."""

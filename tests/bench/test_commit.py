@@ -31,7 +31,8 @@ def test_a_small_run_loses_nothing_and_says_what_it_measured(tmp_path: Path, cap
     found = json.loads(files[0].read_text())["outcome"]
     assert found["lost"] == found["refused"] == 0 and len(found["windows"]) == 2
     for window in found["windows"]:
-        assert window["nbytes"] > 3_000_000 and window["written"] >= (window["nbytes"] if device_of(tmp_path) else 0)
+        received = window["nbytes"] if device_of(tmp_path) else 0
+        assert window["nbytes"] > 3_000_000 and window["written"] > 0.9 * received, "what came at its end is written after it"
         assert window["delays"]["tick_p50"] >= window["delays"]["commit_p50"] > 0
         assert window["delays"]["undurable_max"] > 0
         assert set(window["cpu_s"]) == {"writer", "commit", "keeper"} and min(window["cpu_s"].values()) > 0

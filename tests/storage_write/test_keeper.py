@@ -5,9 +5,11 @@ from collections.abc import Callable
 import pytest
 from rig import Rig
 
+from recorder.base.config import RetentionRule
 from storage import keeper, seal
 from storage.chunkfile import ChunkHead
 from storage.disk import PastCache
+from storage.pool import STALE_NS
 from storage.tapebook import ClosedChunk
 from storage.tapework import TapeWork
 
@@ -40,3 +42,20 @@ def test_chunks_that_close_at_once_are_sealed_in_several_rounds_all_of_them(make
         rig.slot.commit_once()
     assert max(len(cameras) for cameras in rounds) == 3, "a round ends when its time is over"
     assert sorted(camera for cameras in rounds for camera in cameras) == list(range(1, TRACKS + 1)), "each in its turn"
+
+
+def test_a_prepared_chunk_shows_nothing_of_its_past_once_the_camera_is_silent(make_rig: Make) -> None:
+    rig = make_rig(bytes_max=4 * (16 << 20), quarantine_s=0.0)
+    writer, camera = rig.track(size=100_000, rule=RetentionRule(days=1.0))
+    rig.run(camera, 900)
+    work = rig.slot._works[1, "main"]
+    while work.next_chunk is None or work.next_chunk.past is None:
+        rig.run(camera, 10)
+    file = rig.path / f"tape.zarr/cam-1/main/c/{work.next_chunk.number}"
+    assert any(data[:48] in file.read_bytes() for data in camera.sent), "it held older footage"
+    writer.end_session(camera.session, rig.clock.wall_ns(), "over")
+    rig.clock.advance(STALE_NS / 1e9 + 1)
+    rig.turn()
+    assert work.next_chunk is not None and work.next_chunk.past is None
+    held = file.read_bytes()
+    assert not any(data[:48] in held for data in camera.sent)

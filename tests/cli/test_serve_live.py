@@ -115,7 +115,7 @@ def test_children_end_with_a_killed_supervisor(site: Site) -> None:
     server = site.start("serve", "--config", site.file, log="serve")
     until(lambda: "Test: 1 slots" in site.log() and pid_of(site, "worker-0") and pid_of(site, "api"), "serving")
     pids = [pid_of(site, "worker-0"), pid_of(site, "api")]
-    until(lambda: "listening on port" in site.log() and "slot 0 on" in site.log(), "children that have tied themselves to it")
+    until(lambda: "listening on port" in site.log() and asked(site, "slot-0", "status"), "children that have tied themselves to it")
     server.kill()
     server.wait()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "no child left")

@@ -160,10 +160,12 @@ class Keeper:
 
     def _clean(self, work: TapeWork, mono_ns: int) -> None:
         """Footage that should be gone lies in a chunk that its track does not come to, since the camera fell silent: overwrite it now."""
+        prepared = work.next_chunk
+        if prepared is None or prepared.past is None or mono_ns - prepared.since_ns < STALE_NS:
+            return
         with work.handing:
-            prepared = work.next_chunk
-            if prepared is None or prepared.past is None or mono_ns - prepared.since_ns < STALE_NS:
-                return
+            if work.next_chunk is not prepared:
+                return          # the writer has begun it
             work.next_chunk = None
         work.next_chunk = self._desk.pool.clean(prepared, work.chunk_class)
 

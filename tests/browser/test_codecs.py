@@ -41,7 +41,7 @@ def test_motion_jpeg_is_named_and_opus_plays(page: Page) -> None:
     said = "() => document.querySelector('[data-camera=cam1]').textContent.includes('Motion JPEG: this browser cannot show it')"
     page.wait_for_function(said, timeout=PATIENCE_MS)
     page.click("[data-camera=cam0]")
-    page.wait_for_function("() => document.querySelector('#detail video').currentTime > 1", timeout=PATIENCE_MS)
+    page.wait_for_function("() => document.querySelector('#detail video')?.currentTime > 1", timeout=PATIENCE_MS)
     heard = "() => document.querySelector('#detail video').webkitAudioDecodedByteCount > 0"
     page.evaluate("() => { document.querySelector('#detail video').muted = false }")
     page.wait_for_function(heard, timeout=PATIENCE_MS)

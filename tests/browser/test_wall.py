@@ -64,7 +64,7 @@ def test_a_click_on_the_timeline_plays_from_there(watched: Watched, site: Site, 
     page.wait_for_timeout(500)
     page.mouse.click(box["x"] + box["width"] * (1 - 7500 / shown), box["y"] + 20)
     page.wait_for_selector("#detail video[data-state=playback]", timeout=PATIENCE_MS)
-    page.wait_for_function("() => document.querySelector('#detail video').currentTime > 0.2", timeout=PATIENCE_MS)
+    page.wait_for_function("() => document.querySelector('#detail video')?.currentTime > 0.2", timeout=PATIENCE_MS)
     first_ms = page.evaluate(SHOWN_MS)
     assert abs(first_ms - asked_ms) < 8000, datetime.fromtimestamp(first_ms / 1000, UTC)
     frames = page.evaluate(DETAIL_FRAMES)

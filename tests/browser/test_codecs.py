@@ -42,7 +42,7 @@ def test_motion_jpeg_is_named_and_opus_plays(page: Page) -> None:
     page.wait_for_function(said, timeout=PATIENCE_MS)
     page.click("[data-camera=cam0]")
     page.wait_for_function("() => document.querySelector('#detail video')?.currentTime > 1", timeout=PATIENCE_MS)
-    heard = "() => document.querySelector('#detail video').webkitAudioDecodedByteCount > 0"
+    heard = "() => document.querySelector('#detail video')?.webkitAudioDecodedByteCount > 0"
     page.evaluate("() => { document.querySelector('#detail video').muted = false }")
     page.wait_for_function(heard, timeout=PATIENCE_MS)
     assert page.evaluate("() => document.querySelector('.note').textContent") == ""

@@ -64,18 +64,6 @@ CREATE TABLE IF NOT EXISTS volume (
 );
 """
 _HOLD = "CREATE TABLE IF NOT EXISTS hold (id TEXT PRIMARY KEY, hold TEXT NOT NULL)"      # came later than version 1, which ignores it
-# Came later, and older versions do without: which volume a camera records to, and what was said of volumes while the server ran.
-_VOLUMES = """
-CREATE TABLE IF NOT EXISTS home (camera INTEGER PRIMARY KEY, volume TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS volume (
-  uuid TEXT PRIMARY KEY,
-  path TEXT NOT NULL,
-  weight REAL NOT NULL,
-  on_root INTEGER NOT NULL,
-  added INTEGER NOT NULL,
-  drain INTEGER NOT NULL
-);
-"""
 _CAMERA = "SELECT number, id, owner, slot, config, added_ns, removed_ns FROM camera"
 _TOKEN = "SELECT number, name, scopes, cameras, partner, created_ns, expires_ns, revoked_ns, sha256 FROM token"  # noqa: S105
 

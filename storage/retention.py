@@ -121,6 +121,9 @@ def start_ns(work: TapeWork, row: int) -> int:
 def out_of_sight(volume: Volume, work: TapeWork, limit: int) -> list[ChunkHead]:
     """The track's oldest sealed chunks, at most `limit`, all of whose rows lie below its tail."""
     found: list[ChunkHead] = []
+    known = work.first_head
+    if known is not None and known.chunk == work.first_chunk and known.first_row + known.rows > work.core.tail_row:
+        return found        # as nearly always, and asked twice a second of every track: no row is read for it
     if work.first_chunk >= _tail_chunk(work) and work.core.tail_row < work.core.next_row:
         return found
     while len(found) < limit and (head := retirable(volume, work, work.first_chunk + len(found))) is not None:

@@ -46,7 +46,7 @@ class Asked:
 
 
 def deletions(volumes: Sequence[Path], asked: Asked, limit: int) -> list[Deleted]:
-    """At most `limit` deletions by key. Reads files; a volume that is not there is passed over. Raises FormatError, OSError."""
+    """At most `limit` deletions by key. Reads files. Raises VolumeError for a volume that is not there, FormatError, OSError."""
     found: list[Deleted] = []
     for number, path in enumerate(volumes):
         volume = Volume.open(path, on_root=True, lock=False)

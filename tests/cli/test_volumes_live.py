@@ -1,4 +1,4 @@
-"""The whole server with several volumes: added, drained and failing while cameras are recorded; every second is in a clip or has a cause."""
+"""The whole server with several volumes: added, drained and failing while cameras are recorded; no gap without a cause, none of a crash."""
 
 import subprocess
 from collections.abc import Iterator

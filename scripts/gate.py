@@ -6,6 +6,7 @@ runs tests has found some.
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ DEBUG = ROOT / "build" / "debug"
 TEMPORARY = Path(tempfile.mkdtemp(prefix="wr-"))  # short: Unix sockets below it have 107 bytes for their whole path
 OUTSIDE = ("--ignore=tests/cli", "--ignore=tests/supervisor")     # their kernels are in processes of their own, and those are the shipped ones
 STEP_S = 20 * 60
+ROOM = 12 << 30        # bytes of temporary files that steps have at one time
+PROGRESS = re.compile(r"^[.FEsxX]+ +\[ *\d+%\]$|^bringing up nodes", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +100,10 @@ def run(step: Step) -> tuple[Step, int, float]:
 
 
 def report(step: Step, code: int, seconds: float) -> None:
-    """One line for a passed step, everything for a failed one."""
+    """One line for a passed step, everything but its dots for a failed one."""
     text = (LOGS / f"{step.name}.log").read_text(errors="replace").rstrip()
     if code:
-        print(text)
+        print("\n".join(line for line in text.splitlines() if line and not PROGRESS.match(line)))
     last = text.rsplit("\n", 1)[-1][:110]
     print(f"{'FAILED' if code else 'passed'}  {step.name:<14} {seconds:6.1f} s  {last}", flush=True)
 
@@ -110,6 +113,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=sorted(stages()), action="append")
     chosen = parser.parse_args(arguments).only or ["lint", "test"]
+    if "test" in chosen and (free := shutil.disk_usage(TEMPORARY).free) < ROOM:
+        sys.exit(f"gate: {tempfile.gettempdir()} has {free >> 30} GB free and the tests fill {ROOM >> 30}; make room there or set TMPDIR")
     LOGS.mkdir(parents=True, exist_ok=True)
     linked_debug_tree()
     began, failed = time.monotonic(), []

@@ -1,5 +1,6 @@
 """The slot's live file and lease file, writing side. Both lie on tmpfs and are made anew whenever the slot is opened."""
 
+import errno
 import mmap
 import os
 import struct
@@ -14,6 +15,7 @@ _HEAD = struct.Struct("<8sHHI16s16sIIQq")
 _COMMIT_AT = _HEAD.size - 16
 assert _HEAD.size == LIVE_HEAD.itemsize
 BLOCKS = 1024
+_POPULATE_WRITE = 23        # MADV_POPULATE_WRITE, Linux 5.14: pages now, or an error where touching them would end the process
 
 
 class LiveWriter:
@@ -28,19 +30,24 @@ class LiveWriter:
         try:
             self._lease = _map(_temporary(self._names[0]), blocks * 8)
             self._live = _map(_temporary(self._names[1]), PAGE + blocks * LIVE_BLOCK_BYTES)
+            _populate(self._lease, 0, blocks * 8)
+            _populate(self._live, 0, PAGE)
         except OSError as error:
-            raise StorageError(f"cannot make the live file: {error.strerror}", where=str(live_dir),
-                               remedy="live_dir must be a tmpfs with room for it") from error
+            raise _no_room(live_dir, error) from error
         head = _HEAD.pack(LIVE_MAGIC, FORMAT_VERSION, slot, blocks, volume.bytes, boot_id(), os.getpid(), 0, 0, 0)
         self._live[:len(head)] = head
         self._live_view, self._lease_view = memoryview(self._live), memoryview(self._lease)
 
     def block(self) -> tuple[memoryview, memoryview, int]:
-        """A free block, its lease and its number. StorageError when there is none left."""
+        """A free block, its lease and its number. StorageError when there is none left, or no memory for it."""
         if self._used == self._blocks:
             raise StorageError(f"a slot has at most {self._blocks} tracks", remedy="add a slot")
-        number, self._used = self._used, self._used + 1
-        at = PAGE + number * LIVE_BLOCK_BYTES
+        number, at = self._used, PAGE + self._used * LIVE_BLOCK_BYTES
+        try:
+            _populate(self._live, at, LIVE_BLOCK_BYTES)
+        except OSError as error:
+            raise _no_room(self._names[1].parent, error) from error
+        self._used += 1
         return self._live_view[at:at + LIVE_BLOCK_BYTES], self._lease_view[number * 8:number * 8 + 8], number
 
     def publish(self) -> None:
@@ -55,6 +62,21 @@ class LiveWriter:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
+
+
+def _no_room(live_dir: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot make the live file: {error.strerror}", where=str(live_dir), remedy="live_dir must be a tmpfs with room for it")
+
+
+def _populate(memory: mmap.mmap, at: int, size: int) -> None:
+    """Give these pages their memory. OSError if there is none; a kernel that does not know the call finds out when they are touched."""
+    try:
+        memory.madvise(_POPULATE_WRITE, at, size)
+    except OSError as error:
+        if error.errno == errno.EFAULT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def _map(path: Path, size: int) -> mmap.mmap:

@@ -1,14 +1,15 @@
 """The long figures: a demo, `bench ingest`, every fuzz target, every test marked `soak`; writes docs/soak.md with date, commit, figures.
 
-A step may be run alone (hours of fuzzing need no quiet machine, figures do): the page then keeps what it knows of the others, each with its
-own date and commit. A test tells a figure with pytest's own `record_property("name", value)`. Exit 0 only if all steps of this run passed; the
-page says what did not.
+A step may be run alone (hours of fuzzing need no quiet machine, figures do), and fuzz targets a few at a time: the page then keeps what it
+knows of the others, each with its own date and commit. A test tells a figure with pytest's own `record_property("name", value)`. Exit 0 only
+if all steps of this run passed; the page says what did not.
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ BIN = Path(sys.executable).parent
 PAGE = ROOT / "docs" / "soak.md"
 STEP_S = 3600
 KILL_S = 10         # a recorder killed, recovered and read on a busy machine
+FUZZED = re.compile(r"^fuzz: ([\w-]+): (passed|FAILED)[, ]*(.*)$", re.MULTILINE)
 FUZZ_TARGETS = len(list((ROOT / "tests" / "fuzz" / "corpus").iterdir()))
 
 
@@ -39,14 +41,14 @@ class Step:
     commit: str = ""
 
 
-def steps(fuzz_s: float, rounds: int, kills: int, copies: int) -> list[Step]:
+def steps(fuzz_s: float, targets: list[str], rounds: int, kills: int, copies: int) -> list[Step]:
     """What is run, one after the other: figures want a quiet machine."""
     demo = (str(BIN / "watchroom"), "demo", "--seconds", "30")
     soak = (str(BIN / "pytest"), "-m", "soak", "-q", "-n", "4", "--kills", str(kills), "--copies", str(copies),
             "--junitxml", str(LOGS / "soak.xml"))
     ingest = (str(BIN / "watchroom"), "bench", "ingest", "--cameras", "64,128,256", "--rounds", str(rounds),
               "--markdown", str(LOGS / "ingest.md"), "--svg", str(LOGS / "ingest.svg"))
-    fuzz = (sys.executable, str(ROOT / "scripts" / "fuzz.py"), "--seconds", str(fuzz_s))
+    fuzz = (sys.executable, str(ROOT / "scripts" / "fuzz.py"), *targets, "--seconds", str(fuzz_s))
     return [Step("demo", demo), Step("bench-ingest", ingest), Step("fuzz", fuzz, limit_s=STEP_S + FUZZ_TARGETS * fuzz_s),
             Step("tests", soak, limit_s=STEP_S + kills * KILL_S)]
 
@@ -119,6 +121,24 @@ def _log(title: str, name: str, count: int) -> list[str]:
     return [f"## {title}", "```", *(LOGS / f"{name}.log").read_text(errors="replace").strip().splitlines()[-count:], "```", ""]
 
 
+def remember_fuzz(step: Step, fuzz_s: float) -> None:
+    """Add what the run says of each of its targets to what is known of all."""
+    path = LOGS / "fuzz-targets.json"
+    known_targets = json.loads(path.read_text()) if path.exists() else {}
+    for target, result, words in FUZZED.findall((LOGS / "fuzz.log").read_text(errors="replace")):
+        known_targets[target] = [result, words, f"{fuzz_s:.0f}", step.when, step.commit]
+    path.write_text(json.dumps(known_targets))
+
+
+def _fuzz() -> list[str]:
+    path = LOGS / "fuzz-targets.json"
+    if not path.exists():
+        return []
+    rows = (f"| {target} | {' | '.join(words)} |" for target, words in sorted(json.loads(path.read_text()).items()))
+    head = ["| target | result | inputs | seconds | ended, UTC | commit |", "|---|---|---|---|---|---|"]
+    return ["## Fuzz targets", "With the debug kernels.", "", *head, *rows, ""]
+
+
 def _ingest() -> list[str]:
     path = LOGS / "ingest.md"
     return ["## Ingest", path.read_text().strip(), ""] if path.exists() else []
@@ -130,7 +150,7 @@ def _tests() -> list[str]:
 
 
 SECTIONS = {
-    "demo": lambda: _log("Demo", "demo", 24), "bench-ingest": _ingest, "fuzz": lambda: _log("Fuzz targets", "fuzz", 60), "tests": _tests,
+    "demo": lambda: _log("Demo", "demo", 24), "bench-ingest": _ingest, "fuzz": _fuzz, "tests": _tests,
 }
 FILES = {"bench-ingest": ("ingest.md", "ingest.svg"), "tests": ("soak.xml",)}      # gone when a step is run again
 
@@ -139,17 +159,21 @@ def main() -> int:
     """Runs everything and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fuzz-seconds", type=float, default=600.0, help="of each fuzz target (default 600)")
+    parser.add_argument("--fuzz-target", action="append", default=[], help="only this fuzz target (may be given again)")
     parser.add_argument("--rounds", type=int, default=2, help="clean windows of each subject of the ingest benchmark (default 2)")
     parser.add_argument("--kills", type=int, default=200, help="recorders that are killed, at any time and step (default 200)")
     parser.add_argument("--copies", type=int, default=200, help="file system images that are recovered, ext4 and XFS together (default 200)")
     parser.add_argument("--step", action="append", choices=list(SECTIONS), help="run only this step (may be given again)")
     args = parser.parse_args()
     LOGS.mkdir(parents=True, exist_ok=True)
-    chosen = [step for step in steps(args.fuzz_seconds, args.rounds, args.kills, args.copies) if not args.step or step.name in args.step]
+    every = steps(args.fuzz_seconds, args.fuzz_target, args.rounds, args.kills, args.copies)
+    chosen = [step for step in every if not args.step or step.name in args.step]
     for step in chosen:
         for name in (f"{step.name}.json", *FILES.get(step.name, ())):
             (LOGS / name).unlink(missing_ok=True)
     done = [run(step) for step in chosen]
+    for step in (step for step in done if step.name == "fuzz"):
+        remember_fuzz(step, args.fuzz_seconds)
     PAGE.write_text(page([found for name in SECTIONS if (found := known(name)) is not None]))
     print(f"soak: wrote {PAGE.relative_to(ROOT)}")
     return 1 if any(step.code for step in done) else 0

@@ -39,4 +39,4 @@ def test_blocks_that_were_refused_are_handed_out_when_there_is_room(small_tmpfs:
     with pytest.raises(StorageError):
         writer.block()
     subprocess.run(["mount", "-o", "remount,size=128k", str(small_tmpfs)], check=True)
-    assert first + [writer.block()[2]] == [0, 1]
+    assert [*first, writer.block()[2]] == [0, 1]

@@ -13,7 +13,7 @@ from api.media import Media
 from api.mp4.fragment import FragmentTrack, fragment, init_segment
 from api.mp4.sample_entry import codec_string
 from api.mp4.samples import Samples
-from api.tapebytes import TapeBytes, VirtualBytes
+from api.tapebytes import VirtualBytes
 from recorder.base.errors import NotFound
 from recorder.base.media import NS, GapCause, SampleEntry, TrackKind
 from storage.live import watch
@@ -99,7 +99,7 @@ class _Stretch:
 
     def __init__(self, media: Media, video: Feed, sound: Feed | None) -> None:
         self.video, self.sound = video, sound
-        self.tapes = [TapeBytes(feed.reader, media.cold) for feed in (video, sound) if feed is not None]
+        self.tapes = [media.tape_bytes(feed.reader) for feed in (video, sound) if feed is not None]
         self.sequence = 0
         self.video_ns = self.sound_ns = video.wall0_ns
         self.again = False                   # begin anew at the newest access point

@@ -101,7 +101,11 @@ class Media:
 
     def bytes_of(self, head: bytes, extents: Extents, readers: Sequence[TrackReader]) -> VirtualBytes:
         """A head and what follows it on the tapes, ready to be read; close it."""
-        return VirtualBytes(head, extents, [TapeBytes(reader, self.cold) for reader in readers])
+        return VirtualBytes(head, extents, [self.tape_bytes(reader) for reader in readers])
+
+    def tape_bytes(self, reader: TrackReader) -> TapeBytes:
+        """The bytes of a tape, and of what holds keep of it once its tail has passed them."""
+        return TapeBytes(reader, self.cold, lambda: self.store.held(reader))
 
     async def close(self) -> None:
         """End the decoders and threads."""

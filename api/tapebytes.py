@@ -1,13 +1,13 @@
 """Bytes of tapes for clients: by copy under the chunk's shared lock, on the loop while pages are warm, else in a small pool."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
 
 from api.mp4.clip import Extents
-from recorder.base.errors import FormatError
+from recorder.base.errors import FormatError, Gone
 from storage.chunklease import ChunkLease
 from storage.layout import class_of
 from storage.reader import TrackReader
@@ -17,10 +17,14 @@ LEASE_IDLE_S = 5.0            # a client that takes nothing for so long gives th
 
 
 class TapeBytes:
-    """Reads one track's tape. Holds at most one chunk, and not while a client is slow. Loop thread only; call `close` at the end."""
+    """Reads one track's tape. Holds at most one chunk, and not while a client is slow. Loop thread only; call `close` at the end.
 
-    def __init__(self, track: TrackReader, pool: Executor) -> None:
-        self._track, self._pool = track, pool
+    Where the tape's tail has passed what is read, `held` gives what holds have kept of it (None: nothing), at the same offsets.
+    """
+
+    def __init__(self, track: TrackReader, pool: Executor, held: Callable[[], TrackReader | None] = lambda: None) -> None:
+        self._main = self._track = track
+        self._pool, self._held = pool, held
         self._tape_bytes = class_of(track.kind).tape_bytes
         self._lease: ChunkLease | None = None
         self._busy = False
@@ -31,14 +35,31 @@ class TapeBytes:
         """Fill `view` from tape offset `offset` on. Raises Gone if that footage has been retired; nothing foreign is ever left in `view`."""
         done = 0
         while done < len(view):
-            lease = self._take((offset + done) // self._tape_bytes)
-            rest = view[done:done + (lease.chunk + 1) * self._tape_bytes - offset - done]
-            got = lease.read(rest, offset + done, nowait=True)
-            if got < 0:
-                got = await self._cold(lease, rest, offset + done)
-            if got == 0:
-                raise FormatError("the chunk ends before its rows do", where=f"chunk {lease.chunk}", remedy="run watchroom check")
-            done += got
+            try:
+                done += await self._read(view[done:], offset + done)
+            except Gone:
+                if not self._turn():
+                    raise
+                done += await self._read(view[done:], offset + done)
+
+    async def _read(self, view: memoryview, offset: int) -> int:
+        """Fill `view` as far as one chunk has it; the bytes read."""
+        lease = self._take(offset // self._tape_bytes)
+        rest = view[:(lease.chunk + 1) * self._tape_bytes - offset]
+        got = lease.read(rest, offset, nowait=True)
+        if got < 0:
+            got = await self._cold(lease, rest, offset)
+        if got == 0:
+            raise FormatError("the chunk ends before its rows do", where=f"chunk {lease.chunk}", remedy="run watchroom check")
+        return got
+
+    def _turn(self) -> bool:
+        """Read on from what is held of the tape, or from the tape again; False if nothing is held."""
+        self._drop()
+        other = self._held() if self._track is self._main else self._main
+        if other is not None:
+            self._track = other
+        return other is not None
 
     def close(self) -> None:
         """Give the chunk back."""

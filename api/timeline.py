@@ -46,13 +46,14 @@ async def timeline(request: web.Request) -> web.Response:
 def answer(store: TapeStore, camera: int, name: str, asked: Stretch, until_ns: int, step_ns: int) -> dict[str, Any]:
     """The answer without the camera's id. Reads files."""
     head = {"track": name, **_times(*asked)}
+    holds = {"holds": [_times(*held) for held in merged(within(store.held_times(camera, name), *asked), 0)]}
     try:
         found = store.whole(camera, name).timeline(asked[0], until_ns, step_ns)
     except NotFound:
         if name not in USUAL_TRACKS:
             raise NotFound("there is no such track") from None
-        return {**head, **NOTHING}
-    return {**head, **describe(found, step_ns)}
+        return {**head, **NOTHING, **holds}
+    return {**head, **describe(found, step_ns), **holds}
 
 
 def describe(found: Timeline, merge_ns: int) -> dict[str, Any]:
@@ -69,7 +70,6 @@ def describe(found: Timeline, merge_ns: int) -> dict[str, Any]:
         "spans": [_times(*span) for span in spans],
         "gaps": [{**_times(*cut(gap, found)), "cause": gap.cause.word, "from": rfc3339(gap.start_ns)} for gap in gaps],
         "damage": [_times(*part) for part in damage],
-        "holds": [],
         "left_out": len(found.gaps) - len(gaps),
         "steps": steps(found) if merge_ns else None,
     }
@@ -95,7 +95,6 @@ NOTHING: dict[str, Any] = {
     "spans": [],
     "gaps": [],
     "damage": [],
-    "holds": [],
     "left_out": 0,
     "steps": None,
 }
@@ -116,6 +115,11 @@ def merged(stretches: Iterable[Stretch], merge_ns: int) -> list[Stretch]:
         else:
             joined.append((start_ns, end_ns))
     return joined
+
+
+def within(stretches: Iterable[Stretch], start_ns: int, end_ns: int) -> list[Stretch]:
+    """What of the stretches lies in [start_ns, end_ns)."""
+    return [(max(start, start_ns), min(end, end_ns)) for start, end in stretches if start < end_ns and end > start_ns]
 
 
 def cut(gap: Gap, found: Timeline) -> tuple[int, int | None]:

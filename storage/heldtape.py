@@ -344,11 +344,11 @@ class HeldLease(ChunkLease):
         super().__init__(files.folder(), chunk, files.main.camera, files.main.name, lambda: 0)
 
     def read(self, buffer: Buffer, tape_offset: int, *, nowait: bool = False) -> int:
-        """As ChunkLease.read; Gone where the bytes are not of held rows."""
-        stop = tape_offset + memoryview(buffer).nbytes
-        if not any(first <= tape_offset and stop <= after for first, after in self._spans):
+        """As ChunkLease.read, no further than the held rows reach; Gone if the first byte is of none."""
+        after = next((after for first, after in self._spans if first <= tape_offset < after), 0)
+        if not after:
             raise self._files.gone()
-        return super().read(buffer, tape_offset, nowait=nowait)
+        return super().read(memoryview(buffer).cast("B")[:after - tape_offset], tape_offset, nowait=nowait)
 
     def _take(self) -> ChunkHead:
         head = super()._take()

@@ -159,7 +159,14 @@ def retirable(volume: Volume, work: TapeWork, number: int) -> ChunkHead | None:
 
 
 def _stand_in(volume: Volume, work: TapeWork, number: int, stop: int) -> ChunkHead | None:
-    """What the head of a chunk that has none would say: it ends where the next good chunk begins."""
+    """What the head of a chunk that has none would say: it ends where the next good chunk begins. Read once; again when more is sealed."""
+    asked = (number, stop, work.safe_row)
+    if work.stand_in is None or work.stand_in[0] != asked:
+        work.stand_in = (asked, _read_stand_in(volume, work, number, stop))
+    return work.stand_in[1]
+
+
+def _read_stand_in(volume: Volume, work: TapeWork, number: int, stop: int) -> ChunkHead | None:
     for later in range(number + 1, min(stop, number + 16)):
         head = chunk_head(volume, work, later)
         if head is not None and head.sealed and head.first_row + head.rows <= work.safe_row:

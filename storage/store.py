@@ -143,6 +143,15 @@ class TapeStore:
         """What holds have kept of the tapes, each run of rows by itself."""
         return tuple(held for tape in self.tapes(camera, name) for held in self._files(tape).tapes())
 
+    def held(self, tape: TrackReader) -> TrackReader | None:
+        """What holds have kept of a tape, as one tape with holes; None if that is nothing. NotFound while its volume is missing."""
+        files = self._files(tape) if tape.place < HELD_PLACE else None
+        return files.whole() if files is not None and files.folder() >= 0 else None
+
+    def held_times(self, camera: int, name: str) -> list[tuple[int, int]]:
+        """The times of a track that standing holds keep, by start; they may overlap."""
+        return sorted({stretch for volume in self._here() for stretch in volume.shelf.stretches(camera, name)})
+
     def _files(self, tape: TrackReader) -> HeldFiles:
         volume = self._volumes[tape.place]
         if volume is None:

@@ -94,6 +94,7 @@ class TapeBook:
         self.closed: deque[ClosedChunk] = deque()
         self.first_chunk = state.first_chunk
         self.first_head: ChunkHead | None = None    # the keeper's: what it has read of the oldest chunk, once that is sealed
+        self.stand_in: tuple[tuple[int, int, int], ChunkHead | None] | None = None  # the keeper's: what a damaged chunk's head would say
         self.next_number = -(-state.tape_end // self.chunk_class.tape_bytes)
         self.safe_row = state.next_row      # rows below are in sealed, durable chunks
         self.declared = False               # the journal knows its name

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 from urllib.parse import urlencode
 
@@ -101,7 +102,7 @@ def from_volume(site: SiteConfig, wanted: Wanted, file: BinaryIO) -> Saved:
         query = ClipQuery(number, wanted.track, wanted.start_ns, wanted.end_ns, audio=wanted.audio)
         made = plan(store, query, time.time_ns())
         with ThreadPoolExecutor(1) as pool:
-            tapes = [TapeBytes(reader, pool) for reader in made.readers(store, number)]
+            tapes = [TapeBytes(reader, pool, partial(store.held, reader)) for reader in made.readers(store, number)]
             nbytes = asyncio.run(copy(VirtualBytes(made.movie.head, made.movie.extents, tapes), file))
     except Problem as problem:
         raise NotFound(problem.message, where=f"camera {wanted.camera}", remedy="see its timeline") from None

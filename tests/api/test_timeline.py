@@ -6,6 +6,8 @@ import pytest
 
 from api.timeline import merged
 from recorder.base.media import NS, RowFlag, TrackKind
+from storage.hold import Hold, HoldSpan
+from storage.holdshelf import Shelf, Taken
 from tests.storage_read.reference_writer import BASE_NS, RefTrack, RefVolume, gop
 
 
@@ -99,3 +101,13 @@ async def test_the_list_names_tracks_by_their_tapes_when_no_slot_answers(api: An
 def test_merging_joins_what_touches_only() -> None:
     assert merged([(0, 10), (10, 20), (25, 30), (50, 60)], 5) == [(0, 30), (50, 60)]
     assert merged([], 5) == []
+
+
+async def test_what_is_held_is_said(api: Any, track: RefTrack, volume: RefVolume) -> None:
+    shelf = Shelf(volume.volume, 0)
+    assert shelf.open() == ([], [])
+    for number, (start, end, name, released_ns) in enumerate([(30, 60, "", 0), (50, 90, "main", 0), (240, 9000, "main", 0),
+                                                              (100, 110, "", 1), (120, 130, "audio", 0)]):
+        shelf.put(Taken(Hold(f"{number:032x}", "accident", "", "test", 1, 0, (HoldSpan(1, at(start), at(end), name),), released_ns)))
+    assert bounds((await ask(api, 40, 252))["holds"]) == [(40, 90), (240, 252)]
+    assert bounds((await ask(api, 40, 252, resolution=200))["holds"]) == [(40, 90), (240, 252)]

@@ -1,18 +1,22 @@
 """The whole server with several volumes: added, drained and failing while cameras are recorded; no gap without a cause, none of a crash."""
 
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.powercut.disk import PowerDisk
+from storage.store import TapeStore
 from storage.volume import Volume
 from tests.cli.conftest import Site, until, watchroom
-from tests.cli.test_serve_live import camera, frames, simulated
+from tests.cli.test_serve_live import camera, frames, probed, simulated
 
 pytestmark = [pytest.mark.live, pytest.mark.disk]
+GOP = 10                # of `simulated`
 
 
 @pytest.fixture
@@ -53,6 +57,7 @@ def test_a_volume_comes_fails_and_comes_back_while_it_records(site: Site, disk: 
         site.write(camera("north", f"rtsp://127.0.0.1:{port}/cam0"))
         site.start("serve", "--config", site.file, log="serve")
         until(lambda: "serve: Test: 1 slots" in site.log(), "serving")
+        begun_ns = time.time_ns()
         grows(site)
         assert site.run("volume", "add", disk.point, "--weight", 3, "--json").json()["moved"] in (0, 1)
         assert site.run("volume", "drain", "0", "--json").json()["volumes"][1]["cameras"] == 1
@@ -73,7 +78,21 @@ def test_a_volume_comes_fails_and_comes_back_while_it_records(site: Site, disk: 
 
         said = site.run("camera", "completeness", "--json").json()
         assert "crash" not in str(said), said
+        a_clip_goes_over_all_volumes(site, begun_ns, disk.point)
     assert "Traceback" not in site.log()
+
+
+def a_clip_goes_over_all_volumes(site: Site, begun_ns: int, *more: Path) -> None:
+    """All that was recorded since `begun_ns` in one file: every picture of both volumes, each whole."""
+    end_ns = time.time_ns()
+    until(lambda: site.cameras()["north"]["status"]["tracks"]["main"]["last_au_ns"] > end_ns + 2_000_000_000, "the range is durable")
+    saved = site.folder / "all.mp4"
+    site.run("clip", "north", "--start", begun_ns, "--end", end_ns, "-o", saved, "--json").json()
+    with closing(TapeStore([site.folder / "volume", *more], Path("/dev/shm"))) as store:
+        pieces = store.whole(1, "main").pieces(begun_ns, end_ns)
+        wanted = sum(len(piece.tape.entries(piece.run)) for piece in pieces)
+    assert {piece.tape.place for piece in pieces} == {0, 1}
+    assert abs(probed(saved)["video"] - wanted) <= 2 * GOP, "whole rows reach past both ends"
 
 
 def test_volumes_are_told_of_without_a_server(site: Site, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What holds have kept is footage like any other for readers: timeline, rows, bytes; nothing else of that time is shown."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from held import NS, hold
 from rig import Camera, Rig, tape
 from test_holds import AUDIO, SMALL_CHUNK, fill, settle, sound, times
 
+from api.tapebytes import TapeBytes
 from recorder.base.errors import Gone
 from storage import heldfile
 from storage.check import check_volume
@@ -111,9 +113,40 @@ def test_a_held_chunk_hands_out_nothing_that_is_not_held(make_rig: Make, make_st
     offset, size = int(last["offset"]), int(last["bytes"])
     with held.open_chunk(held.chunk_of(offset)) as lease:
         assert lease.read(bytearray(size), offset) == size
-        for wrong, wanted in ((offset + size, 1), (offset + size - 1, 2), (offset, size + 1)):
+        assert lease.read(bytearray(size + 1), offset) == size and lease.read(bytearray(2), offset + size - 1) == 1
+        for wrong in (offset + size, offset + size + 100):
             with pytest.raises(Gone):
-                lease.read(bytearray(wanted), wrong)
+                lease.read(bytearray(1), wrong)
+
+
+async def test_what_is_being_sent_is_read_on_from_the_held_copy(make_rig: Make, make_store: Callable[[Rig], TapeStore]) -> None:
+    """The tail passed held rows under a clip in transit, which ended as if they were gone."""
+    rig = make_rig(bytes_max=20 * SMALL_CHUNK, quarantine_s=0.0)
+    camera = sound(rig)
+    fill(rig, camera, rounds=75)
+    store = make_store(rig)
+    main = store.track(1, AUDIO)
+    asked = main.entries(main.rows(*times(camera, 40, 75)))
+    aus = list(zip(asked.offset.tolist(), asked.size.tolist(), strict=True))
+    rig.slot.hold(hold(1, *times(camera, 40, 50)))
+    with ThreadPoolExecutor(1) as pool:
+        client = TapeBytes(main, pool, lambda: store.held(main))
+
+        async def sent(offset: int, size: int) -> bytes:
+            data = bytearray(size)
+            await client.read_into(memoryview(data), offset)
+            return bytes(data)
+
+        got = [await sent(*au) for au in aus]
+        assert is_run(got, camera)
+        while main.edges().tail_offset <= aus[100][0]:
+            fill(rig, camera, rounds=1)
+        assert [await sent(*au) for au in aus[:100]] == got[:100]
+        assert aus[-1][0] > main.edges().tail_offset and await sent(*aus[-1]) == got[-1], "of the tape again"
+        assert [await sent(*au) for au in aus[:100]] == got[:100]
+        with pytest.raises(Gone):
+            await sent(*next(au for au in reversed(aus) if au[0] < main.edges().tail_offset))
+        client.close()
 
 
 def test_what_is_released_can_be_read_no_more(make_rig: Make, make_store: Callable[[Rig], TapeStore]) -> None:

@@ -11,10 +11,12 @@ import zarr
 from rig import Rig, tape
 
 from recorder.base.config import RetentionRule
-from recorder.base.media import TrackKind
+from recorder.base.media import DeletionCause, TrackKind
+from storage import retention
 from storage.check import check_volume
 from storage.chunkfile import read_footer, read_head
 from storage.events import Retired, Starved
+from storage.items import TailMove
 from storage.layout import LARGE, PAGE, ROW
 from storage.tapebook import row_end_ns
 
@@ -271,3 +273,28 @@ def test_a_damaged_chunk_does_not_stop_the_ring(make_rig: Make) -> None:
         rig.turn()
     assert 0 not in chunks(rig) and rig.core().tail_row > 0
     assert tape(rig.path, rig)[-1] == camera.sent[-1]
+
+
+def test_a_damaged_oldest_chunk_is_judged_once(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to 16 heads were read twice a second for as long as it was the oldest."""
+    rig = make_rig(bytes_max=12 * (16 << 20), quarantine_s=0.0)
+    _, camera = rig.track(size=120_000)
+    rig.run(camera, 600)
+    for number in (0, 1):
+        with (rig.path / f"tape.zarr/cam-1/main/c/{number}").open("r+b") as file:
+            file.seek(2048)
+            file.write(bytes(64))
+    work = rig.slot._works[1, "main"]
+    row = next(n for n in range(work.core.next_row) if retention.tail_offset(work, n) > LARGE.tape_bytes + (4 << 20))
+    work.first_head = None
+    work.move_tail(TailMove(row, retention.tail_offset(work, row), retention.start_ns(work, row), 0, DeletionCause.DAYS, ""))
+    asked: list[int] = []
+    monkeypatch.setattr(retention, "chunk_head", lambda volume, work, number, read=retention.chunk_head: (
+        asked.append(number), read(volume, work, number))[1])
+    for _ in range(20):
+        rig.turn()
+    assert asked.count(2) == 1, "the next good one says where they end"
+    for _ in range(150):
+        camera.put(10)
+        rig.turn()
+    assert 0 not in chunks(rig) and rig.core().tail_row > 0

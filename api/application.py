@@ -31,6 +31,7 @@ from api import (
     stream,
     system,
     timeline,
+    together,
 )
 from api.access import ANSWERS, access
 from api.authorise import Authority, within_reach
@@ -71,7 +72,7 @@ class Parts:
 def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
     own = (
-        cameras, timeline, minutes, completeness, deletions, clockwork, clip, hls, stream, picture, documents, live,
+        cameras, timeline, minutes, completeness, deletions, clockwork, clip, together, hls, stream, picture, documents, live,
         holds, events, system, sessions, health, metrics, openapi, docs,
     )
     return [route for module in own for route in module.routes()]

@@ -12,7 +12,8 @@ import numpy as np
 from aiohttp import web
 
 from api import keys
-from api.clip import AUDIO, MARGIN_NS
+from api.clip import AUDIO
+from api.clipplan import MARGIN_NS
 from api.credentials import link
 from api.cut import AUDIO_SLACK_NS
 from api.footage import Footage, Timeline, load, load_pieces, load_range

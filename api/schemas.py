@@ -32,6 +32,7 @@ FLAG: Schema = {"type": "boolean"}
 TIME: Schema = {"type": "string", "format": "date-time", "description": "UTC, nine digits, Z"}
 NS_FIELD: Schema = {"type": "integer", "format": "int64", "description": "the same in ns since 1970"}
 RANGE: Schema = {"start": TIME, "end": _or_null(TIME), "start_ns": NS_FIELD, "end_ns": _or_null(NS_FIELD)}
+IN_FILE: Schema = {"start": TIME, "end": TIME, "start_ns": NS_FIELD, "end_ns": NS_FIELD, "at_s": NUMBER, "lasts_s": NUMBER}
 STREAM = _object({"url": TEXT, "kbps": WHOLE, "ceiling_kbps": WHOLE, "transport": TEXT})
 
 SHARE: Schema = {
@@ -136,6 +137,43 @@ COMPONENTS: dict[str, Schema] = {
             "steps": _or_null(_list(NUMBER)),
         },
         description="left_out: gaps shorter than resolution. steps: share of each step that has footage. from: where the gap really begins",
+    ),
+    "Contents": _object(
+        {
+            "start": TIME,
+            "end": TIME,
+            "start_ns": NS_FIELD,
+            "end_ns": NS_FIELD,
+            "first": TIME,
+            "first_ns": NS_FIELD,
+            "gaps": {"enum": ["keep", "close"]},
+            "frames": WHOLE,
+            "complete": FLAG,
+            "cameras": _list(
+                _object(
+                    {
+                        "camera": TEXT,
+                        "frames": WHOLE,
+                        "first": TIME,
+                        "last": TIME,
+                        "in_file": _list(TEXT),
+                        "tracks": _list(
+                            _object(
+                                {
+                                    "track": TEXT,
+                                    "footage_s": NUMBER,
+                                    "gaps": _list(_object({**IN_FILE, "cause": TEXT})),
+                                    "damage": _list(_object(IN_FILE)),
+                                    "left_out": WHOLE,
+                                }
+                            )
+                        ),
+                    }
+                )
+            ),
+            "missing": _list(_object({"camera": TEXT, "reason": TEXT, "pending": FLAG})),
+        },
+        description="first: UTC of media time 0; at_s, lasts_s: media time in the file; missing: cameras that have nothing in it",
     ),
     "Minutes": _object(
         {

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 from aiohttp import web
 
@@ -25,6 +26,36 @@ async def send_file(request: web.Request, source: VirtualBytes, *, etag: str, he
     """
     try:
         return await _send(request, source, etag, {**headers, "ETag": etag, "Accept-Ranges": "bytes"})
+    finally:
+        source.close()
+
+
+class Once(Protocol):
+    """Bytes of a known number that can be had once, in order."""
+
+    size: int
+
+    def pieces(self) -> AsyncIterator[memoryview]:
+        """All of them."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held."""
+        ...
+
+
+async def send_once(request: web.Request, source: Once, *, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Answer with all of what can be read once only: no ranges, no tag; closes `source`. The end of its footage ends the connection."""
+    try:
+        response = web.StreamResponse(headers={**headers, "Accept-Ranges": "none"})
+        response.content_length = source.size
+        pieces = source.pieces()
+        first = None if request.method == "HEAD" else await anext(pieces, None)
+        await response.prepare(request)
+        if first is not None:
+            await _write_all(request, response, first, pieces)
+        await response.write_eof()
+        return response
     finally:
         source.close()
 

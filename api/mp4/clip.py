@@ -29,12 +29,13 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class MovieTrack:
-    """One track of a clip: how it is coded, its samples, what of them is presented. `samples` is never empty."""
+    """One track of a clip: how it is coded, its samples, what of them is presented. `samples` is never empty. Players show `name`."""
 
     entries: tuple[SampleEntry, ...]
     timescale: int
     samples: Samples
     edit: Edit
+    name: str = ""
 
     @property
     def audio(self) -> bool:
@@ -133,7 +134,7 @@ def _trak(number: int, track: MovieTrack, table: bytes, created: int) -> bytes:
     edit, samples = track.edit, track.samples
     head = track_head(number, track.entries, created, edit.delay + edit.duration)
     duration = int(samples.dts[-1]) + samples.last_dur - int(samples.dts[0])
-    return box(b"trak", head, elst(edit.boxes()), mdia(track.entries, track.timescale, table, created, duration))
+    return box(b"trak", head, elst(edit.boxes()), mdia(track.entries, track.timescale, table, created, duration, track.name))
 
 
 def track_head(number: int, entries: tuple[SampleEntry, ...], created: int, duration: int) -> bytes:
@@ -143,10 +144,10 @@ def track_head(number: int, entries: tuple[SampleEntry, ...], created: int, dura
     return tkhd(created, number, duration, audio=audio, width=0 if audio else width, height=0 if audio else height)
 
 
-def mdia(entries: tuple[SampleEntry, ...], timescale: int, table: bytes, created: int, duration: int) -> bytes:
+def mdia(entries: tuple[SampleEntry, ...], timescale: int, table: bytes, created: int, duration: int, name: str = "") -> bytes:
     """The media box (8.4.1) around the contents of stbl."""
     audio = entries[0].kind is TrackKind.AUDIO
-    handler = hdlr(b"soun", b"SoundHandler") if audio else hdlr(b"vide", b"VideoHandler")
+    handler = hdlr(b"soun" if audio else b"vide", (name or ("SoundHandler" if audio else "VideoHandler")).encode())
     minf = box(b"minf", media_header(audio=audio), dinf(), box(b"stbl", table))
     return box(b"mdia", mdhd(created, timescale, duration), handler, minf)
 

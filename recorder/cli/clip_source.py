@@ -8,13 +8,12 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import BinaryIO
 from urllib.parse import urlencode
 
-from api.clip import ClipQuery, plan
+from api.clipplan import ClipQuery, plan
 from api.problems import Problem
-from api.tapebytes import TapeBytes, VirtualBytes
+from api.tapebytes import VirtualBytes
 from api.times import rfc3339
 from recorder.base.clock import SystemClock
 from recorder.base.config import SiteConfig
@@ -102,8 +101,7 @@ def from_volume(site: SiteConfig, wanted: Wanted, file: BinaryIO) -> Saved:
         query = ClipQuery(number, wanted.track, wanted.start_ns, wanted.end_ns, audio=wanted.audio)
         made = plan(store, query, time.time_ns())
         with ThreadPoolExecutor(1) as pool:
-            tapes = [TapeBytes(reader, pool, partial(store.held, reader)) for reader in made.readers(store, number)]
-            nbytes = asyncio.run(copy(VirtualBytes(made.movie.head, made.movie.extents, tapes), file))
+            nbytes = asyncio.run(copy(made.open(store, pool), file))
     except Problem as problem:
         raise NotFound(problem.message, where=f"camera {wanted.camera}", remedy="see its timeline") from None
     finally:

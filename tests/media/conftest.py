@@ -352,9 +352,9 @@ class Api:
         self.store = TapeStore([each.path for each in (volume, *more)], volume.live_dir)
         site = SiteConfig("test", state_dir, live_dir=volume.live_dir)
         camera = CameraRecord(1, "yard", "file", 0, CameraConfig("yard", StreamConfig("rtsp://127.0.0.1/")), 0)
-        registry = Registry()
-        registry.replace([camera], [])
-        parts = Parts(site, self.clock, self.store, registry, StatusBoard(self.clock), None, None, bytes(32))
+        self.registry = Registry()
+        self.registry.replace([camera], [])
+        parts = Parts(site, self.clock, self.store, self.registry, StatusBoard(self.clock), None, None, bytes(32))
         self.app = make_application(parts)
 
     async def __aenter__(self) -> "Api":

@@ -9,7 +9,7 @@ from typing import Any
 import av
 import pytest
 
-from api.clip import ClipQuery, plan
+from api.clipplan import ClipQuery, plan
 from recorder.base.config import CameraConfig, SiteConfig, StreamConfig
 from recorder.base.media import NS, AuFlag, GapCause, RowFlag
 from storage.store import TapeStore
@@ -29,7 +29,7 @@ def clip_of(site: SiteConfig, file: Path) -> None:
         rows = store.track(1, "main").rows(*ALL).rows
         start_ns = int(rows["t_ns"][0]) + NS // 2
         made = plan(store, ClipQuery(1, "main", start_ns, start_ns + 3 * NS), time.time_ns())
-        readers = made.readers(store, 1)
+        readers = made.readers(store)
         with file.open("wb") as out:
             out.write(made.movie.head)
             extents = made.movie.extents

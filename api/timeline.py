@@ -1,5 +1,6 @@
 """`/cameras/{id}/timeline`: every second of a range is in a span or in a gap with a cause; how complete it is follows from both."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,8 @@ from api.side import SIDE
 from api.times import rfc3339
 from recorder.base.errors import NotFound
 from recorder.base.media import NS, Gap
+from storage import minuteline
+from storage.footage import F64
 from storage.store import TapeStore
 from storage.timeline import Timeline
 
@@ -39,21 +42,22 @@ async def timeline(request: web.Request) -> web.Response:
     if step_ns and (end_ns - start_ns) // step_ns >= STEPS_MAX:
         raise Problem(400, f"more than {STEPS_MAX} steps", parameter="resolution", remedy="raise resolution or ask for a shorter range")
     until_ns = max(start_ns, min(end_ns, request.app[keys.CLOCK].wall_ns()))  # what is yet to come is no gap
-    body = await request.app[SIDE].run(answer, camera.number, name, (start_ns, end_ns), until_ns, step_ns)
-    return web.json_response({"camera": camera.id, **body})
+    head = {"camera": camera.id, "track": name, **_times(start_ns, end_ns)}
+    text = await request.app[SIDE].run(answer, camera.number, name, head, (start_ns, end_ns), until_ns, step_ns)
+    return web.json_response(text=text)
 
 
-def answer(store: TapeStore, camera: int, name: str, asked: Stretch, until_ns: int, step_ns: int) -> dict[str, Any]:
-    """The answer without the camera's id. Reads files."""
-    head = {"track": name, **_times(*asked)}
+def answer(store: TapeStore, camera: int, name: str, head: dict[str, Any], asked: Stretch, until_ns: int, step_ns: int) -> str:
+    """The answer as JSON, `head` first. Reads files."""
     holds = {"holds": [_times(*held) for held in merged(within(store.held_times(camera, name), *asked), 0)]}
     try:
-        found = store.whole(camera, name).timeline(asked[0], until_ns, step_ns)
+        found = store.whole(camera, name).timeline(asked[0], until_ns, step_ns, minuteline.blocks)
     except NotFound:
         if name not in USUAL_TRACKS:
             raise NotFound("there is no such track") from None
-        return {**head, **NOTHING, **holds}
-    return {**head, **describe(found, step_ns), **holds}
+        return json.dumps({**head, **NOTHING, **holds, "steps": None})
+    text = json.dumps({**head, **describe(found, step_ns), **holds, "steps": None})
+    return text.removesuffix("null}") + shares_text(steps(found)) + "}" if step_ns else text
 
 
 def describe(found: Timeline, merge_ns: int) -> dict[str, Any]:
@@ -71,7 +75,6 @@ def describe(found: Timeline, merge_ns: int) -> dict[str, Any]:
         "gaps": [{**_times(*cut(gap, found)), "cause": gap.cause.word, "from": rfc3339(gap.start_ns)} for gap in gaps],
         "damage": [_times(*part) for part in damage],
         "left_out": len(found.gaps) - len(gaps),
-        "steps": steps(found) if merge_ns else None,
     }
 
 
@@ -96,14 +99,21 @@ NOTHING: dict[str, Any] = {
     "gaps": [],
     "damage": [],
     "left_out": 0,
-    "steps": None,
 }
 
 
-def steps(found: Timeline) -> list[float]:
+def steps(found: Timeline) -> F64:
     """The share of each step that has footage, 0 to 1."""
-    shares: list[float] = np.round(np.minimum(found.covered / found.step_ns, 1.0), 6).tolist()
+    shares: F64 = np.minimum(found.covered / np.float64(found.step_ns), 1.0).round(6)
     return shares
+
+
+def shares_text(shares: F64) -> str:
+    """A list of numbers as JSON, made run by run of equal ones: nearly all of a month's minutes are 1.0."""
+    starts = np.concatenate(([0], np.flatnonzero(np.diff(shares)) + 1)) if len(shares) else np.empty(0, np.int64)
+    counts = np.diff(np.append(starts, len(shares)))
+    text = "".join(f"{value!r}, " * count for value, count in zip(shares[starts].tolist(), counts.tolist(), strict=True))
+    return f"[{text.removesuffix(', ')}]"
 
 
 def merged(stretches: Iterable[Stretch], merge_ns: int) -> list[Stretch]:

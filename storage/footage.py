@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from recorder.base.media import RowFlag
 
+F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 U32 = npt.NDArray[np.uint32]

@@ -95,6 +95,14 @@ class MinuteBook:
         self._begins[work.ident.tape] = stop
 
 
+def discard(volume: Volume, camera: int, track: str) -> None:
+    """Take away all of a track's lines: its rows are not those any more from which they were made. OSError."""
+    folder = minutes_path(camera, track)
+    for name in volume.list_dir(folder):
+        if day_of(name) is not None:
+            volume.unlink(f"{folder}/{name}")
+
+
 def _rows(work: TapeWork, chunk: ClosedChunk) -> RowRun:
     """The chunk's rows that are in sight, and those before them that its first minute needs; empty if one is lost."""
     tail = work.core.tail_row

@@ -36,7 +36,7 @@ def of_tape(tape: TrackReader, start: int, stop: int) -> I64:
     low, high = max(start, edges.first_ns // MINUTE_NS), min(stop, -(-edges.visible_end_ns // MINUTE_NS))
     if high <= low:
         return lines
-    told = _stored(tape, low, high)
+    told = stored(tape, low, high)
     if edges.first_row and low == edges.first_ns // MINUTE_NS:      # the line is of the whole minute, of which a part has been retired
         told[0] = 0
     for begin, end in _silent(told):
@@ -45,8 +45,8 @@ def of_tape(tape: TrackReader, start: int, stop: int) -> I64:
     return lines
 
 
-def _stored(tape: TrackReader, start: int, stop: int) -> I64:
-    """What the array holds."""
+def stored(tape: TrackReader, start: int, stop: int) -> I64:
+    """What the array holds of the minutes [start, stop) of a tape: lines as of `of_tape`, zeros where it says nothing."""
     lines = np.zeros((stop - start, len(COLUMNS)), np.int64)
     folder = minutes_path(tape.camera, tape.name)
     for day in range(start // DAY, -(-stop // DAY)):

@@ -16,6 +16,7 @@ from storage.events import SlotEvent
 from storage.items import ChunkTaken, EntriesItem, RowItem, SampleEntryItem, encode
 from storage.layout import PAGE, ROW, index_path, track_path
 from storage.livefile import LiveWriter
+from storage.minutebook import discard
 from storage.replay import LOGGED, Found, FoundChunk, RowView
 from storage.rings import FIRST_FRAMES, FIRST_ROWS, IndexWriter
 from storage.steps import Step, step
@@ -78,6 +79,7 @@ class Rebuilder:
             frames.create(state.tail_row, _capacity(FIRST_FRAMES, 8 * 64 * (state.next_row - state.tail_row)), durable=old)
         if not usable or found.salvaged:
             self._from_footers(found, rows, frames)
+            discard(self._volume, ident.camera, ident.name)     # lines may know of rows that are lost now
         for number, data in _bundles(found.rows):
             rows.mend(number, data)
         for position, data in found.entries:

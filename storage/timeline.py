@@ -72,7 +72,16 @@ class RowSource(Protocol):
     def lost(self, number: int) -> np.void | None: ...
 
 
-Blocks = Callable[[Rows], Iterator[tuple[RowSource, RowRun]]]
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A stretch [start_ns, end_ns) that is known to be footage from end to end, none of it damaged. `nbytes`: of each of its equal parts."""
+
+    start_ns: int
+    end_ns: int
+    nbytes: I64
+
+
+Blocks = Callable[[Rows], Iterator[tuple[RowSource, RowRun | Whole]]]
 
 
 class _Tally:
@@ -100,11 +109,35 @@ class _Tally:
         self.carry[1] = self.carry[2] = 0
         return done
 
+    def add_whole(self, whole: Whole) -> None:
+        """Take in a stretch that lies within the range, behind all rows so far that begin before it."""
+        start_ns, reached = whole.start_ns, int(self.carry[0])
+        if start_ns - reached > HOLE_NS:
+            self.holes.append((reached, start_ns))
+        else:
+            start_ns = reached
+        if whole.end_ns > start_ns:
+            spread(self.covered, start_ns - self.range[0], whole.end_ns - self.range[0], self.step_ns)
+            self.carry[0] = whole.end_ns
+        self.carry[3] = 0
+        each = (whole.end_ns - whole.start_ns) // len(whole.nbytes)
+        at = (whole.start_ns - self.range[0] + np.arange(len(whole.nbytes), dtype=np.int64) * each) // self.step_ns
+        self.nbytes[at[0]:at[-1] + 1] += np.bincount(at - at[0], whole.nbytes).astype(np.int64)
+
+
+def spread(column: I64, start_ns: int, end_ns: int, step_ns: int) -> None:
+    """Add the stretch, ns since the column's start, to the steps over which it lies."""
+    first, last = start_ns // step_ns, (end_ns - 1) // step_ns
+    column[first:last + 1] += step_ns
+    column[first] -= start_ns - first * step_ns
+    column[last] -= (last + 1) * step_ns - end_ns
+
 
 def measure(blocks: Blocks, bounds: Bounds, start_ns: int, end_ns: int, step_ns: int, gaps: Sequence[Gap]) -> Timeline:
     """The timeline of [start_ns, end_ns); `gaps` are all that the logs know, by start. Raises Refused above MAX_STEPS steps.
 
-    `blocks` gives the published rows that overlap the range by time, each run in the buffer it is handed, with the tape they are of.
+    `blocks` gives the published rows that overlap the range by time, each run in the buffer it is handed, with the tape they are of; or what
+    is known without looking at rows.
     """
     end_ns = max(end_ns, start_ns)
     step_ns = step_ns or max(end_ns - start_ns, 1)
@@ -114,8 +147,12 @@ def measure(blocks: Blocks, bounds: Bounds, start_ns: int, end_ns: int, step_ns:
     buffer = np.empty(BLOCK_ROWS, ROW)
     any_row = False
     for tape, run in blocks(buffer):
-        any_row = any_row or len(run.rows) > 0
-        _add_run(tape, tally, run)
+        if isinstance(run, Whole):
+            any_row = True
+            tally.add_whole(run)
+        else:
+            any_row = any_row or len(run.rows) > 0
+            _add_run(tape, tally, run)
     covered_to = int(tally.carry[0]) if any_row else start_ns
     expected = _expected(bounds, gaps, start_ns, end_ns, covered_to)
     shown = [gap for gap in gaps if gap.start_ns < end_ns and (gap.end_ns is None or gap.end_ns > start_ns)]

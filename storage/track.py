@@ -12,9 +12,10 @@ from recorder.base.media import Gap, TrackKind
 from storage.evidence import Evidence
 from storage.footage import RowRun, Rows, Span
 from storage.reader import TrackReader
-from storage.timeline import HOLE_NS, Bounds, Timeline, measure
+from storage.timeline import HOLE_NS, Bounds, Timeline, Whole, measure
 
 Stretch = tuple[TrackReader, int, int]
+Source = Callable[[TrackReader, int, int, Rows], Iterator[RowRun | Whole]]
 TRIES = 3
 
 
@@ -70,13 +71,17 @@ class Track:
                 break           # else held rows have come out of sight of their tape meanwhile, and were in neither
         return found
 
-    def timeline(self, start_ns: int, end_ns: int, step_ns: int = 0) -> Timeline:
-        """Spans, gaps and figures of [start_ns, end_ns); with `step_ns` also per step (storage/timeline.py)."""
+    def timeline(self, start_ns: int, end_ns: int, step_ns: int = 0, source: Source = TrackReader.blocks) -> Timeline:
+        """Spans, gaps and figures of [start_ns, end_ns); with `step_ns` also per step (storage/timeline.py).
+
+        `source` gives a tape's rows in a range; storage/minuteline.py has one that reads fewer.
+        """
         tapes = self.tapes
-        if len(tapes) == 1:
-            return tapes[0].timeline(start_ns, end_ns, step_ns)
-        gaps = merged_gaps([(tape, tape.gap_list()) for tape in tapes], start_ns, end_ns)
-        found = measure(lambda buffer: _blocks(tapes, start_ns, end_ns, buffer), self.bounds(), start_ns, end_ns, step_ns, gaps)
+        one = len(tapes) == 1
+        gaps = tapes[0].gap_list() if one else merged_gaps([(tape, tape.gap_list()) for tape in tapes], start_ns, end_ns)
+        found = measure(lambda buffer: _blocks(tapes, start_ns, end_ns, buffer, source), self.bounds(), start_ns, end_ns, step_ns, gaps)
+        if one:
+            return found
         until_ns = found.begin_ns if found.expected_ns else end_ns
         held_ns = sum(max(0, min(tape.bounds().visible_end_ns, until_ns) - max(tape.bounds().first_ns, start_ns)) for tape in self._held())
         return replace(found, expected_ns=found.expected_ns + held_ns)
@@ -120,9 +125,10 @@ def _head(tape: TrackReader, start_ns: int) -> int | None:
     return None if found is None else found[1]
 
 
-def _blocks(tapes: Sequence[TrackReader], start_ns: int, end_ns: int, buffer: Rows) -> Iterator[tuple[TrackReader, RowRun]]:
+def _blocks(tapes: Sequence[TrackReader], start_ns: int, end_ns: int, buffer: Rows, source: Source) -> Iterator[
+        tuple[TrackReader, RowRun | Whole]]:
     for tape, begin_ns, stop_ns in stretches(tapes, start_ns, end_ns):
-        for run in tape.blocks(begin_ns, stop_ns, buffer):
+        for run in source(tape, begin_ns, stop_ns, buffer):
             yield tape, run
 
 

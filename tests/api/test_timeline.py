@@ -1,10 +1,12 @@
 """`/timeline` over real tapes: every second accounted for, coarser answers still true."""
 
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 
-from api.timeline import merged
+from api.timeline import merged, shares_text
 from recorder.base.media import NS, RowFlag, TrackKind
 from storage.hold import Hold, HoldSpan
 from storage.holdshelf import Shelf, Taken
@@ -111,3 +113,8 @@ async def test_what_is_held_is_said(api: Any, track: RefTrack, volume: RefVolume
         shelf.put(Taken(Hold(f"{number:032x}", "accident", "", "test", 1, 0, (HoldSpan(1, at(start), at(end), name),), released_ns)))
     assert bounds((await ask(api, 40, 252))["holds"]) == [(40, 90), (240, 252)]
     assert bounds((await ask(api, 40, 252, resolution=200))["holds"]) == [(40, 90), (240, 252)]
+
+
+@pytest.mark.parametrize("shares", [[], [1.0], [0.0, 0.5, 0.5, 1.0, 1.0], [0.25] * 3, [round(n / 7, 6) for n in range(8)]])
+def test_shares_are_the_json_that_python_makes(shares: list[float]) -> None:
+    assert shares_text(np.array(shares)) == json.dumps(shares)

@@ -13,8 +13,12 @@ from bench.report import Figure, figure_table
 from recorder.base.clock import SimulatedClock
 from recorder.base.config import RecordingConfig
 from recorder.base.media import NS, GapCause
+from storage import minuteline
+from storage.layout import ROW
+from storage.reader import TrackReader
 from storage.slot import Slot
 from storage.store import TapeStore
+from storage.timeline import Whole
 from storage.volume import Volume
 
 SCALE = Scale(cameras=2, days=1.5)
@@ -57,6 +61,20 @@ def test_the_timeline_has_the_hole_of_each_day(opened: TapeStore):
     assert [(gap.end_ns - gap.start_ns, gap.cause) for gap in found.gaps if gap.end_ns] == [(HOLE_NS, GapCause.LOSS)]
     assert found.covered_ns == int(1.5 * DAY_NS)
     assert int(found.nbytes.sum()) == SCALE.rows * SCALE.row_bytes
+    opened.close()
+
+
+def test_lines_by_the_minute_say_what_the_rows_do(opened: TapeStore):
+    buffer = np.empty(1000, ROW)
+    parts = list(minuteline.blocks(opened.track(2, TRACK), SCALE.start_ns, END_NS, buffer))
+    wholes = [part for part in parts if isinstance(part, Whole)]
+    assert [len(whole.nbytes) > 300 for whole in wholes] == [True, True], "on either side of the hole"
+    assert not any(isinstance(part, Whole) for part in minuteline.blocks(opened.track(1, TRACK), SCALE.start_ns, END_NS, buffer))
+    track = opened.whole(2, TRACK)
+    by_rows, by_lines = (track.timeline(SCALE.start_ns, END_NS, 60 * NS, source) for source in (TrackReader.blocks, minuteline.blocks))
+    assert (by_lines.spans, by_lines.gaps, by_lines.expected_ns) == (by_rows.spans, by_rows.gaps, by_rows.expected_ns)
+    assert by_lines.covered.tolist() == by_rows.covered.tolist()
+    assert int(by_lines.nbytes.sum()) == int(by_rows.nbytes.sum())
     opened.close()
 
 

@@ -14,13 +14,17 @@ from rig import Camera, Rig
 
 from recorder.base.config import RetentionRule
 from recorder.base.media import AuFlag, GapCause, TrackKind
+from storage import minuteline
 from storage.check import check_volume
 from storage.footage import I64
+from storage.layout import ROW
 from storage.minutebook import MinuteBook
 from storage.minuteread import minutes
 from storage.minutes import BYTES, COLUMNS, COVERED, DAMAGED, DAY, FRAMES, KEYS, MINUTE_NS, MISSING, day_of, minutes_document, minutes_path
+from storage.reader import TrackReader
 from storage.store import TapeStore
 from storage.tape import TapeWriter
+from storage.timeline import Whole
 
 Make = Callable[..., Rig]
 BASE = 1_767_225_600 // 60      # where the simulated clock begins, at a minute's start
@@ -108,6 +112,51 @@ def test_what_is_not_there_is_computed_from_the_rows_alike(make_rig: Make) -> No
     assert not told(rig, -100, 100).any() and told(rig, 10, 0).shape == (0, len(COLUMNS))
 
 
+def same(rig: Rig, start_ns: int, end_ns: int, step_ns: int) -> int:
+    """Ask for a timeline from rows alone and with lines; minutes for which no row was read."""
+    store = TapeStore([rig.path], rig.live)
+    try:
+        track = store.whole(1, "audio")
+        by_rows, by_lines = (track.timeline(start_ns, end_ns, step_ns, source) for source in (TrackReader.blocks, minuteline.blocks))
+        parts = minuteline.blocks(store.track(1, "audio"), start_ns, end_ns, np.empty(64, ROW))
+        spared = sum(len(part.nbytes) for part in parts if isinstance(part, Whole))
+    finally:
+        store.close()
+    assert (by_lines.spans, by_lines.gaps, by_lines.expected_ns) == (by_rows.spans, by_rows.gaps, by_rows.expected_ns)
+    assert by_lines.covered.tolist() == by_rows.covered.tolist() and by_lines.damaged.tolist() == by_rows.damaged.tolist()
+    assert abs(int(by_lines.nbytes.sum()) - int(by_rows.nbytes.sum())) <= 8 * SIZE
+    return spared
+
+
+def test_a_timeline_from_lines_is_that_from_rows(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minuteline, "LEAST", 3)
+    rig = make_rig(chunk_close_s=100.0)
+    writer, camera = start(rig)
+    record(rig, camera, 610)
+    silence(rig, writer, camera, 150)
+    record(rig, camera, 400)
+    record(rig, camera, 10, flags=AuFlag.DAMAGED)
+    record(rig, camera, 700)
+    begin_ns, end_ns = BASE * MINUTE_NS, (BASE + 40) * MINUTE_NS
+    assert same(rig, begin_ns, end_ns, MINUTE_NS) > 15
+    dice = np.random.default_rng(1)
+    spared = 0
+    for _ in range(200):
+        a, b = sorted(dice.integers(begin_ns - MINUTE_NS, end_ns, 2).tolist())
+        spared += same(rig, a, b + 1, int(dice.choice([0, 7, 60, 61, 600])) * 1_000_000_000)
+    assert spared > 200
+
+
+def test_lines_count_for_nothing_behind_the_tail(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minuteline, "LEAST", 3)
+    rig = make_rig(chunk_close_s=100.0)
+    _, camera = start(rig, days=0.005)         # 432 s
+    for _ in range(20):
+        record(rig, camera, 50)
+        same(rig, BASE * MINUTE_NS, (BASE + 40) * MINUTE_NS, MINUTE_NS)
+    assert same(rig, BASE * MINUTE_NS, (BASE + 40) * MINUTE_NS, MINUTE_NS) >= 3
+
+
 def test_pictures_between_key_frames_are_counted(make_rig: Make) -> None:
     rig = make_rig(chunk_close_s=100.0)
     _, camera = rig.track(1, "audio", fps=FPS, gop=40, size=SIZE)
@@ -181,6 +230,17 @@ def test_a_restart_in_order_goes_on_in_the_same_lines(make_rig: Make) -> None:
     record(again, more, 400)
     found = stored(again, 0, 11)
     assert found[:, MISSING].sum() == 200_000 and (found[:, COVERED] + found[:, MISSING])[:11].tolist() == [60_000] * 11
+
+
+def test_rows_that_are_put_together_anew_are_not_told_of_by_old_lines(make_rig: Make) -> None:
+    rig = make_rig(chunk_close_s=100.0)
+    _, camera = start(rig)
+    record(rig, camera, 300)
+    before = told(rig, 0, 4).tolist()
+    rig.close()
+    (rig.path / "idx/cam-1/audio.ring").unlink()
+    again = make_rig(clock=rig.clock, chunk_close_s=100.0)
+    assert not stored(again, 0, 10).any() and told(again, 0, 4).tolist() == before
 
 
 def test_a_disk_without_room_for_figures_costs_no_footage(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:

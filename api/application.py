@@ -28,6 +28,7 @@ from api import (
     pages,
     picture,
     sessions,
+    sheets,
     stream,
     system,
     timeline,
@@ -72,8 +73,8 @@ class Parts:
 def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
     own = (
-        cameras, timeline, minutes, completeness, deletions, clockwork, clip, together, hls, stream, picture, documents, live,
-        holds, events, system, sessions, health, metrics, openapi, docs,
+        cameras, timeline, minutes, completeness, deletions, clockwork, clip, together, hls, stream, picture, sheets,
+        documents, live, holds, events, system, sessions, health, metrics, openapi, docs,
     )
     return [route for module in own for route in module.routes()]
 

@@ -1,6 +1,7 @@
 """What all media routes share: the tapes, the clock, the threads for cold reads and big heads, the decoders, the counts."""
 
 import asyncio
+import functools
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,13 @@ from aiohttp import web
 
 from api import keys
 from api.decoder.pool import DecoderPool
+from api.making import Making
 from api.metrics import EXTRA, Page
 from api.mp4.clip import Extents
 from api.tapebytes import TapeBytes, VirtualBytes
+from api.wanted import Wanted
 from recorder.base.clock import Clock
+from recorder.base.errors import WatchroomError
 from storage.reader import TrackReader
 from storage.store import TapeStore
 
@@ -23,8 +27,11 @@ T = TypeVar("T")
 DECODERS = 2
 COLD_THREADS = 4
 CACHED_CLIPS = 64
-CACHED_PICTURES = 1024
+CACHED_PICTURES = 4096        # cells of sheets among them
 CACHED_BYTES = 64 << 20
+PICTURES_AT_ONCE = 256        # different ones in hand, waiting for their bytes or a decoder
+SHEETS_AT_ONCE = 8
+SWEEP_S = 5.0
 
 
 @dataclass(slots=True)
@@ -37,6 +44,7 @@ class MediaCounts:
     retired_while_sending: int = 0
     pictures: int = 0
     pictures_failed: int = 0
+    sheets: int = 0
 
 
 class Cache:
@@ -44,7 +52,7 @@ class Cache:
 
     def __init__(self, things: int = CACHED_CLIPS, total_bytes: int = CACHED_BYTES) -> None:
         self._things, self._bytes_max, self._bytes = things, total_bytes, 0
-        self._held: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+        self._held: OrderedDict[Any, tuple[Any, int, Any]] = OrderedDict()
 
     def get(self, key: Any) -> Any:
         """What was put under `key`, or None."""
@@ -53,12 +61,15 @@ class Cache:
             return self._held[key][0]
         return None
 
-    def put(self, key: Any, value: Any, size: int) -> None:
-        """Keep `value`, which takes `size` bytes; the oldest go. What is larger than a quarter of the whole is not kept."""
+    def put(self, key: Any, value: Any, size: int, of: Any = None) -> None:
+        """Keep `value`, which takes `size` bytes; the oldest go. What is larger than a quarter of the whole is not kept.
+
+        `of` is what it was made of, for `sweep`.
+        """
         self.drop(key)
         if size * 4 > self._bytes_max:
             return
-        self._held[key] = (value, size)
+        self._held[key] = (value, size, of)
         self._bytes += size
         while len(self._held) > self._things or self._bytes > self._bytes_max:
             self._bytes -= self._held.popitem(last=False)[1][1]
@@ -67,6 +78,11 @@ class Cache:
         """Forget `key`."""
         found = self._held.pop(key, None)
         self._bytes -= found[1] if found else 0
+
+    def sweep(self, stands: Callable[[Any], bool]) -> None:
+        """Forget what was made of something that no longer `stands`."""
+        for key in [key for key, (_, _, of) in self._held.items() if of is not None and not stands(of)]:
+            self.drop(key)
 
 
 @dataclass(slots=True)
@@ -82,22 +98,47 @@ class Media:
     counts: MediaCounts = field(default_factory=MediaCounts)
     clips: Cache = field(default_factory=Cache)
     pictures: Cache = field(default_factory=lambda: Cache(CACHED_PICTURES, CACHED_BYTES))
+    making: Making = field(default_factory=lambda: Making(PICTURES_AT_ONCE))
+    sheets: Making = field(default_factory=lambda: Making(SHEETS_AT_ONCE))
+    looks: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look"))
     _second_store: TapeStore | None = None
+    _third_store: TapeStore | None = None
+    _swept_s: float = 0.0
 
     async def compute(self, work: Callable[[TapeStore], T]) -> T:
         """`work` done in the thread of `heads`, on that thread's own store: for what takes long. Nothing of the store may be returned."""
         return await asyncio.get_running_loop().run_in_executor(self.heads, lambda: work(self._second()))
 
+    async def look_up(self, work: Callable[[TapeStore], T]) -> T:
+        """The same for what is short, in a thread of its own: an index page that is cold holds up neither the loop nor a long head."""
+        return await asyncio.get_running_loop().run_in_executor(self.looks, lambda: work(self._third()))
+
     async def look(self) -> None:
-        """See which volumes are still mounted, in both stores."""
+        """See which volumes are still mounted, in all stores; forget pictures of footage that nobody may see any more."""
         self.store.look()
         if self._second_store is not None:
             await self.compute(TapeStore.look)
+        if self._third_store is not None:
+            await self.look_up(TapeStore.look)
+        if (now_s := asyncio.get_running_loop().time()) >= self._swept_s + SWEEP_S:
+            self._swept_s = now_s
+            self.pictures.sweep(self._stands)
+
+    def _stands(self, of: Sequence[Wanted]) -> bool:
+        try:
+            return all(one.stands(self.store.tape(one.camera, one.track, one.place)) for one in of)
+        except WatchroomError:
+            return False
 
     def _second(self) -> TapeStore:
         if self._second_store is None:
             self._second_store = self.open_store()
         return self._second_store
+
+    def _third(self) -> TapeStore:
+        if self._third_store is None:
+            self._third_store = self.open_store()
+        return self._third_store
 
     def bytes_of(self, head: bytes, extents: Extents, readers: Sequence[TrackReader]) -> VirtualBytes:
         """A head and what follows it on the tapes, ready to be read; close it."""
@@ -109,11 +150,15 @@ class Media:
 
     async def close(self) -> None:
         """End the decoders and threads."""
+        await self.sheets.close()
+        await self.making.close()
         await self.decoders.close()
         self.cold.shutdown(wait=False, cancel_futures=True)
-        await asyncio.get_running_loop().run_in_executor(None, lambda: self.heads.shutdown(cancel_futures=True))
-        if self._second_store is not None:
-            self._second_store.close()
+        for threads in (self.heads, self.looks):
+            await asyncio.get_running_loop().run_in_executor(None, functools.partial(threads.shutdown, cancel_futures=True))
+        for store in (self._second_store, self._third_store):
+            if store is not None:
+                store.close()
 
 
 MEDIA = web.AppKey("media", Media)
@@ -133,12 +178,19 @@ async def context(app: web.Application) -> AsyncIterator[None]:
     await app[MEDIA].close()
 
 
+def _refused(media: Media) -> int:
+    return media.decoders.refused + media.making.refused + media.sheets.refused
+
+
 def _families(page: Page, app: web.Application) -> None:
     counts = app[MEDIA].counts
     for name, value, text in (("bytes_sent", counts.bytes_sent, "Bytes of footage sent."), ("clips", counts.clips, "Clips planned."),
                               ("retired_while_sending", counts.retired_while_sending, "Downloads cut because retention passed them."),
                               ("pictures", counts.pictures, "Pictures decoded."),
+                              ("sheets", counts.sheets, "Sheets of pictures made."),
                               ("pictures_failed", counts.pictures_failed, "Pictures that could not be decoded."),
-                              ("decoders_started", app[MEDIA].decoders.started, "Decoder processes started.")):
+                              ("decoders_started", app[MEDIA].decoders.started, "Decoder processes started."),
+                              ("decoders_failed", app[MEDIA].decoders.failed, "Decoder processes that died over a job or took too long."),
+                              ("pictures_refused", _refused(app[MEDIA]), "Pictures and sheets refused because too many were asked for.")):
         page.family(f"watchroom_media_{name}_total", "counter", text, [({}, value)])
     page.family("watchroom_media_streams", "gauge", "Streams open.", [({}, counts.streams_open)])

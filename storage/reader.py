@@ -377,7 +377,8 @@ class TrackReader:
         return ChunkLease(self.chunks_fd(), chunk, self.camera, self.name, self._tail_offset)
 
     def stands(self, offsets: I64) -> bool:
-        """True while AUs at these tape offsets may be read."""
+        """True while AUs at these tape offsets may be read: no tail has passed them, and by the rule they have not expired."""
+        self._view()
         return int(offsets.min()) >= self._tail_offset()
 
     def close(self) -> None:

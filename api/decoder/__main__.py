@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from api.decoder.picture import UndecodableError, warm_up, work
-from api.decoder.wire import ANSWER, BODY_MAX, DONE, HEAD, JSON_MAX, UNDECODABLE, Job
+from api.decoder.wire import ANSWER, BODY_MAX, DONE, HEAD, JSON_MAX, UNDECODABLE, decode
 
 MEMORY_BYTES = 2 << 30
 CPU_S = 300
@@ -47,10 +47,10 @@ def serve(sock: socket.socket) -> None:
         if said is None or body is None:
             return
         try:
-            status, picture = DONE, work(Job.decode(bytes(said), bytes(body)))
+            status, made = DONE, work(decode(bytes(said), bytes(body)))
         except UndecodableError as error:
-            status, picture = UNDECODABLE, str(error).encode()[:200]
-        sock.sendall(ANSWER.pack(status, len(picture)) + picture)
+            status, made = UNDECODABLE, str(error).encode()[:200]
+        sock.sendall(ANSWER.pack(status, len(made)) + made)
 
 
 def _take(sock: socket.socket, count: int) -> bytearray | None:

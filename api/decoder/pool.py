@@ -6,13 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from api.decoder.wire import ANSWER, DONE, PICTURE_MAX, Job
+from api.decoder.wire import ANSWER, DONE, PICTURE_MAX, Work, encode
 from api.problems import Problem
 
 JOB_S = 10.0
 JOBS_PER_PROCESS = 200
 WAITING_MAX = 64
 ROOT = Path(__file__).parents[2]
+
+
+class DecoderFailed(Problem):
+    """The process died over this job or took too long. Nothing else is the matter: the next job gets another process."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "the picture's decoder failed", remedy="ask again", headers={"Retry-After": "1"})
 
 
 class DecoderPool:
@@ -24,15 +31,18 @@ class DecoderPool:
         self._waiting = 0
         self._job_s = job_s
         self.started = 0
+        self.failed = 0
+        self.refused = 0
 
-    async def picture(self, job: Job) -> bytes:
-        """The JPEG. Raises Problem: 503 when the decoder died or took too long, or too many wait; 404 when nothing can be decoded."""
+    async def work(self, job: Work) -> bytes:
+        """What was asked for. Raises Problem: 503 when too many wait (or DecoderFailed), 404 when nothing can be decoded."""
         if self._waiting >= WAITING_MAX:
-            raise _busy("too many pictures are asked for at once")
+            self.refused += 1
+            raise Problem(503, "too many pictures are asked for at once", remedy="ask again", headers={"Retry-After": "1"})
         self._waiting += 1
         try:
             async with self._room:
-                return await self._picture(job)
+                return await self._work(job)
         finally:
             self._waiting -= 1
 
@@ -42,7 +52,7 @@ class DecoderPool:
         for decoder in free:
             await decoder.end()
 
-    async def _picture(self, job: Job) -> bytes:
+    async def _work(self, job: Work) -> bytes:
         decoder = self._free.pop() if self._free else await self._start()
         healthy = False
         try:
@@ -50,7 +60,8 @@ class DecoderPool:
                 status, body = await decoder.ask(job)
             healthy = True
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
-            raise _busy("the picture's decoder failed") from None
+            self.failed += 1
+            raise DecoderFailed from None
         finally:
             if healthy and decoder.jobs < JOBS_PER_PROCESS:
                 self._free.append(decoder)
@@ -63,10 +74,6 @@ class DecoderPool:
     async def _start(self) -> "_Decoder":
         self.started += 1
         return await _Decoder.start()
-
-
-def _busy(words: str) -> Problem:
-    return Problem(503, words, remedy="ask again", headers={"Retry-After": "1"})
 
 
 class _Decoder:
@@ -90,10 +97,10 @@ class _Decoder:
         reader, writer = await asyncio.open_connection(sock=ours)
         return cls(process, reader, writer)
 
-    async def ask(self, job: Job) -> tuple[int, bytes]:
+    async def ask(self, job: Work) -> tuple[int, bytes]:
         """Status and body of the answer. Raises OSError or IncompleteReadError if the process is gone or talks nonsense."""
         self.jobs += 1
-        self._writer.write(job.encode())
+        self._writer.write(encode(job))
         await self._writer.drain()
         status, count = ANSWER.unpack(await self._reader.readexactly(ANSWER.size))
         if count > PICTURE_MAX:

@@ -1,8 +1,9 @@
-"""What the API and a decoder process say to each other over their socket pair: one job, one answer, in turn."""
+"""What the API and a decoder process say to each other over their socket pair: one piece of work, one answer, in turn."""
 
 import json
 import struct
 from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 HEAD = struct.Struct("<II")           # bytes of JSON, bytes of body
 ANSWER = struct.Struct("<BI")         # a Status, bytes of body
@@ -10,7 +11,7 @@ BODY_MAX = 64 << 20                   # of one job: a picture group of half a mi
 JSON_MAX = 1 << 20
 PICTURE_MAX = 32 << 20
 
-DONE = 0                              # the body is a JPEG
+DONE = 0                              # the body is what was asked for
 UNDECODABLE = 1                       # the body says why, in words
 
 
@@ -18,9 +19,11 @@ UNDECODABLE = 1                       # the body says why, in words
 class Job:
     """Decode AUs (`sizes` bytes each, back to back in `body`, in decode order) and give the picture of `target_pts` as a JPEG.
 
-    `codec` and `config` are a SampleEntry's; `width` 0 keeps the size.
+    `codec` and `config` are a SampleEntry's; `width` 0 keeps the size. With `height` the answer is a cell of a sheet instead: the picture's
+    planes (YUV 4:2:0, full range, width x height x 3 / 2 bytes), scaled to fit and black beside it; both are even then.
     """
 
+    kind: ClassVar[str] = "picture"
     codec: str
     config: bytes
     sizes: tuple[int, ...]
@@ -28,16 +31,55 @@ class Job:
     target_pts: int
     width: int
     body: bytes
+    height: int = 0
 
-    def encode(self) -> bytes:
-        """The job as it goes over the socket."""
-        head = json.dumps({"codec": self.codec, "config": self.config.hex(), "sizes": self.sizes, "pts": self.pts,
-                           "target_pts": self.target_pts, "width": self.width}).encode()
-        return HEAD.pack(len(head), len(self.body)) + head + self.body
+    def said(self) -> dict[str, Any]:
+        """All but the body."""
+        return {"codec": self.codec, "config": self.config.hex(), "sizes": self.sizes, "pts": self.pts, "target_pts": self.target_pts,
+                "width": self.width, "height": self.height}
 
     @classmethod
-    def decode(cls, head: bytes, body: bytes) -> "Job":
-        """The job that came; ValueError, KeyError or TypeError if it is none."""
-        said = json.loads(head)
+    def of(cls, said: dict[str, Any], body: bytes) -> Self:
+        """The job that was said; ValueError, KeyError or TypeError if it is none."""
         return cls(said["codec"], bytes.fromhex(said["config"]), tuple(said["sizes"]), tuple(said["pts"]), said["target_pts"],
-                   said["width"], body)
+                   said["width"], body, said["height"])
+
+
+@dataclass(frozen=True, slots=True)
+class SheetJob:
+    """Put cells of `width` x `height` (both even) into one JPEG, `columns` beside each other.
+
+    `present` says of each cell whether its planes are in `body`; the others stay black.
+    """
+
+    kind: ClassVar[str] = "sheet"
+    columns: int
+    width: int
+    height: int
+    present: tuple[bool, ...]
+    body: bytes
+
+    def said(self) -> dict[str, Any]:
+        """All but the body."""
+        return {"columns": self.columns, "width": self.width, "height": self.height, "present": self.present}
+
+    @classmethod
+    def of(cls, said: dict[str, Any], body: bytes) -> Self:
+        """The job that was said; KeyError or TypeError if it is none."""
+        return cls(said["columns"], said["width"], said["height"], tuple(said["present"]), body)
+
+
+Work = Job | SheetJob
+KINDS: dict[str, type[Job] | type[SheetJob]] = {made.kind: made for made in (Job, SheetJob)}
+
+
+def encode(work: Work) -> bytes:
+    """The work as it goes over the socket."""
+    head = json.dumps({"kind": work.kind, **work.said()}).encode()
+    return HEAD.pack(len(head), len(work.body)) + head + work.body
+
+
+def decode(head: bytes, body: bytes) -> Work:
+    """The work that came; ValueError, KeyError or TypeError if it is none."""
+    said = json.loads(head)
+    return KINDS[said["kind"]].of(said, body)

@@ -82,23 +82,23 @@ async def pool():
 
 
 async def test_dead_decoder_is_a_503_and_the_next_one_works(pool, maker):
-    await pool.picture(job_of(maker))
+    await pool.work(job_of(maker))
     os.kill(pool._free[0].pid, signal.SIGKILL)
     with pytest.raises(Problem) as caught:
-        await pool.picture(job_of(maker))
+        await pool.work(job_of(maker))
     assert caught.value.status == 503
-    assert number_in(await pool.picture(job_of(maker)))[0] == 2
+    assert number_in(await pool.work(job_of(maker)))[0] == 2
     assert pool.started == 2
 
 
 async def test_stuck_decoder_is_ended(maker):
     pool = DecoderPool(1, job_s=5.0)
-    await pool.picture(job_of(maker))
+    await pool.work(job_of(maker))
     pid = pool._free[0].pid
     pool._job_s = 0.2
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(Problem) as caught:
-        await pool.picture(job_of(maker))
+        await pool.work(job_of(maker))
     assert caught.value.status == 503
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -109,18 +109,18 @@ async def test_garbage_is_answered_in_words(pool, maker):
     good = job_of(maker)
     bad = Job("avc1", b"\x01\x64", (500,), (0,), 0, 0, os.urandom(500))
     with pytest.raises(Problem) as caught:
-        await pool.picture(bad)
+        await pool.work(bad)
     assert caught.value.status == 404
     wrong = Job("avc1", good.config, (10**6,), (0,), 0, 0, b"short")
     with pytest.raises(Problem, match="add up"):
-        await pool.picture(wrong)
-    assert number_in(await pool.picture(good))[0] == 2
+        await pool.work(wrong)
+    assert number_in(await pool.work(good))[0] == 2
     assert pool.started == 1
 
 
 async def test_decoder_cannot_open_anything(pool, maker):
     """No file, no socket: the process has given up the right to open anything, and is limited in memory and time."""
-    await pool.picture(job_of(maker))
+    await pool.work(job_of(maker))
     pid = pool._free[0].pid
     limits = {line[:25].strip(): line[26:].split()[:2] for line in Path(f"/proc/{pid}/limits").read_text().splitlines()}
     assert limits["Max open files"] == ["0", "0"]
@@ -133,7 +133,7 @@ async def test_decoder_cannot_open_anything(pool, maker):
 
 async def test_many_pictures_share_few_processes(maker):
     pool = DecoderPool(2)
-    made = await asyncio.gather(*(pool.picture(job_of(maker, frames)) for frames in range(1, 13)))
+    made = await asyncio.gather(*(pool.work(job_of(maker, frames)) for frames in range(1, 13)))
     assert [number_in(one)[0] for one in made] == list(range(12))
     assert pool.started <= 2
     await pool.close()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from api.cursor import Cursor, CursorQuery, GapHere, Init, Part
-from api.picture import find
+from api.wanted import find
 from recorder.base.media import NS, SampleEntry, TrackKind
 
 
@@ -66,9 +66,8 @@ async def test_a_playlist_goes_from_volume_to_volume(moved, maker, save):
 @pytest.mark.parametrize(("at_s", "number"), [(0.5, 12), (3.98, 99), (5.02, 100), (8.99, 199), (9.02, 200), (12.99, 299)])
 async def test_the_picture_of_a_time(moved, maker, at_s, number):
     wanted = find(moved.store.whole(1, "main"), maker.T0 + round(at_s * NS))
-    offset = int(wanted.footage.aus.offset[wanted.target])
-    size = int(wanted.footage.aus.size[wanted.target])
-    reader, got = wanted.footage.reader, bytearray(size)
+    offset, size = int(wanted.offset[-1]), int(wanted.size[-1])
+    reader, got = moved.store.tape(wanted.camera, wanted.track, wanted.place), bytearray(size)
     with reader.open_chunk(reader.chunk_of(offset)) as lease:
         assert lease.read(got, offset) == size
     assert bytes(got) == moved.stream.aus[number].data

@@ -48,6 +48,15 @@ def track(request: pytest.FixtureRequest, tmp_path: Path, rule: Rule) -> Iterato
     volume.volume.close()
 
 
+def test_what_is_kept_in_a_cache_does_not_stand_once_it_has_expired(track: TrackReader, rule: Rule) -> None:
+    """A cached clip asked nothing but this: it outlived its rule until somebody else looked at the track."""
+    rows = track.rows(0, 1 << 62).rows
+    offsets = rows["offset"][20:30].astype("int64")
+    assert track.stands(offsets)
+    rule.limit_ns = int(row_ends(rows)[20])
+    assert not track.stands(offsets) and track.stands(offsets[1:])
+
+
 def test_nothing_is_read_of_what_has_expired(track: TrackReader, rule: Rule) -> None:
     whole = track.rows(0, 1 << 62)
     assert len(whole) >= 100

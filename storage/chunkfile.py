@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from blake3 import blake3
+from typing_extensions import Buffer
 
 from recorder._ext import rowsearch
 from recorder._ext.crc32c import crc32c
 from recorder.base.errors import FormatError
 from storage.footage import Rows
 from storage.layout import CHUNK_HEAD, CHUNK_HEAD_AT, CHUNK_MAGIC, CLASSES, FOOTER_HEAD, FOOTER_MAGIC, FORMAT_VERSION, PAGE, ROW, ChunkClass
+from storage.rowproof import LEAF_BYTES, entries_base, leaf, root, row_entries
 
 MISSING = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -42,17 +43,25 @@ class ChunkHead:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """A sealed chunk's footer: its rows (checked), their digests, entries and journal items."""
+    """A sealed chunk's footer: its rows (checked), their leaves (storage/rowproof.py), entries and journal items."""
 
     rows: Rows
-    digests: bytes
+    leaves: bytes
     entries: bytes
     items: bytes
-    raw: bytes
 
     def digest(self) -> bytes:
-        """The chunk's digest as layout.CHUNK_HEAD defines it."""
-        return blake3(self.digests + self.raw[:FOOTER_HEAD.itemsize - 4] + self.raw[FOOTER_HEAD.itemsize:]).digest()
+        """The chunk's digest as its leaves and items have it; whether rows are those of the leaves is `proves`' to say."""
+        return root(self.leaves, self.items)
+
+    def row_entries(self, index: int) -> bytes:
+        """The entries of row `index`, which is there."""
+        return row_entries(self.rows, index, self.entries, entries_base(self.rows))
+
+    def proves(self, first_row: int, index: int, data: Buffer) -> bool:
+        """True if row `index`, its entries and `data`, its bytes, are those of its leaf. `first_row`: the number of row 0."""
+        found = leaf(first_row + index, self.rows[index].tobytes(), self.row_entries(index), data)
+        return found == self.leaves[index * LEAF_BYTES:(index + 1) * LEAF_BYTES]
 
 
 def parse_head(page: bytes, where: str) -> ChunkHead:
@@ -87,12 +96,12 @@ def read_footer(fd: int, head: ChunkHead, where: str, *, cut: bool = False) -> F
     lead = np.frombuffer(raw, FOOTER_HEAD, 1)[0]
     rows, entries, items = int(lead["rows"]), int(lead["entries_bytes"]), int(lead["items_bytes"])
     at = FOOTER_HEAD.itemsize
-    digests_at, entries_at, items_at = at + rows * 64, at + rows * 96, at + rows * 96 + entries
+    leaves_at, entries_at, items_at = at + rows * 64, at + rows * 96, at + rows * 96 + entries
     if bytes(lead["magic"]) != FOOTER_MAGIC or items_at + items != len(raw) or rows != head.rows or crc32c(raw[at:]) != int(lead["crc"]):
         raise FormatError("the footer does not hold together", where=where, remedy="run watchroom check")
-    if not _rows_hold(memoryview(raw)[at:digests_at], head.first_row, cut=cut):
+    if not _rows_hold(memoryview(raw)[at:leaves_at], head.first_row, cut=cut):
         raise FormatError("a row in the footer is wrong", where=where, remedy="run watchroom check")
-    return Footer(np.frombuffer(raw, ROW, rows, at).copy(), raw[digests_at:entries_at], raw[entries_at:items_at], raw[items_at:], raw)
+    return Footer(np.frombuffer(raw, ROW, rows, at).copy(), raw[leaves_at:entries_at], raw[entries_at:items_at], raw[items_at:])
 
 
 def _rows_hold(raw: memoryview, first_row: int, *, cut: bool) -> bool:

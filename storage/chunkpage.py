@@ -4,7 +4,6 @@ import struct
 from dataclasses import replace
 
 import numpy as np
-from blake3 import blake3
 
 from recorder._ext.crc32c import crc32c
 from storage.chunkfile import MISSING, ChunkHead
@@ -19,6 +18,7 @@ from storage.layout import (
     ROW,
     ChunkClass,
 )
+from storage.rowproof import root
 
 _HEAD = struct.Struct("<8sHBBI48sQQQIIIIqq32s")
 _FOOT = struct.Struct("<8sIII")
@@ -59,9 +59,8 @@ def head_page(head: ChunkHead, marked: int = 0) -> bytes:
     return page.ljust(PAGE, b"\0")
 
 
-def pack_footer(rows: bytes, digests: bytes, entries: bytes, items: bytes) -> tuple[bytes, bytes]:
-    """The footer's bytes, and the chunk's digest: BLAKE3 over the row digests, then the footer without its CRC."""
-    sections = rows + digests + entries + items
+def pack_footer(rows: bytes, leaves: bytes, entries: bytes, items: bytes) -> tuple[bytes, bytes]:
+    """The footer's bytes, and the chunk's digest (storage/rowproof.py)."""
+    sections = rows + leaves + entries + items
     head = _FOOT.pack(FOOTER_MAGIC, len(rows) // ROW.itemsize, len(entries), len(items))
-    digest = blake3(digests + head + sections).digest()
-    return head + crc32c(sections).to_bytes(4, "little") + sections, digest
+    return head + crc32c(sections).to_bytes(4, "little") + sections, root(leaves, items)

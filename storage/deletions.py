@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recorder.base.media import DeletionCause
 from storage.items import Deletion, Erased, Tape
+from storage.layout import HELD
 from storage.ledger import ledger_path, records, seek
 from storage.volume import Volume
 
@@ -58,17 +59,22 @@ def deletions(volumes: Sequence[Path], asked: Asked, limit: int) -> list[Deleted
     return sorted(found, key=lambda one: one.key)[:limit]
 
 
-def deleted_chunks(volume: Volume) -> set[tuple[int, str, int]]:
-    """(camera, track, chunk) of every deletion in the volume's ledgers. Reads them whole. OSError."""
-    found = set()
+def deleted_rows(volume: Volume) -> dict[tuple[int, str, int], int]:
+    """How many rows of each (camera, track, chunk) the volume's ledgers say that they were deleted. Reads them whole. OSError.
+
+    What a hold had kept and let go counts to the track that it came from.
+    """
+    found: dict[tuple[int, str, int], int] = {}
     for slot in _slots(volume):
         try:
             fd = volume.open_file(ledger_path(slot), os.O_RDONLY)
         except FileNotFoundError:
             continue
         try:
-            found |= {(tape.camera, tape.name, entry.chunk) for record in records(fd) for tape, entry in record.entries
-                      if isinstance(entry, Deletion)}
+            for tape, entry in (pair for record in records(fd) for pair in record.entries):
+                if isinstance(entry, Deletion):
+                    key = (tape.camera, tape.name.removesuffix(HELD), entry.chunk)
+                    found[key] = found.get(key, 0) + entry.rows
         finally:
             os.close(fd)
     return found

@@ -22,6 +22,7 @@ from recorder.base.errors import ConfigError, FormatError
 FORMAT = "watchroom-heads-1"
 DOCUMENT_MAX = 1 << 30
 DOCUMENT_SEALS = 1_000_000        # some 250 MB
+Key = tuple[int, str, int]        # camera, track, chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Seal:
     first_ns: int
     end_ns: int
     digest: str
+
+    @property
+    def key(self) -> Key:
+        """Which chunk."""
+        return self.camera, self.track, self.chunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,16 @@
 """Held chunks: what holds keep of a chunk whose time is over, at the same place in a file of the same layout; everything else is zeros.
 
-Rows stay as they were, to the bit: number, offset, CRCs, entries, digests. A chunk that is held whole keeps its file.
+Rows stay as they were, to the bit: number, offset, CRCs, entries. Of the others their leaves stay, so that the chunk's digest, which was
+signed, proves those that are there (storage/rowproof.py). A chunk that is held whole keeps its file.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from typing_extensions import Buffer
 
-from recorder._ext.entries import entry_bytes
 from recorder.base.errors import FormatError
 from storage.chunkfile import ChunkHead, Footer, read_footer, read_head
 from storage.chunkpage import head_page, pack_footer
@@ -17,6 +18,7 @@ from storage.disk import read_at, write_at
 from storage.footage import Rows, row_ends
 from storage.holdshelf import Bools
 from storage.layout import PAGE
+from storage.rowproof import entries_base, lay_entries, split_entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,16 @@ class HeldChunk:
 
     def entries(self, index: int) -> bytes:
         """The entries of row `index`, which is there."""
-        row = self.rows[index]
-        data = self.footer.entries[int(row["frames_off"]) - int(self.rows["frames_off"][0]):]
-        return data[:max(entry_bytes(data, int(row["aus"])), 0)]
+        return self.footer.row_entries(index)
+
+    @property
+    def entries_base(self) -> int:
+        """Where `footer.entries` begin in the space of frames."""
+        return entries_base(self.rows)
+
+    def proves(self, index: int, data: Buffer) -> bool:
+        """True if `data` and all else of row `index`, which is there, are those of its leaf."""
+        return self.footer.proves(self.head.first_row, index, data)
 
 
 def read(fd: int, where: str) -> HeldChunk:
@@ -53,23 +62,22 @@ def read(fd: int, where: str) -> HeldChunk:
 
 
 def write(source_fd: int, source: HeldChunk, wanted: Bools, fd: int, generation: int) -> ChunkHead:
-    """Make `fd`, a file of zeros, hold the `wanted` rows of the source (at least one); durable on return."""
-    first, last = (int(np.flatnonzero(wanted)[at]) for at in (0, -1))
-    keep = wanted[first:last + 1]
-    rows = source.rows[first:last + 1].copy()
-    rows[~keep] = np.zeros(1, rows.dtype)[0]
-    digests = np.frombuffer(source.footer.digests, "V32")[first:last + 1].copy()
-    digests[~keep] = np.zeros(1, "V32")[0]
-    entries = bytearray()
-    for index in np.flatnonzero(keep).tolist():
-        entries = entries.ljust(int(rows["frames_off"][index]) - int(rows["frames_off"][0]), b"\0") + source.entries(first + index)
-    _copy(source_fd, rows[keep], source.head, fd)
-    footer, digest = pack_footer(rows.tobytes(), digests.tobytes(), bytes(entries), source.footer.items)
+    """Make `fd`, a file of zeros, hold the `wanted` rows of the source (at least one); durable on return.
+
+    All leaves of the chunk stay, and so does its digest: they prove the rows once the chunk itself is gone.
+    """
+    rows = source.rows.copy()
+    rows[~wanted] = np.zeros(1, rows.dtype)[0]
+    there = rows[wanted]
+    pieces = split_entries(source.rows, source.footer.entries)
+    entries = lay_entries(rows, [piece if keep else b"" for piece, keep in zip(pieces, wanted.tolist(), strict=True)])
+    _copy(source_fd, there, source.head, fd)
+    footer, digest = pack_footer(rows.tobytes(), source.footer.leaves, entries, source.footer.items)
     kind = source.head.chunk_class
     write_at(fd, footer, kind.footer_start)
-    used = int(rows["offset"][-1]) + int(rows["bytes"][-1]) - source.head.start_offset
-    head = ChunkHead(kind, True, source.head.camera, source.head.track, source.head.chunk, generation, source.head.first_row + first, len(rows),
-                     used, len(footer), int(rows["t_ns"][0]), int(row_ends(rows[-1:])[0]), digest)
+    used = int(there["offset"][-1]) + int(there["bytes"][-1]) - source.head.start_offset
+    head = replace(source.head, generation=generation, used_bytes=used, footer_bytes=len(footer), first_ns=int(there["t_ns"][0]),
+                   end_ns=int(row_ends(there[-1:])[0]), digest=digest)
     write_at(fd, head_page(head, -(-used // kind.inner_bytes)), 0)
     os.fsync(fd)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

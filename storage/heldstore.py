@@ -8,7 +8,6 @@ import os
 from dataclasses import dataclass, replace
 
 import numpy as np
-from blake3 import blake3
 
 from recorder.base.clock import Clock
 from recorder.base.errors import FormatError
@@ -259,25 +258,21 @@ def held_ident(ident: Tape) -> Tape:
 
 
 def _covers(have: HeldChunk, chunk: HeldChunk, wanted: Bools) -> bool:
-    """True if a held chunk has all wanted rows of the original."""
-    there = np.zeros(len(wanted), np.bool_)
-    shift = have.head.first_row - chunk.head.first_row
-    there[shift:shift + len(have.rows)] = have.there
-    return not (wanted & ~there).any()
+    """True if a held chunk is one of the original, and has all wanted rows."""
+    return have.head.digest == chunk.head.digest and not (wanted & ~have.there).any()
 
 
 def _proven(fd: int, path: str) -> bool:
-    """True if every row of a held chunk has the bytes that its digest says."""
+    """True if every row of a held chunk is that of its leaf."""
     try:
         chunk = heldfile.read(fd, path)
     except FormatError:
         return False
     if chunk.footer.digest() != chunk.head.digest:
         return False
-    return all(_digest(fd, chunk, index) == chunk.footer.digests[index * 32:index * 32 + 32] for index in np.flatnonzero(chunk.there).tolist())
+    return all(chunk.proves(index, _bytes(fd, chunk, index)) for index in np.flatnonzero(chunk.there).tolist())
 
 
-def _digest(fd: int, chunk: HeldChunk, index: int) -> bytes:
+def _bytes(fd: int, chunk: HeldChunk, index: int) -> bytes:
     row = chunk.rows[index]
-    return blake3(read_at(fd, int(row["bytes"]), PAGE + int(row["offset"]) - chunk.head.start_offset)).digest()
-
+    return read_at(fd, int(row["bytes"]), PAGE + int(row["offset"]) - chunk.head.start_offset)

@@ -224,7 +224,7 @@ class HeldRows:
         at = max(0, bisect_right(self._entries, start) - 1)
         while at < len(self._parts) and self._entries[at] < stop:
             chunk = self._files.chunk(self._parts[at].chunk)
-            base = int(chunk.rows["frames_off"][0])
+            base = chunk.entries_base
             begin, end = max(start, base), min(stop, base + len(chunk.footer.entries))
             if end > begin:
                 out[begin - start:end - start] = chunk.footer.entries[begin - base:end - base]

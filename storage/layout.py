@@ -126,7 +126,7 @@ CHUNK_HEAD = np.dtype([       # at byte 2048 of the head page, inside one sector
     ("reserved", "<u4"),
     ("first_ns", "<i8"),      # of a sealed chunk: start of its first row and end of its last
     ("end_ns", "<i8"),
-    ("digest", "V32"),        # BLAKE3(concatenated row digests, then the footer's bytes without its CRC) of a sealed chunk
+    ("digest", "V32"),        # of a sealed chunk, over the leaves of its rows and its items (storage/rowproof.py)
     ("crc", "<u4"),
 ])
 
@@ -134,7 +134,7 @@ FOOTER_MAGIC = b"WRFOOT01"
 FOOTER_HEAD = np.dtype([      # at the start of the footer; sections follow in this order without padding
     ("magic", "S8"),
     ("rows", "<u4"),          # section 1: rows * 64 bytes
-    ("entries_bytes", "<u4"),  # section 3, after section 2: rows * 32 bytes of BLAKE3 over each row's bytes
+    ("entries_bytes", "<u4"),  # section 3, after section 2: rows * 32 bytes, the rows' leaves
     ("items_bytes", "<u4"),   # section 4: journal items (sample entries, sessions, gaps, epochs, sender reports) of its span
     ("crc", "<u4"),           # of all sections
 ])

@@ -7,12 +7,13 @@ import numpy as np
 
 from recorder._ext import rowsearch
 from recorder._ext.crc32c import crc32c
-from storage.chunkfile import ChunkHead, Footer
+from storage.chunkfile import ChunkHead
 from storage.chunkpage import head_page
 from storage.disk import read_at, write_at
 from storage.footage import row_ends
 from storage.layout import FOOTER_HEAD, FOOTER_MAGIC, ROW, ChunkClass
 from storage.pool import LATER_LIFE
+from storage.rowproof import LEAF_BYTES, root
 
 
 def reseal(fd: int, kind: ChunkClass, camera: int, track: str, chunk: int, first_rows: Sequence[int]) -> bool:
@@ -30,7 +31,7 @@ def reseal(fd: int, kind: ChunkClass, camera: int, track: str, chunk: int, first
         return False
     used = int(rows["offset"][-1]) + int(rows["bytes"][-1]) - base
     at = FOOTER_HEAD.itemsize + 64 * len(rows)
-    digest = Footer(rows, raw[at:at + 32 * len(rows)], b"", b"", raw).digest()
+    digest = root(raw[at:at + LEAF_BYTES * len(rows)], raw[len(raw) - int.from_bytes(raw[16:20], "little"):])
     head = ChunkHead(kind, True, camera, track, chunk, LATER_LIFE, first_row, len(rows), used, len(raw), int(rows["t_ns"][0]),
                      int(row_ends(rows[-1:])[0]), digest)
     write_at(fd, head_page(head, -(-used // kind.inner_bytes)), 0)

@@ -6,15 +6,16 @@ Off the writer's thread.
 import os
 
 import numpy as np
-from blake3 import blake3
 
 from recorder.base.errors import FormatError
 from recorder.base.media import SenderReport
 from storage.chunkfile import ChunkHead
 from storage.chunkpage import head_page, pack_footer
 from storage.disk import PastCache, close_all, open_direct, write_at, zero_range
+from storage.footage import Rows
 from storage.items import decode, encode
 from storage.layout import FOOTER_HEAD, PAGE, ROW
+from storage.rowproof import lay_entries, leaf, split_entries
 from storage.steps import Step, step
 from storage.tapebook import ClosedChunk, row_end_ns
 from storage.tapework import TapeWork
@@ -35,9 +36,10 @@ def seal(work: TapeWork, chunk: ClosedChunk, reader: PastCache) -> ChunkHead:
     zero_range(chunk.fd, PAGE + chunk.used, PAGE + inner_end if chunk.past is None else kind.footer_start)
     step(Step.PADDED)
     rows = _rows(work, chunk)
-    entries = work.entry_bytes(chunk.frames_off, chunk.frames_end)
+    pieces = _entries(work, chunk, np.frombuffer(rows, ROW))
+    entries = lay_entries(np.frombuffer(rows, ROW), pieces)
     items = _fitting(chunk.items, kind.footer_bytes - FOOTER_HEAD.itemsize - len(rows) * 96 // 64 - len(entries))
-    footer, digest = pack_footer(rows, _digests(work, chunk, rows, reader), entries, items)
+    footer, digest = pack_footer(rows, _digests(work, chunk, rows, pieces, reader), entries, items)
     write_at(chunk.fd, footer, kind.footer_start)
     step(Step.FOOTER_WRITTEN)
     count = len(rows) // ROW.itemsize
@@ -61,13 +63,20 @@ def _rows(work: TapeWork, chunk: ClosedChunk) -> bytes:
     return b"".join(out)
 
 
-def _digests(work: TapeWork, chunk: ClosedChunk, rows: bytes, reader: PastCache) -> bytes:
-    base = chunk.number * work.chunk_class.tape_bytes
+def _entries(work: TapeWork, chunk: ClosedChunk, rows: Rows) -> list[bytes]:
+    """The entries of each row; what recovery has skipped between them is left out."""
+    return split_entries(rows, work.entry_bytes(int(rows["frames_off"][0]), chunk.frames_end)) if len(rows) else []
+
+
+def _digests(work: TapeWork, chunk: ClosedChunk, rows: bytes, entries: list[bytes], reader: PastCache) -> bytes:
+    """The rows' leaves (storage/rowproof.py)."""
+    start = chunk.number * work.chunk_class.tape_bytes
     table = np.frombuffer(rows, ROW)
     direct_fd = open_direct(chunk.fd)
     try:
-        return b"".join(blake3(reader.read(chunk.fd, direct_fd, size, PAGE + offset - base)).digest()
-                        for size, offset in zip(table["bytes"].tolist(), table["offset"].tolist(), strict=True))
+        return b"".join(leaf(chunk.first_row + at, rows[at * 64:at * 64 + 64], entries[at],
+                             reader.read(chunk.fd, direct_fd, size, PAGE + offset - start))
+                        for at, (size, offset) in enumerate(zip(table["bytes"].tolist(), table["offset"].tolist(), strict=True)))
     finally:
         close_all(direct_fd)
 

@@ -1,39 +1,41 @@
 """`watchroom verify`: does a volume still hold what its signed heads (storage/heads.py) say that it held? Reads only."""
 
 import os
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-import numpy as np
-from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from recorder.base.errors import FormatError, Gone, NotFound
-from storage import heads, offline
+from storage import heads, offline, verify_held
 from storage.chunkfile import ChunkHead, read_head
 from storage.chunklease import ChunkLease
-from storage.chunkpage import head_page
-from storage.deletions import deleted_chunks
+from storage.deletions import deleted_rows
 from storage.finding import Finding, Severity, error
-from storage.footage import Rows
-from storage.heads import Head, Seal
+from storage.heads import Head, Key, Seal
 from storage.reader import TrackReader
 from storage.store import TapeStore
+from storage.verify_bytes import ALTERED, utc, wrong_file, wrong_rows
+from storage.verify_held import HeldFound
 from storage.volume import Volume
 
-HIDDEN = "there are bytes around its rows and behind its footer where zeros were written"
-ALTERED = "do not rely on this footage; compare with an export, look at who had access"
+UNSIGNED = "was never signed, though later chunks of its track were"
 
 
 @dataclass(slots=True)
 class Proof:
-    """What has been verified. `signed_until_ns`: the newest document's time; `retired`: signed chunks that retention has taken since."""
+    """What has been verified. `signed_until_ns`: the newest document's time; `retired`: signed chunks that retention has taken since;
+    `held`: rows that holds have kept of them, all proved; `unsigned`: sealed chunks, held ones too, that are younger than the newest document.
+    """
 
     documents: int = 0
     signed_until_ns: int = 0
     chunks: int = 0
     retired: int = 0
+    held: int = 0
+    unsigned: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -45,34 +47,35 @@ class Proof:
 def verify(store: TapeStore, volume: Volume, folder: Path, key: Ed25519PublicKey) -> Proof:
     """Compare every signed chunk of `volume`, the only one in `store`, with what lies there, bytes and all.
 
-    A signed chunk may be gone only where a ledger of the volume says that it was deleted.
+    A signed chunk may be gone only where a ledger of the volume says that it was deleted, or holds have kept its rows.
     """
     proof = Proof()
     chain = _chain(folder, key, volume.uuid, proof)
     if not chain and proof.clean:
         proof.findings.append(error(folder.name, "holds no signed heads of this volume", "sign once with --sign"))
-    seals = _Seals(store, volume, proof)
-    for head in chain:
-        for seal in head.seals:
-            seals.verify(seal)
+    seals = _Seals(store, volume, proof, chain)
+    seals.verify_held()
+    seals.verify()
+    seals.verify_unsigned()
     return proof
 
 
-def sign(store: TapeStore, volume: UUID, folder: Path, key: Ed25519PrivateKey, now_ns: int) -> tuple[Proof, int]:
+def sign(store: TapeStore, volume: Volume, folder: Path, key: Ed25519PrivateKey, now_ns: int) -> tuple[Proof, int]:
     """Append a document (more, beyond DOCUMENT_SEALS) with every seal that is not in one yet; (what is wrong, new seals).
 
     Nothing is signed onto a chain that is not whole. A chunk whose digest does not fit its footer is not signed, and is a finding.
     """
     proof = Proof()
-    chain = _chain(folder, key.public_key(), volume, proof)
+    chain = _chain(folder, key.public_key(), volume.uuid, proof)
     if not proof.clean:
         return proof, 0
-    known = {(seal.camera, seal.track, seal.chunk) for head in chain for seal in head.seals}
+    known = _by_key(chain)
     seals = [seal for camera in store.cameras() for name in store.tracks(camera)
              for seal in _new_seals(store.track(camera, name), known, proof)]
+    seals += _held_seals(volume, known | {seal.key: seal for seal in seals}, _newest(known), proof)
     last = chain[-1] if chain else None
     for at in range(0, len(seals) or 1, heads.DOCUMENT_SEALS):
-        made = heads.append(folder, key, volume, seals[at:at + heads.DOCUMENT_SEALS], last, now_ns)
+        made = heads.append(folder, key, volume.uuid, seals[at:at + heads.DOCUMENT_SEALS], last, now_ns)
         last = heads.read(made, key.public_key())
     return proof, len(seals)
 
@@ -102,78 +105,159 @@ def _chain(folder: Path, key: Ed25519PublicKey, volume: UUID, proof: Proof) -> l
     return chain
 
 
-def _new_seals(track: TrackReader, known: set[tuple[int, str, int]], proof: Proof) -> list[Seal]:
+def _new_seals(track: TrackReader, known: Container[Key], proof: Proof) -> list[Seal]:
+    """Of the track's sealed chunks that are not known. Of two chunks the older one is sealed first: it is never left out for the younger."""
+    numbers = [number for number in offline.chunk_numbers(track.chunks_fd()) if (track.camera, track.name, number) not in known]
+    found = {number: seal for number in numbers if (seal := _new_seal(track, number, proof)) is not None}
+    again = [number for number in numbers if found and number not in found and number < max(found)]
+    found |= {number: seal for number in again if (seal := _new_seal(track, number, Proof())) is not None}
+    return [found[number] for number in sorted(found)]
+
+
+def _new_seal(track: TrackReader, number: int, proof: Proof) -> Seal | None:
+    where = f"cam-{track.camera}/{track.name} chunk {number}"
+    try:
+        with track.open_chunk(number) as lease:
+            head = lease.head
+            if head.sealed and lease.footer(head).digest() != head.digest:
+                proof.findings.append(error(where, "its digest is not that of its footer; it has not been signed", ALTERED))
+            elif head.sealed:
+                return Seal(head.camera, head.track, head.chunk, head.generation, head.first_row, head.rows,
+                            head.first_ns, head.end_ns, head.digest.hex())
+    except Gone:
+        return None
+    except FormatError as failed:
+        proof.findings.append(error(where, failed.message + "; it has not been signed", failed.remedy))
+    return None
+
+
+def _held_seals(volume: Volume, known: Mapping[Key, Seal], newest: Mapping[tuple[int, str], int], proof: Proof) -> list[Seal]:
+    """Seals of chunks that were retired before anybody signed them, and of which a hold has kept rows.
+
+    Only of chunks that came after all signed ones of their track: what is older has been put there.
+    """
     found = []
-    for number in offline.chunk_numbers(track.chunks_fd()):
-        if (track.camera, track.name, number) in known:
+    for key in verify_held.held_keys(volume):
+        if key in known or key[2] < newest.get(key[:2], 0):
             continue
-        where = f"cam-{track.camera}/{track.name} chunk {number}"
-        try:
-            with track.open_chunk(number) as lease:
-                head = lease.head
-                if head.sealed and lease.footer(head).digest() != head.digest:
-                    proof.findings.append(error(where, "its digest is not that of its footer; it has not been signed", ALTERED))
-                elif head.sealed:
-                    found.append(Seal(head.camera, head.track, head.chunk, head.generation, head.first_row, head.rows,
-                                      head.first_ns, head.end_ns, head.digest.hex()))
-        except Gone:
-            continue
-        except FormatError as failed:
-            proof.findings.append(error(where, failed.message + "; it has not been signed", failed.remedy))
+        held = verify_held.look(volume, key, None)
+        if held is not None and held.wrong:
+            proof.findings.append(error(f"cam-{key[0]}/{key[1]} held chunk {key[2]}", held.wrong + "; it has not been signed", ALTERED))
+        elif held is not None and held.seal is not None:
+            found.append(held.seal)
+    return found
+
+
+def _by_key(chain: Iterable[Head]) -> dict[Key, Seal]:
+    return {seal.key: seal for head in chain for seal in head.seals}
+
+
+def _newest(seals: Iterable[Key]) -> dict[tuple[int, str], int]:
+    """The newest signed chunk of each track."""
+    found: dict[tuple[int, str], int] = {}
+    for camera, track, chunk in seals:
+        found[camera, track] = max(chunk, found.get((camera, track), 0))
     return found
 
 
 class _Seals:
-    """Looks at one signed chunk after another."""
+    """Looks at one signed chunk after another, held ones first."""
 
-    def __init__(self, store: TapeStore, volume: Volume, proof: Proof) -> None:
+    def __init__(self, store: TapeStore, volume: Volume, proof: Proof, chain: Iterable[Head]) -> None:
         self._store, self._volume, self._proof = store, volume, proof
-        self._deleted: set[tuple[int, str, int]] = set()
+        self._signed = _by_key(chain)
+        self._held: dict[Key, HeldFound] = {}
+        self._deleted: dict[Key, int] = {}
 
-    def verify(self, seal: Seal) -> None:
-        """Count the chunk, and say what is wrong with it."""
-        wrong = self._look(seal)
-        if wrong is None:
-            self._proof.retired += 1
-            return
-        self._proof.chunks += 1
-        if wrong:
-            where = f"cam-{seal.camera}/{seal.track} chunk {seal.chunk}, {utc(seal.first_ns)} to {utc(seal.end_ns)}"
-            self._proof.findings.append(error(where, wrong, ALTERED))
+    def verify_held(self) -> None:
+        """What holds have kept: say what is wrong with it."""
+        newest = _newest(self._signed)
+        for key in verify_held.held_keys(self._volume):
+            found = verify_held.look(self._volume, key, self._signed.get(key))
+            if found is None:
+                continue
+            wrong = found.wrong
+            if key not in self._signed and not wrong:
+                self._proof.unsigned += 1
+                wrong = UNSIGNED if key[2] < newest.get(key[:2], 0) else ""
+            if wrong:
+                self._say(f"cam-{key[0]}/{key[1]} held chunk {key[2]}", found.first_ns, found.end_ns, wrong)
+            if key in self._signed:
+                self._held[key] = found
+                self._proof.held += 0 if wrong else found.rows
+
+    def verify_unsigned(self) -> None:
+        """Sealed chunks that no document names: they are younger than those that one does."""
+        newest = _newest(self._signed)
+        for camera in self._store.cameras():
+            for name in self._store.tracks(camera):
+                for seal in _new_seals(self._store.track(camera, name), self._signed, Proof()):
+                    self._proof.unsigned += 1
+                    if seal.chunk < newest.get((camera, name), 0):
+                        self._say(f"cam-{camera}/{name} chunk {seal.chunk}", seal.first_ns, seal.end_ns, UNSIGNED)
+
+    def verify(self) -> None:
+        """Count the chunks, and say what is wrong with each."""
+        for key, seal in self._signed.items():
+            wrong = self._look(seal)
+            if wrong is None:
+                self._proof.retired += 1
+                continue
+            self._proof.chunks += 1
+            if wrong:
+                self._say(f"cam-{key[0]}/{key[1]} chunk {key[2]}", seal.first_ns, seal.end_ns, wrong)
+
+    def _say(self, what: str, first_ns: int, end_ns: int, wrong: str) -> None:
+        span = f", {utc(first_ns)} to {utc(end_ns)}" if end_ns else ""
+        self._proof.findings.append(error(what + span, wrong, ALTERED))
 
     def _look(self, seal: Seal) -> str | None:
         """What is not as it was signed, empty if all is; None: deleted, as a ledger says."""
         try:
             track = self._store.track(seal.camera, seal.track)
         except (NotFound, FormatError) as failed:
-            return None if self._gone(seal) else f"is missing with its track: {failed.message}"
+            return self._absent(seal) and f"is missing with its track: {failed.message}"
         try:
             with track.open_chunk(seal.chunk) as lease:
                 return _wrong(lease, seal, track)
         except Gone:
-            return self._absent(track, seal)
+            return self._out_of_sight(track, seal)
         except FormatError as failed:
             return failed.message
         except OSError as failed:
             return f"cannot be read: {failed.strerror}"
 
-    def _absent(self, track: TrackReader, seal: Seal) -> str | None:
-        if self._gone(seal):
-            return None
+    def _out_of_sight(self, track: TrackReader, seal: Seal) -> str | None:
         try:
             head = _head(track, seal.chunk)
         except FormatError as failed:
             return failed.message
-        if head is None:
-            return None if self._gone(seal, again=True) else "is missing, and no ledger says that it was deleted"
-        own = (head.camera, head.track, head.chunk) == (seal.camera, seal.track, seal.chunk)
-        return None if own else "another chunk lies in its place"       # its own: below the tail, about to be deleted
+        if head is not None and (head.camera, head.track, head.chunk) != seal.key:
+            return "another chunk lies in its place" if self._absent(seal) else None
+        return self._absent(seal) if head is None else None     # its own: below the tail, about to be deleted
 
-    def _gone(self, seal: Seal, *, again: bool = False) -> bool:
-        """True if a ledger says so; `again`: it may have been written meanwhile."""
-        if again or not self._deleted:
-            self._deleted = deleted_chunks(self._volume)
-        return (seal.camera, seal.track, seal.chunk) in self._deleted
+    def _absent(self, seal: Seal) -> str | None:
+        """None if the ledgers and what holds have kept account for all rows of a chunk that is not there; else how many are missing."""
+        held = self._held.get(seal.key)
+        if held is not None and held.wrong:
+            return None         # that has been said
+        if self._missing(seal) > 0:         # it may have gone meanwhile
+            self._deleted, found = deleted_rows(self._volume), verify_held.look(self._volume, seal.key, seal)
+            self._held.pop(seal.key, None)
+            if found is not None:
+                self._held[seal.key] = found
+        missing = self._missing(seal)
+        if missing <= 0:
+            return None
+        if missing == seal.rows:
+            return "is missing, and no ledger says that it was deleted"
+        return f"{missing} of its {seal.rows} rows are missing, and no ledger says that they were deleted"
+
+    def _missing(self, seal: Seal) -> int:
+        if not self._deleted:
+            self._deleted = deleted_rows(self._volume)
+        held = self._held.get(seal.key)
+        return seal.rows - self._deleted.get(seal.key, 0) - (held.rows if held is not None else 0)
 
 
 def _wrong(lease: ChunkLease, seal: Seal, track: TrackReader) -> str:
@@ -187,28 +271,9 @@ def _wrong(lease: ChunkLease, seal: Seal, track: TrackReader) -> str:
     footer = lease.footer(head)
     if footer.digest().hex() != seal.digest:
         return "its footer is not the one that was signed"
-    page, size = lease.head_page()
-    if size != head.chunk_class.file_bytes:
-        return f"has {size} bytes, its class {head.chunk_class.file_bytes}"
-    if page != head_page(head, -(-head.used_bytes // head.chunk_class.inner_bytes)):
-        return "its shard index, or what lies around its head, is not as it was written"
-    return _wrong_bytes(lease, footer.rows, footer.digests, track) or (
-        HIDDEN if any(lease.behind_footer(head)) else "")
-
-
-def _wrong_bytes(lease: ChunkLease, rows: Rows, digests: bytes, track: TrackReader) -> str:
-    """The same of the tape: every row, and zeros around them. Rows below the tail have expired, nobody may read them."""
-    at = max(lease.start_offset, track.edges().tail_offset)
-    for index, row in enumerate(rows):
-        offset, size = int(row["offset"]), int(row["bytes"])
-        if offset < at:
-            continue
-        if any(_read(lease, at, offset)):
-            return HIDDEN
-        if blake3(_read(lease, offset, offset + size)).digest() != digests[index * 32:index * 32 + 32]:
-            return f"the bytes of row {lease.head.first_row + index} from {utc(int(row['t_ns']))} on are not those that were signed"
-        at = offset + size
-    return HIDDEN if any(_read(lease, at, lease.end_offset)) else ""
+    edges = track.edges()
+    return wrong_file(head, footer, *lease.head_page(), lease.behind_footer(head)) or wrong_rows(
+        head, footer, lambda start, stop: _read(lease, start, stop), (edges.first_row, edges.tail_offset))
 
 
 def _read(lease: ChunkLease, start: int, stop: int) -> bytearray:
@@ -226,8 +291,3 @@ def _head(track: TrackReader, chunk: int) -> ChunkHead | None:
         return read_head(fd, f"cam-{track.camera}/{track.name} chunk {chunk}")
     finally:
         os.close(fd)
-
-
-def utc(ns: int) -> str:
-    """RFC 3339 to the millisecond."""
-    return f"{np.datetime64(ns, 'ns').astype('datetime64[ms]')}Z"

@@ -12,7 +12,7 @@ from typing import Any
 
 from recorder.base.errors import FormatError
 from recorder.base.media import TrackKind
-from storage.layout import ChunkClass, class_of, track_path
+from storage.layout import HELD, ChunkClass, class_of, track_path
 
 SHAPE_STEP = 1024
 META = "zarr.json"
@@ -129,6 +129,10 @@ def list_tracks(volume_fd: int, camera: int) -> list[str]:
     base = f"tape.zarr/cam-{camera}"
     return sorted(name for name in _names(volume_fd, base) if "." not in name and _exists(volume_fd, f"{base}/{name}/{META}"))
 
+
+def list_held(volume_fd: int, camera: int) -> list[str]:
+    """Names of the camera's tracks of which holds have kept something."""
+    return sorted(name.removesuffix(HELD) for name in _names(volume_fd, f"tape.zarr/cam-{camera}") if name.endswith(HELD))
 
 
 def _names(volume_fd: int, path: str) -> list[str]:

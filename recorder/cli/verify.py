@@ -11,7 +11,8 @@ from recorder.cli.exits import Exit
 from recorder.cli.show import print_json
 from storage import heads
 from storage.store import TapeStore
-from storage.verify import Proof, sign, utc, verify
+from storage.verify import Proof, sign, verify
+from storage.verify_bytes import utc
 from storage.volume import Volume
 
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     store = TapeStore([args.volume], args.live_dir)
     try:
         if args.sign:
-            proof, signed = sign(store, volume.uuid, args.heads, heads.private_key(args.sign), SystemClock().wall_ns())
+            proof, signed = sign(store, volume, args.heads, heads.private_key(args.sign), SystemClock().wall_ns())
         else:
             proof, signed = verify(store, volume, args.heads, heads.public_key(args.public_key)), 0
     finally:
@@ -52,7 +53,8 @@ def show(args: argparse.Namespace, proof: Proof, signed: int) -> None:
         return
     for finding in proof.findings:
         print(f"{args.volume}: {finding.severity}: {finding.where}: {finding.what}; {finding.remedy}")
-    done = f"{signed} new seals signed" if args.sign else f"{proof.chunks} chunks verified, {proof.retired} retired since they were signed"
+    done = f"{signed} new seals signed" if args.sign else f"{proof.chunks} chunks verified, {proof.retired} retired since they were signed, \
+{proof.held} held rows proved, {proof.unsigned} chunks not signed yet"
     verdict = "clean" if proof.clean else "NOT CLEAN"
     newest = f", the newest of {utc(proof.signed_until_ns)}" if proof.documents else ""
     print(f"{args.volume}: {verdict}: {proof.documents} documents{newest}; {done}")

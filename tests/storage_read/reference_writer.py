@@ -84,7 +84,7 @@ class Chunk:
     frames_start: int
     log_start: int
     rows: list[bytes] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
     marked: int = 0
 
 
@@ -232,7 +232,8 @@ class RefTrack:
         chunk = self.chunks[-1]
         chunk.rows.append(raw)
         start = int(row["offset"][0]) - chunk.number * self.cls.tape_bytes
-        chunk.digests.append(blake3(os.pread(chunk.fd, int(row["bytes"][0]), lay.PAGE + start)).digest())
+        data = os.pread(chunk.fd, int(row["bytes"][0]), lay.PAGE + start)
+        chunk.leaves.append(blake3(struct.pack("<Q", number) + raw + bytes(self.entries[int(row["frames_off"][0]):]) + data).digest())
         self.open = None
         self._flush(full_pages=True)
         self.show()
@@ -296,12 +297,12 @@ class RefTrack:
         os.pwrite(chunk.fd, bytes(padded - used), lay.PAGE + used)
         entries = bytes(self.entries[chunk.frames_start:])
         log = os.pread(self.files["log"], self.log_bytes - chunk.log_start, chunk.log_start)
-        sections = b"".join(chunk.rows) + b"".join(chunk.digests) + entries + log
+        sections = b"".join(chunk.rows) + b"".join(chunk.leaves) + entries + log
         lead = np.zeros(1, lay.FOOTER_HEAD)
         lead["magic"], lead["rows"], lead["entries_bytes"], lead["items_bytes"] = lay.FOOTER_MAGIC, len(chunk.rows), len(entries), len(log)
         lead["crc"] = crc32c(sections)
         os.pwrite(chunk.fd, lead.tobytes() + sections, self.cls.footer_start)
-        digest = blake3(b"".join(chunk.digests) + lead.tobytes()[:-4] + sections).digest()
+        digest = blake3(struct.pack("<I", len(chunk.rows)) + b"".join(chunk.leaves) + log).digest()
         first, last = (np.frombuffer(raw, lay.ROW)[0] for raw in (chunk.rows[0], chunk.rows[-1]))
         self.commit()
         self._write_head(chunk, sealed=1, rows=len(chunk.rows), used_bytes=used, footer_bytes=len(lead.tobytes()) + len(sections),

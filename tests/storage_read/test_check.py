@@ -93,7 +93,7 @@ DAMAGE: dict[str, tuple[int, Callable[[RefVolume, RefTrack], object], str]] = {
     "an item": (1, lambda v, t: bad_item(v), "does not fit"),
     "a byte of an open chunk": (2, lambda v, t: poke(t.chunks[2].fd, PAGE + 50), "row 152: its bytes in chunk 2 do not match their CRC"),
     "a byte of a sealed chunk": (2, lambda v, t: poke(t.chunks[1].fd, PAGE + 50), "its bytes in chunk 1 do not match their CRC"),
-    "a sealed byte and its row's CRC": (3, lambda v, t: poke(t.chunks[0].fd, PAGE + 50), "the bytes of row 0 are not those that were sealed"),
+    "a sealed byte and its row's CRC": (3, lambda v, t: poke(t.chunks[0].fd, PAGE + 50), "row 0 is not as it was sealed"),
     "a sealed digest": (3, lambda v, t: reseal(t), "c/0: its digest is not that of its footer"),
 }
 

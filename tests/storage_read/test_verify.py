@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 def signed(volume: RefVolume, folder: Path, key: Ed25519PrivateKey = KEY) -> tuple[Proof, int]:
     store = TapeStore([volume.path], volume.live_dir)
     try:
-        return sign(store, volume.volume.uuid, folder, key, 1)
+        return sign(store, volume.volume, folder, key, 1)
     finally:
         store.close()
 
@@ -79,7 +79,7 @@ def test_a_sound_volume_is_clean_while_it_records_and_retires(volume: RefVolume,
 
 def write_down(volume: RefVolume, number: int) -> None:
     """The ledger's line about a retired chunk."""
-    said = items.encode(items.Tape(1, 7, 8000, TrackKind.AUDIO, "main")) + items.encode(items.Deletion(number, 0, 1, 0, 1))
+    said = items.encode(items.Tape(1, 7, 8000, TrackKind.AUDIO, "main")) + items.encode(items.Deletion(number, 0, 80, 0, 1))
     with (volume.path / "slot-0/ledger").open("ab") as ledger:
         ledger.write(pack_record(0, 1, 1, said, align=8))
 
@@ -130,7 +130,7 @@ def poke(volume: RefVolume, at: int) -> None:
 
 
 TAMPERED: dict[str, tuple[Callable[[RefVolume], object], str, int]] = {
-    "a bit of the footage": (lambda v: poke(v, PAGE + 20_000), "are not those that were signed", 1),
+    "a bit of the footage": (lambda v: poke(v, PAGE + 20_000), "is not as it was signed", 1),
     "a bit of the footer": (lambda v: poke(v, SMALL.footer_start + 100), "the footer does not hold together", 1),
     "a bit of the head": (lambda v: poke(v, CHUNK_HEAD_AT + 20), "the chunk head does not hold together", 1),
     "a mark of the shard index": (lambda v: poke(v, 3), "its shard index", 1),

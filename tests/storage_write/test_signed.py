@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 def signed(rig: Rig, folder: Path) -> int:
     store = TapeStore([rig.path], rig.live)
     try:
-        proof, count = sign(store, rig.volume.uuid, folder, KEY, 1)
+        proof, count = sign(store, rig.volume, folder, KEY, 1)
         assert proof.clean
         return count
     finally:

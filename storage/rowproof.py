@@ -53,5 +53,5 @@ def lay_entries(rows: Rows, pieces: Sequence[bytes]) -> bytes:
     base, out = entries_base(rows), bytearray()
     for start, piece in zip(rows["frames_off"].tolist(), pieces, strict=True):
         if piece:
-            out = out.ljust(start - base, b"\0") + piece
+            out += bytes(max(start - base - len(out), 0)) + piece
     return bytes(out)

@@ -25,6 +25,7 @@ from storage.layout import CHUNK_HEAD, CHUNK_HEAD_AT, CLASSES, FOOTER_HEAD, PAGE
 from storage.replay import Replay
 from storage.reseal import reseal
 from storage.ringfile import FramesFile, RingFile
+from storage.rowproof import lay_entries, split_entries
 from storage.tracklog import TrackLog
 from storage.volume import Volume
 
@@ -110,7 +111,11 @@ def _read_footer(fd: int, head: chunkfile.ChunkHead) -> Hashable:
     except FormatError as error:
         return refused(error)
     assert len(footer.rows) == head.rows
-    assert len(footer.digests) == 32 * head.rows
+    assert len(footer.leaves) == 32 * head.rows
+    pieces = split_entries(footer.rows, footer.entries)
+    assert all(piece in footer.entries for piece in pieces)
+    assert len(lay_entries(footer.rows, pieces)) <= len(footer.entries) + sum(map(len, pieces))
+    assert not any(footer.proves(head.first_row, index, b"") for index in range(min(head.rows, 4)))
     assert len(footer.digest()) == 32
     return len(footer.rows).bit_length(), _items(footer.items)
 

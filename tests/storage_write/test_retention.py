@@ -237,7 +237,7 @@ def test_a_sealed_chunk_proves_its_rows(make_rig: Make) -> None:
     head = read_head(fd, "c/0")
     footer = read_footer(fd, head, "c/0")
     os.close(fd)
-    assert head.sealed and footer.digest() == head.digest and len(footer.digests) == 32 * head.rows
+    assert head.sealed and footer.digest() == head.digest and len(footer.leaves) == 32 * head.rows
     assert b"".join(work.row(n) or b"" for n in range(head.rows)) == footer.rows.tobytes()
 
 

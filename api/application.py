@@ -40,6 +40,8 @@ from api.clips import CLIPS, ClipSlots
 from api.connections import DOORS, Doors
 from api.credentials import AUTHORITY, find_grant
 from api.events import EVENTS, EventLog
+from api.exports import routes as exports
+from api.exports.desk import Desk
 from api.guard import GUARD, Guard, guard, is_loopback, seal_headers
 from api.lag import LAG, Lag
 from api.parameters import BODY_MAX, check_names
@@ -74,7 +76,7 @@ def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
     own = (
         cameras, timeline, minutes, completeness, deletions, clockwork, clip, together, hls, stream, picture, sheets,
-        documents, live, holds, events, system, sessions, health, metrics, openapi, docs,
+        documents, live, holds, exports, events, system, sessions, health, metrics, openapi, docs,
     )
     return [route for module in own for route in module.routes()]
 
@@ -108,6 +110,8 @@ def _furnish(app: web.Application, parts: Parts) -> None:
     app[completeness.COMPLETE] = completeness.Completeness(parts.clock)
     app[metrics.EXTRA] = []
     app[metrics.EXTRA].append(completeness.figures)
+    app[exports.DESK] = Desk(parts.site, parts.clock, parts.supervisor, functools.partial(exports.tell, app))
+    app[metrics.EXTRA].append(exports.figures)
     parts.status.watch(functools.partial(events.state_changed, app[EVENTS], parts.registry))
 
 

@@ -28,8 +28,8 @@ class AskedHold:
 
 def read_hold(body: dict[str, Any], now_ns: int) -> AskedHold:
     """The hold that a body asks for; Problem 400."""
-    readers = {"cameras": _ids, "start": _time, "end": _time, "reason": _words, "track": _track, "reference": _text, "owner": _text,
-               "review": _time}
+    readers = {"cameras": _ids, "start": read_time, "end": read_time, "reason": read_words, "track": read_track, "reference": read_text,
+               "owner": read_text, "review": read_time}
     found = members("", body, readers, ("cameras", "start", "end", "reason"))
     if found["start"] >= found["end"]:
         raise wrong("end", "must be after start")
@@ -45,7 +45,8 @@ def _ids(name: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _time(name: str, value: Any) -> int:
+def read_time(name: str, value: Any) -> int:
+    """A member that is a time, in ns."""
     if not isinstance(value, str) and type(value) is not int:
         raise wrong(name, "must be a time")
     try:
@@ -54,39 +55,42 @@ def _time(name: str, value: Any) -> int:
         raise wrong(name, str(error)) from None
 
 
-def _text(name: str, value: Any) -> str:
+def read_text(name: str, value: Any) -> str:
+    """A member that is short printable text."""
     if not isinstance(value, str) or len(value) > TEXT_MAX or not value.isprintable():
         raise wrong(name, f"must be printable text of at most {TEXT_MAX} characters")
     return value
 
 
-def _words(name: str, value: Any) -> str:
-    text = _text(name, value)
+def read_words(name: str, value: Any) -> str:
+    """The same, and it says something."""
+    text = read_text(name, value)
     if not text.strip():
         raise wrong(name, "must say why")
     return text
 
 
-def _track(name: str, value: Any) -> str:
+def read_track(name: str, value: Any) -> str:
+    """A member that names a track."""
     if not isinstance(value, str) or not valid_id(value):
         raise wrong(name, "must be the name of a track")
     return value
 
 
-_TIME = {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "format": "int64"}]}
-_SHORT = {"type": "string", "maxLength": TEXT_MAX}
+TIME_VALUE = {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "format": "int64"}]}
+SHORT_TEXT = {"type": "string", "maxLength": TEXT_MAX}
 HOLD_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["cameras", "start", "end", "reason"],
     "additionalProperties": False,
     "properties": {
         "cameras": {"type": "array", "minItems": 1, "maxItems": CAMERAS_MAX, "items": {"type": "string"}},
-        "start": _TIME,
-        "end": {**_TIME, "description": "may lie ahead: what is recorded until then is held as well"},
+        "start": TIME_VALUE,
+        "end": {**TIME_VALUE, "description": "may lie ahead: what is recorded until then is held as well"},
         "track": {"type": "string", "description": "only this track of each camera; left out: all of them"},
-        "reason": {**_SHORT, "minLength": 1},
-        "reference": {**_SHORT, "description": "a case number, ..."},
-        "owner": {**_SHORT, "description": "who answers for it; left out: the token's name"},
-        "review": {**_TIME, "description": "when somebody should look at it again"},
+        "reason": {**SHORT_TEXT, "minLength": 1},
+        "reference": {**SHORT_TEXT, "description": "a case number, ..."},
+        "owner": {**SHORT_TEXT, "description": "who answers for it; left out: the token's name"},
+        "review": {**TIME_VALUE, "description": "when somebody should look at it again"},
     },
 }

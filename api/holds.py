@@ -52,9 +52,9 @@ async def create(request: web.Request) -> web.Response:
     """Hold from now on: 201 when every slot has it durably, 202 while some have not."""
     registry, grant = request.app[keys.REGISTRY], request[keys.GRANT]
     asked = read_hold(await json_body(request), request.app[keys.CLOCK].wall_ns())
-    numbers = sorted({camera.number for name in asked.cameras for camera in _cameras(registry, grant, name)})
+    numbers = sorted({camera.number for name in asked.cameras for camera in camera_records(registry, grant, "cameras", name)})
     spans = [{"camera": number, "track": asked.track, "start_ns": asked.start_ns, "end_ns": asked.end_ns} for number in numbers]
-    hold = {"reason": asked.reason, "reference": asked.reference, "author": asked.owner or _author(grant), "review_ns": asked.review_ns,
+    hold = {"reason": asked.reason, "reference": asked.reference, "author": asked.owner or author(grant), "review_ns": asked.review_ns,
             "spans": spans}
     said = await request.app[keys.SUPERVISOR].call("hold.add", {"hold": hold})
     names = _names(registry)
@@ -68,7 +68,7 @@ async def release(request: web.Request) -> web.Response:
     hold_id = request.match_info["hold"]
     if not await _known(request, hold_id):
         raise NotFound("there is no such hold", remedy="see the list of holds")
-    said = await request.app[keys.SUPERVISOR].call("hold.release", {"id": hold_id, "by": _author(grant)})
+    said = await request.app[keys.SUPERVISOR].call("hold.release", {"id": hold_id, "by": author(grant)})
     return web.json_response({**described(said["hold"], registry), "pending": said["pending"]}, status=202 if said["pending"] else 200)
 
 
@@ -84,24 +84,29 @@ async def _known(request: web.Request, hold_id: str) -> bool:
     return bool(found) and _reaches(request[keys.GRANT], request.app[keys.REGISTRY], found[0])
 
 
-def _cameras(registry: Registry, grant: Grant, camera_id: str) -> Iterable[CameraRecord]:
+def camera_records(registry: Registry, grant: Grant, where: str, camera_id: str) -> Iterable[CameraRecord]:
     """The camera of this id within reach; for who reaches all, removed ones that bore it too: their footage may still be there."""
     found = registry.camera(camera_id)
     ever = [camera for camera in registry.ever() if camera.id == camera_id] if grant.unbounded() else []
     if found is not None and grant.reaches(found):
         return {found.number: found, **{camera.number: camera for camera in ever}}.values()
     if not ever:
-        raise wrong("cameras", f"there is no camera {camera_id}")
+        raise wrong(where, f"there is no camera {camera_id}")
     return ever
 
 
 def _reaches(grant: Grant, registry: Registry, hold: Mapping[str, Any]) -> bool:
-    numbers = {span["camera"] for span in hold["spans"]}
+    return reaches_all(grant, registry, {span["camera"] for span in hold["spans"]})
+
+
+def reaches_all(grant: Grant, registry: Registry, numbers: Iterable[int]) -> bool:
+    """True if all cameras of these numbers are within reach."""
     known = [registry.camera_by_number(number) for number in numbers]
     return grant.unbounded() or all(camera is not None and grant.reaches(camera) for camera in known)
 
 
-def _author(grant: Grant) -> str:
+def author(grant: Grant) -> str:
+    """Who asks, by the name of the token."""
     return grant.token.name[:AUTHOR_MAX] if grant.token is not None and grant.token.name else grant.holder
 
 

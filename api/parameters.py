@@ -31,7 +31,10 @@ REQUIRED = _Required()
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Generic[T]):
-    """A query parameter. `parse` turns its text into a value or raises ValueError with the end of a sentence ("must be ...")."""
+    """A parameter of the query (or, by `place`, of the path or a header).
+
+    `parse` turns its text into a value or raises ValueError with the end of a sentence ("must be ...").
+    """
 
     name: str
     parse: Callable[[str], T]
@@ -47,7 +50,7 @@ class Parameter(Generic[T]):
 
     def of(self, request: web.Request) -> T:
         """The request's value, or the default; Problem 400 names the parameter."""
-        text = request.match_info.get(self.name) if self.place == "path" else request.query.get(self.name)
+        text = self._text(request)
         if text is None:
             if isinstance(self.default, _Required):
                 raise wrong(self.name, "is required")
@@ -56,6 +59,11 @@ class Parameter(Generic[T]):
             return self.parse(text)
         except ValueError as error:
             raise wrong(self.name, str(error)) from None
+
+    def _text(self, request: web.Request) -> str | None:
+        if self.place == "header":
+            return request.headers.get(self.name)
+        return request.match_info.get(self.name) if self.place == "path" else request.query.get(self.name)
 
 
 def wrong(name: str, reason: str) -> Problem:

@@ -1,4 +1,5 @@
-"""The API process: `run_api(site)` serves until it is told to stop. It writes nothing but its own key, and no frame depends on it."""
+"""The API process: `run_api(site)` serves until it is told to stop. It writes its own key and the folder of exports, and no frame
+depends on it."""
 
 import asyncio
 import functools
@@ -21,6 +22,7 @@ from api.catalogue import CatalogueFollower
 from api.completeness import COMPLETE
 from api.connections import DOORS
 from api.events import EVENTS
+from api.exports.routes import DESK
 from api.gapwatch import GapWatch
 from api.guard import check_exposure
 from api.lag import LAG
@@ -152,11 +154,13 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
     stack.callback(side.close)
     parts = Parts(site, clock, store, registry, board, SupervisorClient(site.supervisor_socket), side, site_key(site.state_dir))
     app = make_application(parts)
+    stack.callback(app[DESK].close)
     stack.push_async_callback(tasks.close)
     tasks.start("catalogue", follower.run)
     tasks.start("loop lag", app[LAG].run)
     tasks.start("volumes", functools.partial(_watch_volumes, app, side))
     tasks.start("gaps", GapWatch(app[EVENTS], registry, side, clock).run)
+    tasks.start("exports", app[DESK].run)
     tasks.start("completeness", functools.partial(app[COMPLETE].run, app))
     for slot in range(site.recording.slots):
         client = ControlClient(site.slot_socket(slot), timeout_s=ANSWER_S)

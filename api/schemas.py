@@ -59,6 +59,36 @@ HOLD: Schema = _object(
     description="track: empty for all tracks of the camera",
 )
 
+EXPORT_ITEM: Schema = _object({"camera": TEXT, "number": WHOLE, "track": TEXT, **HELD_RANGE["properties"]})
+EXPORT: Schema = _object(
+    {
+        "id": TEXT,
+        "state": {"enum": ["queued", "running", "done", "failed", "cancelled"]},
+        "stage": _or_null(TEXT),
+        "items": _list(EXPORT_ITEM),
+        "format": TEXT,
+        "gaps": {"enum": ["keep", "close"]},
+        "audio": {"enum": ["source", "none"]},
+        "reason": TEXT,
+        "reference": TEXT,
+        "priority": {"enum": ["low", "normal", "high"]},
+        "by": TEXT,
+        "created": TIME,
+        "started": _or_null(TIME),
+        "ended": _or_null(TIME),
+        "expires": _or_null(TIME),
+        "bytes": {"type": "integer", "description": "of the result; until that is planned, what is expected"},
+        "done_bytes": WHOLE,
+        "progress": {"type": "number", "minimum": 0, "maximum": 1},
+        "eta_s": _or_null(NUMBER),
+        "error": _or_null(_object({"message": TEXT, "remedy": TEXT})),
+        "result": _or_null(
+            _object({"name": TEXT, "media_type": TEXT, "bytes": WHOLE, "sha256": TEXT, "complete": FLAG, "address": TEXT, "manifest": TEXT})
+        ),
+    },
+    description="result: null until it is done, and again once its file has gone",
+)
+
 COMPONENTS: dict[str, Schema] = {
     "Problem": _object(
         {"type": TEXT, "title": TEXT, "status": WHOLE, "detail": TEXT, "incident": TEXT, "parameter": TEXT},
@@ -245,6 +275,31 @@ COMPONENTS: dict[str, Schema] = {
     ),
     "Hold": HOLD,
     "HoldPage": _object({"items": _list(ref("Hold")), "next": _or_null(TEXT)}, description="next: the cursor of the next page"),
+    "Export": EXPORT,
+    "ExportPage": _object({"items": _list(ref("Export")), "next": _or_null(TEXT)}, description="next: the cursor of the next page"),
+    "ExportLook": _object(
+        {
+            "bytes": {"type": "integer", "description": "about what the result will take"},
+            "items": _list(
+                _object(
+                    {
+                        **EXPORT_ITEM["properties"],
+                        "expected_s": NUMBER,
+                        "footage_s": NUMBER,
+                        "damaged_s": NUMBER,
+                        "bytes": WHOLE,
+                        "completeness": _or_null(NUMBER),
+                        "gaps": _list(_object({**RANGE, "cause": TEXT})),
+                        "damage": _list(HELD_RANGE),
+                        "expired": _list(HELD_RANGE),
+                        "missing": _list(HELD_RANGE),
+                        "left_out": {"type": "integer", "description": "gaps and ranges beyond the first 1,000 of each"},
+                    }
+                )
+            ),
+        },
+        description="expired: taken by retention; missing: not recorded yet, or never",
+    ),
     "HoldTaken": _object(
         {**HOLD["properties"], "found": _list(_object({"camera": _or_null(TEXT), "number": WHOLE, "track": TEXT, "kept": _list(HELD_RANGE),
                                                       "too_late": _list(HELD_RANGE)})), "pending": _list(WHOLE)},

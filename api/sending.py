@@ -13,13 +13,26 @@ from api.authorise import Grant
 from api.byteranges import ByteRange, none_match, parse_range, range_holds
 from api.media import MEDIA, MediaCounts
 from api.problems import Problem
-from api.tapebytes import VirtualBytes
 from recorder.base.errors import Gone
 
 ALIVE_S = 2.0                 # how often a long answer asks whether its token still stands
 
 
-async def send_file(request: web.Request, source: VirtualBytes, *, etag: str, headers: Mapping[str, str]) -> web.StreamResponse:
+class Source(Protocol):
+    """Bytes to be sent: those of tapes (api/tapebytes.py) or of a file (api/filebytes.py)."""
+
+    size: int
+
+    def pieces(self, start: int, stop: int) -> AsyncIterator[memoryview]:
+        """Bytes [start, stop) in pieces of memory that a transport may keep."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+async def send_file(request: web.Request, source: Source, *, etag: str, headers: Mapping[str, str]) -> web.StreamResponse:
     """Answer with the file or the part of it that was asked for; closes `source`.
 
     The first bytes are read before anything is said, so that retired footage is still a 410; later it ends the connection.
@@ -60,7 +73,7 @@ async def send_once(request: web.Request, source: Once, *, headers: Mapping[str,
         source.close()
 
 
-async def _send(request: web.Request, source: VirtualBytes, etag: str, headers: dict[str, str]) -> web.StreamResponse:
+async def _send(request: web.Request, source: Source, etag: str, headers: dict[str, str]) -> web.StreamResponse:
     if none_match(request.headers.get("If-None-Match"), etag):
         return web.Response(status=304, headers={name: text for name, text in headers.items() if name != "Content-Type"})
     wanted = _range(request, source.size, etag)

@@ -116,6 +116,21 @@ class RecordingConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportsConfig:
+    """`[exports]`: jobs that make files of footage (api/exports). `folder` None: `exports` in state_dir.
+
+    Results take at most `bytes_max` together and go after `days`. Each of the `workers` writes at most `mb_per_s` MB/s; 0: as fast as it
+    goes, or 100 where the folder shares a file system with a volume.
+    """
+
+    folder: Path | None = None
+    workers: int = 1
+    bytes_max: int = 100_000_000_000
+    days: float = 7.0
+    mb_per_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class StreamConfig:
     """One address of a camera; `url` holds no userinfo. `kbps` is the declared bit rate (sizes the buffer).
 
@@ -173,6 +188,7 @@ class SiteConfig:
     live_dir: Path = Path("/dev/shm")  # noqa: S108
     server: ServerConfig = ServerConfig()
     recording: RecordingConfig = RecordingConfig()
+    exports: ExportsConfig = ExportsConfig()
     retention: RetentionRule = RetentionRule(days=DAYS)
     partners: tuple[GroupRule, ...] = ()
     sites: tuple[GroupRule, ...] = ()
@@ -188,6 +204,11 @@ class SiteConfig:
     def supervisor_socket(self) -> Path:
         """The supervisor's control socket."""
         return self.state_dir / "run" / "supervisor.sock"
+
+    @property
+    def exports_dir(self) -> Path:
+        """Where exports lie."""
+        return self.exports.folder or self.state_dir / "exports"
 
     def slot_socket(self, slot: int) -> Path:
         """The control socket of a slot's worker."""

@@ -17,6 +17,7 @@ from recorder.base.config import (
     G726_ORDERS,
     TRANSPORTS,
     CameraConfig,
+    ExportsConfig,
     GroupRule,
     RecordingConfig,
     RetentionRule,
@@ -46,6 +47,7 @@ LIMITS: dict[type, dict[str, tuple[float, float]]] = {
                       "chunk_close_s": (10, CHUNK_CLOSE_MAX_S), "handshakes_at_once": (1, 1024),
                       "udp_port_first": (1024, 65534), "udp_port_last": (1025, 65535)},
     TrackRule: {"days": (0.0001, YEARS_10), "days_min": (0, YEARS_10), "bytes_max": (0, 1 << 60), "bytes_min": (0, 1 << 60)},
+    ExportsConfig: {"workers": (1, 16), "bytes_max": (1, 1 << 60), "days": (0.0001, YEARS_10), "mb_per_s": (0, 100_000)},
     VolumeConfig: {"free_min": (0, 0.5), "weight": (0.001, 1000), "hold_share": (0.01, 0.9)},
     StreamConfig: {"kbps": (1, 1_000_000), "ceiling_kbps": (0, 10_000_000)},
     CameraConfig: {"latitude": (-90, 90), "longitude": (-180, 180), "stall_s": (1, 600)},
@@ -66,6 +68,7 @@ def read_config(file: Path) -> SiteConfig:
     return fill(SiteConfig, plain, given={
         "server": read_server(top.table("server")),
         "recording": read_recording(top.table("recording")),
+        "exports": fill(ExportsConfig, top.table("exports")),
         **read_retention(top.table("retention")),
         "volumes": read_volumes(top),
         "cameras": read_cameras(top),

@@ -1,4 +1,4 @@
-"""`_worker` and `_api`: the processes that `watchroom serve` starts. Not for people."""
+"""`_worker` and `_api`, the processes that `watchroom serve` starts, and `_export`, which the API starts for each job. Not for people."""
 
 import argparse
 import asyncio
@@ -18,13 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what the supervisor passes."""
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--slot", type=int, default=0)
+    parser.add_argument("--job", default="")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs until SIGTERM or until the supervisor is gone."""
     end_with_parent(args.parent)
-    start_logging(f"worker-{args.slot}" if args.command == "_worker" else "api")
+    start_logging(f"worker-{args.slot}" if args.command == "_worker" else args.command[1:])
     site = load_site(sys.stdin.buffer)
+    if args.command == "_export":
+        from api.exports.worker import run_export
+        return run_export(site, args.job)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work(args, site))
     return 0

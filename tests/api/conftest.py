@@ -16,7 +16,7 @@ from api import keys
 from api.process import Served, serving
 from recorder.base.camera_json import camera_from_json, camera_to_json
 from recorder.base.clock import SimulatedClock
-from recorder.base.config import CameraConfig, ServerConfig, SiteConfig, StreamConfig, TlsConfig, VolumeConfig
+from recorder.base.config import CameraConfig, ExportsConfig, ServerConfig, SiteConfig, StreamConfig, TlsConfig, VolumeConfig
 from recorder.base.control import ControlServer
 from recorder.base.errors import WatchroomError
 from storage.catalogue import Catalogue
@@ -186,14 +186,14 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 async def start(site: SiteConfig, catalogue: Catalogue, clock: SimulatedClock, supervisor: FakeSupervisor) -> AsyncIterator[Start]:
-    """Starts APIs; `start(server=...)` with another server configuration."""
+    """Starts APIs; `start(listen=..., exports=...)` with another server configuration, or other exports."""
     async with AsyncExitStack() as stack:
         control = ControlServer(site.supervisor_socket, supervisor.answer, logging.getLogger("test"))
         await control.start()
         stack.push_async_callback(control.close)
 
-        async def begin(**server: Any) -> Api:
-            mine = replace(site, server=replace(site.server, **server)) if server else site
+        async def begin(exports: ExportsConfig | None = None, **server: Any) -> Api:
+            mine = replace(site, server=replace(site.server, **server), exports=exports or site.exports)
             return await stack.enter_async_context(running(mine, catalogue, clock, supervisor))
 
         yield begin

@@ -9,6 +9,7 @@ import pytest
 
 from recorder.base.config import (
     CameraConfig,
+    ExportsConfig,
     GroupRule,
     RecordingConfig,
     RetentionRule,
@@ -253,17 +254,19 @@ def test_the_sample_as_it_is_can_be_used() -> None:
     assert site == SiteConfig(name="Control room", state_dir=Path("/var/lib/watchroom"), volumes=(VolumeConfig(Path("/srv/watchroom")),))
 
 
-TABLES = {"server", "recording", "retention", "volumes", "cameras", "partners", "sites"}
+TABLES = {"server", "recording", "exports", "retention", "volumes", "cameras", "partners", "sites"}
 EXAMPLES = {
     ServerConfig: {"tls"},
     RecordingConfig: {"tls_ca", "import_dir"},
+    ExportsConfig: {"folder"},
     CameraConfig: {"sub", "latitude", "longitude", "rule", "user", "password"},
     RetentionRule: {"days", "audio"},
 }
 
 
 def test_the_sample_shows_true_defaults(sample: SiteConfig) -> None:
-    for value in (sample, sample.server, sample.recording, sample.retention, sample.volumes[0], sample.cameras[0], sample.cameras[0].main):
+    for value in (sample, sample.server, sample.recording, sample.exports, sample.retention, sample.volumes[0], sample.cameras[0],
+                  sample.cameras[0].main):
         for key, default in defaults(type(value)).items():
             if key not in EXAMPLES.get(type(value), set()) | TABLES:
                 assert getattr(value, key) == default, f"{type(value).__name__}.{key}"
@@ -275,7 +278,8 @@ def test_the_sample_shows_true_defaults(sample: SiteConfig) -> None:
 
 def test_the_sample_shows_every_key() -> None:
     text = sample_with_every_line()
-    known = {item.name for cls in (SiteConfig, ServerConfig, RecordingConfig, GroupRule, VolumeConfig, CameraConfig, StreamConfig)
+    known = {item.name for cls in (SiteConfig, ServerConfig, RecordingConfig, ExportsConfig, GroupRule, VolumeConfig, CameraConfig,
+                                          StreamConfig)
              for item in fields(cls)}
     shown = set(re.findall(r"(\w+) =", text)) | {name + "s" for name in re.findall(r"^\[\[(?:retention\.)?(\w+)\]\]", text, re.MULTILINE)} \
         | set(re.findall(r"^\[(\w+)\]", text, re.MULTILINE))

@@ -1,0 +1,198 @@
+"""The process of one job: settles what the file is made of, makes it, and says how far it is in lines of JSON on its standard output.
+
+It may be killed at any moment and started again: all it knows lies in the job's folder (api/exports/shelf.py), and the file is the same.
+"""
+
+import asyncio
+import errno
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from api.clip import file_name
+from api.clipplan import ClipQuery, Shot, assemble, shoot
+from api.exports import manifest, shelf
+from api.exports.job import Item, Job, Result, from_json
+from api.exports.look import look
+from api.exports.plan import FilePlan, Plan, file_of, load, save
+from api.exports.sink import Pace, Sink, Torn
+from api.problems import Problem
+from recorder.base.clock import SystemClock
+from recorder.base.config import CameraConfig, SiteConfig
+from recorder.base.errors import Conflict, Gone, StorageError, WatchroomError
+from recorder.base.rulebook import Expiry, Member, rule_book
+from storage.catalogue import Catalogue
+from storage.store import TapeStore
+
+NICE = 10
+TELL_S = 0.2
+LOCK_S = 30.0
+COMPLETE_S = 15.0             # how long the newest of the range is waited for
+POLL_S = 0.5
+SHARED_MB_PER_S = 100.0
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+MP4 = "video/mp4"
+
+Say = Callable[[dict[str, Any]], None]
+
+
+def run_export(site: SiteConfig, job_id: str) -> int:
+    """Make the job's file; 0 when it is there, 1 when it cannot be made (and said why)."""
+    os.nice(NICE)
+    folder = site.exports_dir / job_id
+    try:
+        lock = _take(folder)
+        try:
+            if not (folder / shelf.MADE).exists():
+                job = from_json(json.loads((folder / shelf.RECORD).read_bytes()))
+                asyncio.run(_make(site, job, folder))
+        finally:
+            os.close(lock)
+    except WatchroomError as error:
+        _say({"failed": _failure(error)})
+        return 1
+    except OSError as error:
+        _say({"failed": _system(error)})
+        return 1
+    return 0
+
+
+def _say(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _failure(error: WatchroomError) -> dict[str, str]:
+    if isinstance(error, Gone):
+        return {"message": "footage of this range has been retired", "remedy": "see whether its hold was released; ask for what is left"}
+    if isinstance(error, StorageError):
+        return {"message": f"the storage cannot be read: {error.message}", "remedy": error.remedy or "see the server's log, then ask again"}
+    return {"message": error.message, "remedy": error.remedy or "ask again"}
+
+
+def _system(error: OSError) -> dict[str, str]:
+    if error.errno in NO_SPACE:
+        return {"message": "the disk of exports is full", "remedy": "delete exports, or make room there; then ask again"}
+    return {"message": f"the system refuses: {error.strerror}", "remedy": "see the disk of exports and the server's log, then ask again"}
+
+
+def _take(folder: Path) -> int:
+    """The job's lock: an earlier process of it may be just about to end."""
+    fd = os.open(folder / shelf.LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    until_s = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() > until_s:
+                os.close(fd)
+                raise Conflict("another process still works on it", remedy="ask again") from None
+            time.sleep(POLL_S / 10)
+
+
+async def _make(site: SiteConfig, job: Job, folder: Path) -> None:
+    with Catalogue.open(site.catalogue, SystemClock()) as catalogue:
+        cameras = {camera.number: camera.config for camera in catalogue.cameras(removed=True)}
+    book = rule_book(site, [Member.of(number, config) for number, config in cameras.items()])
+    store = TapeStore([volume.path for volume in site.volumes], site.live_dir, Expiry(lambda: book, time.time_ns))
+    try:
+        plan = load(folder)
+        if plan is None:
+            _say({"stage": "planning"})
+            plan = await settle(site, store, job, cameras)
+            save(plan, folder)
+        await _copy(site, store, job, plan, folder)
+    finally:
+        store.close()
+
+
+async def settle(site: SiteConfig, store: TapeStore, job: Job, cameras: dict[int, CameraConfig]) -> Plan:
+    """What the file is made of. Raises what api/clipplan.py's `plan` raises."""
+    made_ns = time.time_ns()
+    files = []
+    for item in job.wanted.items:
+        shot = await _settled(store, job, item)
+        about = manifest.about_clip(store, item, cameras.get(item.number), look(store, item), shot.shown)
+        name = file_name(item.camera, _query(job, item))
+        files.append(file_of(assemble([shot]), {"name": name, "complete": shot.shown.complete, "items": [about]}))
+    return Plan(manifest.heading(site, job, made_ns), tuple(files))
+
+
+def _query(job: Job, item: Item) -> ClipQuery:
+    return ClipQuery(item.number, item.track, item.start_ns, item.end_ns, job.wanted.close_gaps, job.wanted.audio,
+                     name=item.camera if len(job.wanted.items) > 1 else "")
+
+
+async def _settled(store: TapeStore, job: Job, item: Item) -> Shot:
+    """What there is of the item once nothing of it can still come, or after COMPLETE_S as it is then."""
+    until_s = time.monotonic() + COMPLETE_S
+    while True:
+        late = time.monotonic() > until_s or time.time_ns() > item.end_ns + int(COMPLETE_S * 1e9)
+        try:
+            shot = shoot(store, _query(job, item), time.time_ns())
+            if shot.shown.complete or late:
+                return shot
+        except Problem as problem:
+            if late or "Retry-After" not in problem.headers:
+                raise
+        await asyncio.sleep(POLL_S)
+
+
+async def _copy(site: SiteConfig, store: TapeStore, job: Job, plan: Plan, folder: Path) -> None:
+    if (folder / shelf.RESULT).exists():        # it was killed between the name and the word
+        (folder / shelf.RESULT).rename(folder / shelf.PART)
+    while True:
+        sink = Sink(folder, plan.size, Pace(_pace(site)), _Progress(plan.size))
+        try:
+            result, said = await _one_clip(store, sink, plan.files[0], plan)
+            break
+        except Torn:
+            (folder / shelf.MARK).unlink()      # made anew from its first byte
+        finally:
+            sink.close()
+    shelf.write_whole(folder / shelf.MANIFEST, json.dumps(said, indent=1).encode())
+    (folder / shelf.PART).rename(folder / shelf.RESULT)
+    shelf.write_whole(folder / shelf.MADE, json.dumps(asdict(result)).encode())
+    for name in (shelf.MARK, shelf.PLAN):
+        (folder / name).unlink(missing_ok=True)
+
+
+async def _one_clip(store: TapeStore, sink: Sink, file: FilePlan, plan: Plan) -> tuple[Result, dict[str, Any]]:
+    """The file is the clip itself."""
+    with ThreadPoolExecutor(1) as pool:
+        source = file.open(store, pool)
+        try:
+            await sink.write(source.size, source.read_into)
+        finally:
+            source.close()
+    nbytes, sha256 = await sink.finish()
+    about = {**file.about, "bytes": nbytes, "sha256": sha256}
+    return Result(about["name"], MP4, nbytes, sha256, bool(about["complete"])), {**plan.manifest, "files": [about]}
+
+
+def _pace(site: SiteConfig) -> float:
+    """MB/s: what the configuration says, else a bound where the recorder's commits share the disk."""
+    device = os.stat(site.exports_dir).st_dev
+    shared = any(os.stat(volume.path).st_dev == device for volume in site.volumes if volume.path.exists())
+    return site.exports.mb_per_s or (SHARED_MB_PER_S if shared else 0.0)
+
+
+class _Progress:
+    """Says how far the file is, a few times a second."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._said_s = total, 0.0
+
+    def __call__(self, done: int) -> None:
+        now_s = time.monotonic()
+        if now_s - self._said_s >= TELL_S:
+            self._said_s = now_s
+            _say({"stage": "copying", "done": done, "total": self._total})

@@ -1,0 +1,35 @@
+"""The leaves under which rows were sealed (storage/rowproof.py, in their chunks' footers), for readers."""
+
+from itertools import groupby
+
+from recorder.base.errors import FormatError, Gone
+from storage.footage import RowRun
+from storage.reader import TrackReader
+from storage.rowproof import LEAF_BYTES
+
+SAME = ("t_ns", "offset", "bytes", "data_crc")
+
+
+def row_seals(tape: TrackReader, run: RowRun) -> list[bytes | None]:
+    """For each row its leaf; None while its chunk is not sealed, and where the footer does not vouch for this very row."""
+    found: list[bytes | None] = []
+    chunks = [tape.chunk_of(int(offset)) for offset in run.rows["offset"]]
+    for chunk, rows in groupby(range(len(run)), lambda index: chunks[index]):
+        found += _of_chunk(tape, run, chunk, list(rows))
+    return found
+
+
+def _of_chunk(tape: TrackReader, run: RowRun, chunk: int, indices: list[int]) -> list[bytes | None]:
+    try:
+        with tape.open_chunk(chunk) as lease:
+            if not lease.head.sealed:
+                return [None] * len(indices)
+            footer, first = lease.footer(lease.head), lease.head.first_row
+    except (FormatError, Gone):         # of a held chunk not all rows need be there
+        return [None] * len(indices)
+    out: list[bytes | None] = []
+    for index in indices:
+        at = run.first + index - first
+        there = 0 <= at < len(footer.rows) and all(footer.rows[name][at] == run.rows[name][index] for name in SAME)
+        out.append(footer.leaves[at * LEAF_BYTES:(at + 1) * LEAF_BYTES] if there else None)
+    return out

@@ -1,0 +1,79 @@
+"""Exports through the whole server: the API is killed while one is made, retention passes over its footage, and nothing of it is lost."""
+
+import hashlib
+import os
+import signal
+import time
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Site, until
+from tests.cli.test_hold_live import ask
+from tests.cli.test_serve_live import camera, frames, pid_of, simulated
+
+pytestmark = pytest.mark.live
+NS = 1_000_000_000
+KILLS = 5
+
+
+def job_of(site: Site, job_id: str, token: str) -> dict[str, Any]:
+    """The job as the API says, empty while it does not answer."""
+    try:
+        status, found = ask(site, "GET", f"exports/{job_id}", token)
+    except OSError:
+        return {}
+    return found if status == 200 else {}
+
+
+def kill_api(site: Site) -> None:
+    pid = pid_of(site, "api")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: pid_of(site, "api") not in {0, pid}, "the API is back")
+
+
+def fetched(site: Site, path: str, token: str) -> bytes:
+    request = urllib.request.Request(f"http://127.0.0.1:{site.port}{path}", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        body: bytes = answer.read()
+        return body
+
+
+def begun(site: Site, port: int, seconds: int) -> tuple[str, int, int]:
+    """A token and a range of so many seconds that has been recorded; its footage expires after 9 s."""
+    site.write("[exports]", "mb_per_s = 1.0", "[retention]", "days = 0.0001", camera("one", f"rtsp://127.0.0.1:{port}/cam0"))
+    site.file.write_text(site.file.read_text().replace("[recording]", "[recording]\nchunk_close_s = 10"))
+    site.start("serve", "--config", site.file, log="serve")
+    until(lambda: "Test: 1 slots" in site.log() and frames(site, "one") > 10, "recording")
+    token = site.run("token", "add", "test", "--scope", "export", "--scope", "view", "--scope", "hold").out.strip()
+    start_ns = time.time_ns()
+    until(lambda: time.time_ns() > start_ns + seconds * NS, "so much is recorded")
+    return token, start_ns, start_ns + (seconds - 1) * NS
+
+
+def test_an_export_outlives_five_kills_of_the_api_and_the_retention_of_its_footage(site: Site) -> None:
+    site.init()
+    with simulated("--count", 1, "--size", "640x480", "--bitrate", "12000") as port:
+        token, start_ns, end_ns = begun(site, port, 6)
+        wanted = {"items": [{"camera": "one", "start": start_ns, "end": end_ns}], "reason": "accident", "priority": "high"}
+        status, job = ask(site, "POST", "exports", token, wanted)
+        assert status == 202, job
+        clip = fetched(site, f"/api/v1/cameras/one/clip.mp4?start={start_ns}&end={end_ns}&wait=1", token)
+        assert len(clip) > 6 << 20
+        done = 0
+        for _ in range(KILLS):
+            found = until(lambda done=done: (one := job_of(site, job["id"], token)) and (one["done_bytes"] > done or one["state"] == "done")
+                          and one, "it gets on")
+            assert found["state"] == "running"
+            done = min(found["done_bytes"], len(clip) - (3 << 20))
+            kill_api(site)
+        until(lambda: job_of(site, job["id"], token).get("state") == "done", "it is done")
+        found = job_of(site, job["id"], token)
+        until(lambda: ask(site, "GET", f"cameras/one/timeline?start={start_ns}&end={end_ns}", token)[1]["spans"] == [], "retention has passed")
+        body = fetched(site, found["result"]["address"], token)
+        assert body == clip and hashlib.sha256(body).hexdigest() == found["result"]["sha256"]
+        assert found["result"]["complete"]
+        until(lambda: ask(site, "GET", "holds", token)[1]["items"] == [], "its hold is released")
+        assert len(ask(site, "GET", "holds?state=all", token)[1]["items"]) == 1
+    assert "Traceback" not in site.log()

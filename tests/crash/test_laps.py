@@ -14,6 +14,7 @@ from aftermath import check_clean
 from loopimage import make_image, mount, unmount
 from rig import Camera, Rig, tape
 
+from recorder._ext.auqueue import AuQueue
 from recorder.base.media import TrackKind
 from storage.disk import syncfs
 from storage.events import Retired, Starved
@@ -41,7 +42,8 @@ class Ring:
         self.rig = Rig(self.point / "volume", self.live, bytes_max=self.files * self.size.file_bytes)
         au_bytes = self.size.tape_bytes // 15
         for number in (1, 2):
-            self.cameras.append(self.rig.track(number, "main", self.kind, fps=1, gop=1, size=au_bytes)[1])
+            queue = AuQueue(1 << (8 * au_bytes).bit_length())      # what is put in a turn, and what the turn before left
+            self.cameras.append(self.rig.track(number, "main", self.kind, queue=queue, fps=1, gop=1, size=au_bytes)[1])
 
     @property
     def laps(self) -> float:

@@ -36,7 +36,7 @@ from api import (
 )
 from api.access import ANSWERS, access
 from api.authorise import Authority, within_reach
-from api.clips import CLIPS, ClipSlots
+from api.clips import CLIPS, STREAMS, STREAMS_PER_HOLDER, ClipSlots
 from api.connections import DOORS, Doors
 from api.credentials import AUTHORITY, find_grant
 from api.events import EVENTS, EventLog
@@ -102,7 +102,7 @@ def _furnish(app: web.Application, parts: Parts) -> None:
     app[keys.REGISTRY], app[keys.STATUS], app[keys.SUPERVISOR] = parts.registry, parts.status, parts.supervisor
     app[GUARD] = Guard.of(server)
     app[AUTHORITY] = Authority(parts.registry, parts.clock, parts.key, open_door=open_door)
-    app[CLIPS] = ClipSlots()
+    app[CLIPS], app[STREAMS] = ClipSlots(), ClipSlots(STREAMS_PER_HOLDER, "streams")
     app[DOORS] = Doors(0 if app[GUARD].proxied else parts.per_client)
     app[EVENTS] = EventLog(parts.clock)
     app[SIDE], app[LAG] = parts.side, Lag(parts.clock)

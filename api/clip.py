@@ -21,7 +21,7 @@ from recorder.base.media import NS
 
 WAIT_S = 5.0
 POLL_S = 0.1
-INLINE_NS = 60 * NS           # heads of longer clips are made in a thread
+SHORT_NS = 60 * NS            # heads of longer clips are made in a thread of their own
 
 GAPS = Parameter("gaps", one_of("keep", "close"), {"enum": ["keep", "close"]},
                  "keep: media time is wall time, the last picture before a gap stands. close: gaps take no time.", "keep")
@@ -38,8 +38,8 @@ async def find(media: Media, queries: Sequence[ClipQuery]) -> Clip:
     if isinstance(held, Clip) and held.stands(media.store):
         return held
     now_ns = media.clock.wall_ns()
-    if sum(query.end_ns - query.start_ns for query in key) <= INLINE_NS:
-        made = plan_together(media.store, key, now_ns)
+    if sum(query.end_ns - query.start_ns for query in key) <= SHORT_NS:
+        made = await media.look_up(lambda store: plan_together(store, key, now_ns))
     else:
         made = await media.compute(lambda store: plan_together(store, key, now_ns))
     media.counts.clips += 1

@@ -1,18 +1,18 @@
 """A clip as a plan: which AUs of which tapes make the file, and its head. Computed from the index; no HTTP, no media is read.
 
-`plan(store, query, now_ns)` gives a `Clip`; `Clip.open(store, pool)` its bytes. A clip of several cameras has the tracks of all of them on one
+`plan(store, query, now_ns)` gives a `Clip`; `Clip.open(store, disks)` its bytes. A clip of several cameras has the tracks of all of them on one
 clock.
 """
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from api.cut import cut_audio, cut_video
+from api.disks import Disks
 from api.footage import Footage, Timeline, load_track, place_of
 from api.mp4.clip import MOVIE_HZ, Extents, Movie, MovieTrack, build
 from api.problems import Problem
@@ -117,9 +117,9 @@ class Clip:
         extents = self.movie.extents
         return all(reader.stands(extents.offset[extents.track == n]) for n, reader in enumerate(self.readers(store)))
 
-    def open(self, store: TapeStore, pool: Executor) -> VirtualBytes:
-        """Its bytes, read on the running loop, cold pages in `pool`; close it."""
-        tapes = [TapeBytes(reader, pool, partial(store.held, reader)) for reader in self.readers(store)]
+    def open(self, store: TapeStore, disks: Disks) -> VirtualBytes:
+        """Its bytes, read on the running loop, cold pages by `disks`; close it."""
+        tapes = [TapeBytes(reader, disks, partial(store.held, reader)) for reader in self.readers(store)]
         return VirtualBytes(self.movie.head, self.movie.extents, tapes)
 
 

@@ -1,4 +1,4 @@
-"""How many long downloads one holder may have at once: 8, so that one export client cannot take the disk from everybody else."""
+"""How many long answers one holder may have at once: 8 clips, 128 streams, so that one client cannot take the disk from everybody else."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,21 +9,30 @@ from aiohttp import web
 from api.problems import RETRY_S, Problem
 
 PER_HOLDER = 8
+STREAMS_PER_HOLDER = 128
 
 
 class ClipSlots:
     """Counts what runs per holder (`Grant.holder`)."""
 
-    def __init__(self, per_holder: int = PER_HOLDER) -> None:
-        self._per_holder = per_holder
+    def __init__(self, per_holder: int = PER_HOLDER, what: str = "clips") -> None:
+        self._per_holder, self._what = per_holder, what
         self._running: Counter[str] = Counter()
+        self.refused = 0
+
+    @property
+    def running(self) -> int:
+        """Of all holders."""
+        return self._running.total()
 
     @contextmanager
     def take(self, holder: str) -> Iterator[None]:
         """A slot while the block runs; Problem 429 when the holder has them all in use."""
         if self._running[holder] >= self._per_holder:
+            self.refused += 1
             raise Problem(
-                429, f"{self._per_holder} clips are being sent already", remedy="wait for one to end", headers={"Retry-After": str(RETRY_S)}
+                429, f"{self._per_holder} {self._what} are being sent already", remedy="wait for one to end",
+                headers={"Retry-After": str(RETRY_S)},
             )
         self._running[holder] += 1
         try:
@@ -35,3 +44,4 @@ class ClipSlots:
 
 
 CLIPS = web.AppKey("clips", ClipSlots)
+STREAMS = web.AppKey("streams", ClipSlots)

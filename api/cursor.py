@@ -13,7 +13,7 @@ from api.media import Media
 from api.mp4.fragment import FragmentTrack, fragment, init_segment
 from api.mp4.sample_entry import codec_string
 from api.mp4.samples import Samples
-from api.tapebytes import VirtualBytes
+from api.tapebytes import PIECE_BYTES, VirtualBytes
 from recorder.base.errors import NotFound
 from recorder.base.media import NS, GapCause, SampleEntry, TrackKind
 from storage.live import watch
@@ -23,6 +23,7 @@ POLL_S = 0.03                 # how often the live block is looked at: about one
 LOOK_AGAIN_S = 1.0            # how often gaps, and sound that came or went, are looked for
 WATCH_NS = 4 * NS
 LATE_NS = 10 * NS             # a live viewer that is farther behind is taken to the newest access point
+SLOW_S = 60.0                 # a live viewer that is late again within this gets key pictures only, for as long
 LEAD_S = 2.0                  # how far playback is sent ahead of the clock
 SILENT_NS = 3 * NS            # sound farther behind the video is given up, so that players do not wait for it
 FRESH_NS = NS                 # sound that ends or starts farther from the first picture does not belong to it
@@ -64,7 +65,8 @@ class Init:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A fragment, whole. `newest_ns` is the UTC of its newest picture (0: only sound); `key`: it starts with an access point."""
+    """A fragment, whole; scaled, which is one file, a piece of one. `newest_ns` is the UTC of its newest picture (0: only sound, or more
+    pieces follow); `key`: it starts with an access point."""
 
     data: bytes
     newest_ns: int
@@ -127,7 +129,8 @@ class Cursor:
                  room: Callable[[int], Awaitable[None]] | None = None) -> None:
         self._media, self._query, self._alive, self._room = media, query, alive, room
         self._track = media.store.whole(query.camera, query.track)
-        self._keys = query.keys or query.speed >= KEYS_FROM
+        self._keys = self._keys_wanted = query.keys or query.speed >= KEYS_FROM
+        self._late_s = self._slow_until_s = -SLOW_S
         self._init_entries: tuple[SampleEntry | None, SampleEntry | None] | None = None
         self._newest_ns = 0                  # UTC of the newest picture sent
         self._media_ns = 0                   # scaled: media time that is out already
@@ -241,33 +244,41 @@ class Cursor:
             heard = stretch.sound.take(SOUND_ROWS) if stretch.sound is not None else Taken(None, 0, False)
             if stretch.video.wall0_ns != wall0_ns:
                 yield ClockMoved(stretch.video.wall0_ns)
-            if (part := await self._part(stretch, seen, heard)) is not None:
-                yield part
+            async with aclosing(self._parts(stretch, seen, heard)) as parts:
+                async for part in parts:
+                    yield part
             if seen.broken:
                 return
             self._look(stretch)
 
-    async def _part(self, stretch: _Stretch, seen: Taken, heard: Taken) -> Part | None:
-        """What was taken as one fragment with its bytes."""
+    async def _parts(self, stretch: _Stretch, seen: Taken, heard: Taken) -> AsyncGenerator[Part, None]:
+        """What was taken as one fragment with its bytes; scaled in pieces, so that a viewer who does not read holds little."""
         took = ((0, TrackKind.VIDEO, seen.samples), (1, TrackKind.AUDIO, heard.samples))
         parts = [(index, kind, self._scaled(samples)) for index, kind, samples in took if samples is not None]
         if not parts:
-            return None
+            return
         stretch.sequence += 1
         made = fragment(parts, stretch.sequence)
         source = VirtualBytes(made.head, made.extents, stretch.tapes)
         if self._room is not None:
             await self._room(source.size)
-        data = await source.read()
+        step, key = PIECE_BYTES if self._query.scaled else source.size, seen.samples is not None and bool(seen.samples.key[0])
+        for at in range(0, source.size, step):
+            data = await source.read(at, min(at + step, source.size))
+            self._media.counts.bytes_sent += len(data)
+            last = at + step >= source.size
+            if last:
+                self._sent(stretch, seen, heard, parts[0][2])
+            yield Part(data, seen.newest_ns if last else 0, key and at == 0)
+
+    def _sent(self, stretch: _Stretch, seen: Taken, heard: Taken, shown: Samples) -> None:
+        """Note how far the fragment has brought the viewer; `shown` are the samples of its first track."""
         stretch.sound_ns = max(stretch.sound_ns, heard.newest_ns)
         if seen.samples is not None:
             stretch.gap_told = False
             self._newest_ns = stretch.video_ns = max(stretch.video_ns, seen.newest_ns)
-            shown = parts[0][2]
             self._last_dts = int(shown.dts[-1])
             self._media_ns = max(self._media_ns, (int(shown.pts.max()) + shown.last_dur) * NS // stretch.video.hz)
-        self._media.counts.bytes_sent += len(data)
-        return Part(data, seen.newest_ns, seen.samples is not None and bool(seen.samples.key[0]))
 
     def _scaled(self, samples: Samples) -> Samples:
         """Ticks at the viewer's pace."""
@@ -313,7 +324,25 @@ class Cursor:
         late = self._track.bounds().visible_end_ns - stretch.video_ns > LATE_NS
         silent = stretch.sound is not None and stretch.video_ns - stretch.sound_ns > SILENT_NS
         sounds = stretch.sound is None and self._sound(stretch.video_ns, stretch.video.wall0_ns) is not None
-        stretch.again = late or (not self._query.scaled and (silent or sounds))
+        again = self._slow_down() if late else self._recovers()
+        stretch.again = again or (not self._query.scaled and (silent or sounds))
+
+    def _slow_down(self) -> bool:
+        """The viewer is late: to the newest access point, and if that has happened just before with key pictures only."""
+        now_s = time.monotonic()
+        self._media.counts.viewers_late += 1
+        if now_s < self._late_s + SLOW_S:
+            self._media.counts.viewers_keyed += int(not self._keys)
+            self._keys, self._slow_until_s = True, now_s + SLOW_S
+        self._late_s = now_s
+        return True
+
+    def _recovers(self) -> bool:
+        """True when a viewer that was slow gets all pictures again."""
+        if self._keys == self._keys_wanted or time.monotonic() < self._slow_until_s:
+            return False
+        self._keys = self._keys_wanted
+        return True
 
     async def _nap(self, seconds: float) -> None:
         """Sleep; raises _ViewerGone if there is nobody to sleep for."""

@@ -3,11 +3,11 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
 
+from api.disks import Disk
 from api.tapebytes import PIECE_BYTES
 from recorder.base.errors import Gone
 
@@ -15,9 +15,9 @@ from recorder.base.errors import Gone
 class FileBytes:
     """A file that does not change any more. Raises FileNotFoundError at once; call `close` at the end. Loop thread only."""
 
-    def __init__(self, path: Path, pool: Executor) -> None:
+    def __init__(self, path: Path, disk: Disk) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self._pool = pool
+        self._disk = disk
         self._reading, self._closed = 0, False
         self.size = os.fstat(self._fd).st_size
 
@@ -48,7 +48,7 @@ class FileBytes:
 
     async def _cold(self, view: memoryview, at: int) -> int:
         self._reading += 1
-        reading = asyncio.get_running_loop().run_in_executor(self._pool, os.preadv, self._fd, [view], at)
+        reading = self._disk.run(os.preadv, self._fd, [view], at)
         reading.add_done_callback(self._read)
         return await asyncio.shield(reading)
 

@@ -1,7 +1,6 @@
 """What all media routes share: the tapes, the clock, the threads for cold reads and big heads, the decoders, the counts."""
 
 import asyncio
-import functools
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,10 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from api import keys
+from api.clips import CLIPS, STREAMS
 from api.decoder.pool import DecoderPool
+from api.disks import Disks
+from api.looks import Looks
 from api.making import Making
 from api.metrics import EXTRA, Page
 from api.mp4.clip import Extents
@@ -25,7 +27,6 @@ from storage.store import TapeStore
 
 T = TypeVar("T")
 DECODERS = 2
-COLD_THREADS = 4
 CACHED_CLIPS = 64
 CACHED_PICTURES = 4096        # cells of sheets among them
 CACHED_BYTES = 64 << 20
@@ -45,6 +46,9 @@ class MediaCounts:
     pictures: int = 0
     pictures_failed: int = 0
     sheets: int = 0
+    slow_closed: int = 0
+    viewers_late: int = 0
+    viewers_keyed: int = 0
 
 
 class Cache:
@@ -92,7 +96,7 @@ class Media:
     store: TapeStore
     clock: Clock
     decoders: DecoderPool
-    cold: ThreadPoolExecutor
+    cold: Disks
     heads: ThreadPoolExecutor
     open_store: Callable[[], TapeStore]
     counts: MediaCounts = field(default_factory=MediaCounts)
@@ -100,26 +104,27 @@ class Media:
     pictures: Cache = field(default_factory=lambda: Cache(CACHED_PICTURES, CACHED_BYTES))
     making: Making = field(default_factory=lambda: Making(PICTURES_AT_ONCE))
     sheets: Making = field(default_factory=lambda: Making(SHEETS_AT_ONCE))
-    looks: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look"))
+    looks: Looks = field(init=False)
     _second_store: TapeStore | None = None
-    _third_store: TapeStore | None = None
     _swept_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.looks = Looks(self.open_store)
 
     async def compute(self, work: Callable[[TapeStore], T]) -> T:
         """`work` done in the thread of `heads`, on that thread's own store: for what takes long. Nothing of the store may be returned."""
         return await asyncio.get_running_loop().run_in_executor(self.heads, lambda: work(self._second()))
 
     async def look_up(self, work: Callable[[TapeStore], T]) -> T:
-        """The same for what is short, in a thread of its own: an index page that is cold holds up neither the loop nor a long head."""
-        return await asyncio.get_running_loop().run_in_executor(self.looks, lambda: work(self._third()))
+        """The same for what is short: a cold page of an index holds up neither the loop nor, behind a long head, others."""
+        return await self.looks.run(work)
 
     async def look(self) -> None:
         """See which volumes are still mounted, in all stores; forget pictures of footage that nobody may see any more."""
         self.store.look()
         if self._second_store is not None:
             await self.compute(TapeStore.look)
-        if self._third_store is not None:
-            await self.look_up(TapeStore.look)
+        await self.looks.look()
         if (now_s := asyncio.get_running_loop().time()) >= self._swept_s + SWEEP_S:
             self._swept_s = now_s
             self.pictures.sweep(self._stands)
@@ -135,11 +140,6 @@ class Media:
             self._second_store = self.open_store()
         return self._second_store
 
-    def _third(self) -> TapeStore:
-        if self._third_store is None:
-            self._third_store = self.open_store()
-        return self._third_store
-
     def bytes_of(self, head: bytes, extents: Extents, readers: Sequence[TrackReader]) -> VirtualBytes:
         """A head and what follows it on the tapes, ready to be read; close it."""
         return VirtualBytes(head, extents, [self.tape_bytes(reader) for reader in readers])
@@ -153,12 +153,12 @@ class Media:
         await self.sheets.close()
         await self.making.close()
         await self.decoders.close()
-        self.cold.shutdown(wait=False, cancel_futures=True)
-        for threads in (self.heads, self.looks):
-            await asyncio.get_running_loop().run_in_executor(None, functools.partial(threads.shutdown, cancel_futures=True))
-        for store in (self._second_store, self._third_store):
-            if store is not None:
-                store.close()
+        self.cold.close()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, lambda: self.heads.shutdown(cancel_futures=True))
+        await loop.run_in_executor(None, self.looks.close)
+        if self._second_store is not None:
+            self._second_store.close()
 
 
 MEDIA = web.AppKey("media", Media)
@@ -166,7 +166,7 @@ MEDIA = web.AppKey("media", Media)
 
 def make(store: TapeStore, live_dir: Path, clock: Clock, *, decoders: int = DECODERS) -> Media:
     """The media of an application; no process or thread runs before the first request for it."""
-    return Media(store, clock, DecoderPool(decoders), ThreadPoolExecutor(COLD_THREADS, "cold"), ThreadPoolExecutor(1, "head"),
+    return Media(store, clock, DecoderPool(decoders), Disks(), ThreadPoolExecutor(1, "head"),
                  lambda: store.again(live_dir))
 
 
@@ -186,11 +186,23 @@ def _families(page: Page, app: web.Application) -> None:
     counts = app[MEDIA].counts
     for name, value, text in (("bytes_sent", counts.bytes_sent, "Bytes of footage sent."), ("clips", counts.clips, "Clips planned."),
                               ("retired_while_sending", counts.retired_while_sending, "Downloads cut because retention passed them."),
+                              ("slow_closed", counts.slow_closed, "Answers cut because their client took nothing for two minutes."),
+                              ("viewers_late", counts.viewers_late, "Live viewers taken to the newest picture because they were 10 s behind."),
+                              ("viewers_keyed", counts.viewers_keyed, "Live viewers taken down to key pictures because they were late again."),
                               ("pictures", counts.pictures, "Pictures decoded."),
                               ("sheets", counts.sheets, "Sheets of pictures made."),
                               ("pictures_failed", counts.pictures_failed, "Pictures that could not be decoded."),
                               ("decoders_started", app[MEDIA].decoders.started, "Decoder processes started."),
-                              ("decoders_failed", app[MEDIA].decoders.failed, "Decoder processes that died over a job or took too long."),
-                              ("pictures_refused", _refused(app[MEDIA]), "Pictures and sheets refused because too many were asked for.")):
+                              ("decoders_failed", app[MEDIA].decoders.failed, "Decoder processes that died over a job or took too long.")):
         page.family(f"watchroom_media_{name}_total", "counter", text, [({}, value)])
     page.family("watchroom_media_streams", "gauge", "Streams open.", [({}, counts.streams_open)])
+    page.family("watchroom_media_clips_sending", "gauge", "Clips being sent.", [({}, app[CLIPS].running)])
+    disks = app[MEDIA].cold.items()
+    page.family("watchroom_media_cold_reads_total", "counter", "Chunks opened and cold pages read, in threads of the volume.",
+                [({"volume": place}, disk.reads) for place, disk in disks])
+    page.family("watchroom_media_cold_reads_waiting", "gauge", "Of these in hand.",
+                [({"volume": place}, disk.waiting) for place, disk in disks])
+    refused = [("token", app[CLIPS].refused + app[STREAMS].refused), ("index", app[MEDIA].looks.refused), ("decoder", _refused(app[MEDIA])),
+               ("disk", sum(disk.refused for _, disk in disks))]
+    page.family("watchroom_media_refused_total", "counter", "Readers refused, by what was full: their token's share, the threads that look at "
+                "indexes, the decoders' queue, the disk.", [({"full": word}, count) for word, count in refused])

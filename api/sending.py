@@ -16,6 +16,7 @@ from api.problems import Problem
 from recorder.base.errors import Gone
 
 ALIVE_S = 2.0                 # how often a long answer asks whether its token still stands
+SLOW_S = 120.0                # a client that takes so long for one piece (256 KiB) or fragment is not reading: it may come back with a range
 
 
 class Source(Protocol):
@@ -101,18 +102,18 @@ def _range(request: web.Request, size: int, etag: str) -> ByteRange:
 async def _write_all(request: web.Request, response: web.StreamResponse, first: memoryview, rest: AsyncIterator[memoryview]) -> None:
     counts = request.app[MEDIA].counts
     try:
-        with cut_with_grant(request):
-            await _write(response, first, counts)
+        with cut_with_grant(request) as watch:
+            await _write(watch, response, first, counts)
             async for piece in rest:
-                await _write(response, piece, counts)
+                await _write(watch, response, piece, counts)
     except Gone:
         counts.retired_while_sending += 1
         end_now(request)
         raise
 
 
-async def _write(response: web.StreamResponse, piece: memoryview, counts: MediaCounts) -> None:
-    await response.write(piece)
+async def _write(watch: "Watch", response: web.StreamResponse, piece: memoryview, counts: MediaCounts) -> None:
+    await watch.write(response, piece)
     counts.bytes_sent += len(piece)
 
 
@@ -132,16 +133,27 @@ class Alive:
         return self._grant.alive()
 
 
-class _Watch:
-    """Looks at a request's grant every ALIVE_S, by a timer, until `stop`."""
+class Watch:
+    """Looks every ALIVE_S, by a timer, whether a request's grant stands and its client reads, until `stop`."""
 
     def __init__(self, request: web.Request, grace_s: float) -> None:
         self._request, self._grace_s = request, grace_s
         self._grant: Grant | None = request.get(keys.GRANT)
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(ALIVE_S, self._look)
+        self._since_s: float | None = None
+
+    async def write(self, response: web.StreamResponse, data: bytes | memoryview) -> None:
+        """Send `data`, waiting for the client; it is cut off if that takes SLOW_S."""
+        self._since_s = self._loop.time()
+        await response.write(data)
+        self._since_s = None
 
     def _look(self) -> None:
+        if self._since_s is not None and self._loop.time() > self._since_s + SLOW_S:
+            self._request.app[MEDIA].counts.slow_closed += 1
+            end_now(self._request)
+            return
         alive = self._grant is None or self._grant.alive()
         wait_s, then = (ALIVE_S, self._look) if alive else (self._grace_s, lambda: end_now(self._request))
         self._timer = self._loop.call_later(wait_s, then)
@@ -152,14 +164,14 @@ class _Watch:
 
 
 @contextmanager
-def cut_with_grant(request: web.Request, *, grace_s: float = 0.0) -> Iterator[None]:
+def cut_with_grant(request: web.Request, *, grace_s: float = 0.0) -> Iterator[Watch]:
     """Cuts the connection within ALIVE_S of the end of the request's token, also while the client takes nothing and a write waits for it.
 
     `grace_s` is left to an answer that ends by itself.
     """
-    watch = _Watch(request, grace_s)
+    watch = Watch(request, grace_s)
     try:
-        yield
+        yield watch
     finally:
         watch.stop()
 

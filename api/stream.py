@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, aclosing
 from aiohttp import web
 
 from api import keys
+from api.clips import STREAMS
 from api.cursor import Cursor, CursorQuery, Init, Part
 from api.media import MEDIA
 from api.parameters import TIME_SCHEMA, TRACK, Parameter, number, one_of
@@ -36,14 +37,15 @@ async def stream_mp4(request: web.Request) -> web.StreamResponse:
     media.counts.streams_open += 1
     try:
         async with AsyncExitStack() as held:
-            held.enter_context(cut_with_grant(request, grace_s=ALIVE_S))
+            held.enter_context(request.app[STREAMS].take(request[keys.GRANT].holder))
+            watch = held.enter_context(cut_with_grant(request, grace_s=ALIVE_S))
             events = await held.enter_async_context(aclosing(cursor.events()))
             async for event in events:
                 if isinstance(event, Init):
                     response.headers["Watchroom-Start"] = rfc3339(event.wall_ns)
                     await response.prepare(request)
                 if isinstance(event, Init | Part):
-                    await response.write(event.data)
+                    await watch.write(response, event.data)
                 if not alive():
                     break
     except Gone:
@@ -60,5 +62,5 @@ async def stream_mp4(request: web.Request) -> web.StreamResponse:
 def routes() -> list[Route]:
     """What this module answers."""
     return [Route("GET", f"{ROOT}/cameras/{{camera}}/stream.mp4", stream_mp4, "A fragmented MP4, live or from a time", scopes=VIEW, head=False,
-                  parameters=(STREAM_START, SPEED, FRAMES, TRACK, STREAM_AUDIO), problems=(404, 410), signable=True,
+                  parameters=(STREAM_START, SPEED, FRAMES, TRACK, STREAM_AUDIO), problems=(404, 410, 429), signable=True,
                   answers={200: Answer("An endless fragmented MP4; media time 0 is `Watchroom-Start`.", media_type="video/mp4")})]

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Executor
 
 import numpy as np
 
+from api.disks import Disks
 from api.mp4.clip import Extents
 from recorder.base.errors import FormatError, Gone
 from storage.chunklease import ChunkLease
@@ -22,12 +22,12 @@ class TapeBytes:
     Where the tape's tail has passed what is read, `held` gives what holds have kept of it (None: nothing), at the same offsets.
     """
 
-    def __init__(self, track: TrackReader, pool: Executor, held: Callable[[], TrackReader | None] = lambda: None) -> None:
+    def __init__(self, track: TrackReader, disks: Disks, held: Callable[[], TrackReader | None] = lambda: None) -> None:
         self._main = self._track = track
-        self._pool, self._held = pool, held
+        self._disk, self._held = disks.of(track.place), held
         self._tape_bytes = class_of(track.kind).tape_bytes
         self._lease: ChunkLease | None = None
-        self._busy = False
+        self._busy, self._fresh = False, True
         self._used_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -44,7 +44,7 @@ class TapeBytes:
 
     async def _read(self, view: memoryview, offset: int) -> int:
         """Fill `view` as far as one chunk has it; the bytes read."""
-        lease = self._take(offset // self._tape_bytes)
+        lease = await self._take(offset // self._tape_bytes)
         rest = view[:(lease.chunk + 1) * self._tape_bytes - offset]
         got = lease.read(rest, offset, nowait=True)
         if got < 0:
@@ -70,9 +70,8 @@ class TapeBytes:
 
     async def _cold(self, lease: ChunkLease, view: memoryview, offset: int) -> int:
         """A read that may wait for the disk, in the pool; the lease stays until the thread is done even if the client goes away."""
-        loop = asyncio.get_running_loop()
         self._busy, self._lease = True, None
-        reading = loop.run_in_executor(self._pool, lease.read, view, offset)
+        reading = self._disk.run(lease.read, view, offset)
         try:
             got = await asyncio.shield(reading)
         except asyncio.CancelledError:
@@ -86,15 +85,27 @@ class TapeBytes:
         self._lease = lease
         return got
 
-    def _take(self, chunk: int) -> ChunkLease:
+    async def _take(self, chunk: int) -> ChunkLease:
+        """The chunk's lease; opened in a thread, since a file that was long not looked at is cold itself."""
         loop = asyncio.get_running_loop()
         self._used_s = loop.time()
         if self._lease is None or self._lease.chunk != chunk:
             self._drop()
-            self._lease = self._track.open_chunk(chunk)
+            self._lease = await self._open(chunk)
         if self._timer is None:
             self._timer = loop.call_later(LEASE_IDLE_S, self._idle)
         return self._lease
+
+    async def _open(self, chunk: int) -> ChunkLease:
+        if self._fresh:
+            self._disk.admit()
+            self._fresh = False
+        opening = self._disk.run(self._track.open_chunk, chunk)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)
+            raise
 
     def _idle(self) -> None:
         loop = asyncio.get_running_loop()
@@ -118,6 +129,12 @@ def _close_after(reading: asyncio.Future[int], lease: ChunkLease) -> None:
     lease.close()
 
 
+def _close_opened(opening: asyncio.Future[ChunkLease]) -> None:
+    """Close the lease that nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
 class VirtualBytes:
     """A head and the tape bytes behind it as one run of bytes. Constant memory: one piece at a time. Call `close` at the end."""
 
@@ -133,10 +150,10 @@ class VirtualBytes:
             yield view
             start += len(view)
 
-    async def read(self) -> bytes:
-        """All bytes, for what is known to be small."""
-        view = memoryview(bytearray(self.size))
-        await self.read_into(view, 0)
+    async def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes [start, stop), for what is known to be small."""
+        view = np.empty((self.size if stop is None else stop) - start, np.uint8).data
+        await self.read_into(view, start)
         return bytes(view)
 
     async def read_into(self, view: memoryview, start: int) -> None:

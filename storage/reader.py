@@ -6,6 +6,7 @@ and the tail is read again after every copy.
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class TrackReader:
 
     `expires` gives the UTC before which the track's rule lets nothing be read, whether or not a writer has moved the tail meanwhile; from the
     first row on that lies in one of the times that `held` gives, it counts for nothing: a hold outranks it.
-    For one thread at a time; leases it has given out may be read on another one meanwhile.
+    For one thread at a time; meanwhile chunks may be opened, and leases that it has given out be read, on others.
     """
 
     def __init__(self, volume: str, volume_fd: int, live: LiveDir, meta: TrackMeta, place: int = 0,
@@ -76,7 +77,7 @@ class TrackReader:
         self._fd = volume_fd
         self.volume, self.place = Path(volume), place
         self._rings: tuple[RingFile, FramesFile] | None = None
-        self._chunks_fd = -1
+        self._chunks_fd, self._opening = -1, threading.Lock()
         self._log = TrackLog(volume_fd, index_path(meta.camera, meta.track, "log"))
         self._offline: tuple[tuple[int, ...], LiveState] | None = None
         self._expires, self._held_times, self._expired_s = expires, held, 0
@@ -488,11 +489,12 @@ class TrackReader:
         return self._fd
 
     def chunks_fd(self) -> int:
-        """Descriptor of the folder of chunk files; the reader's own."""
-        if self._chunks_fd < 0:
-            self._chunks_fd = os.open(f"{track_path(self.camera, self.name)}/c",
-                                      os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
-        return self._chunks_fd
+        """Descriptor of the folder of chunk files; the reader's own. Any thread: chunks are opened where a cold disk may be waited for."""
+        with self._opening:
+            if self._chunks_fd < 0:
+                self._chunks_fd = os.open(f"{track_path(self.camera, self.name)}/c",
+                                          os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
+            return self._chunks_fd
 
     def _gone(self) -> Gone:
         return Gone("the footage has been retired", where=self.where, remedy="ask for a later time")

@@ -5,7 +5,6 @@ A plan names tapes and places on them; no media is read to make it. While the jo
 
 import io
 import json
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from api.clipplan import Clip, Tape
+from api.disks import Disks
 from api.exports import shelf
 from api.mp4.clip import Extents
 from api.tapebytes import TapeBytes, VirtualBytes
@@ -36,10 +36,10 @@ class FilePlan:
         """Bytes in all."""
         return int(self.extents.at[-1] + self.extents.size[-1]) if len(self.extents) else len(self.head)
 
-    def open(self, store: TapeStore, pool: Executor) -> VirtualBytes:
+    def open(self, store: TapeStore, disks: Disks) -> VirtualBytes:
         """Its bytes; where retention has passed a tape meanwhile, those that holds have kept. Close it."""
         readers = [store.tape(*tape) for tape in self.tapes]
-        return VirtualBytes(self.head, self.extents, [TapeBytes(reader, pool, partial(store.held, reader)) for reader in readers])
+        return VirtualBytes(self.head, self.extents, [TapeBytes(reader, disks, partial(store.held, reader)) for reader in readers])
 
 
 @dataclass(frozen=True, slots=True)

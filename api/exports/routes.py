@@ -152,7 +152,7 @@ def _open(request: web.Request, job: Job, name: str) -> FileBytes:
     try:
         if job.gone:
             raise FileNotFoundError
-        return FileBytes(request.app[keys.SITE].exports_dir / job.id / name, request.app[MEDIA].cold)
+        return FileBytes(request.app[keys.SITE].exports_dir / job.id / name, request.app[MEDIA].cold.exports)
     except FileNotFoundError:
         raise Problem(410, "the file of this export is gone", remedy="ask for it again while its footage is there") from None
 

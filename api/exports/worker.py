@@ -11,13 +11,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from api.clip import file_name
 from api.clipplan import ClipQuery, Shot, assemble, shoot
+from api.disks import Disks
 from api.exports import manifest, shelf
 from api.exports.job import Item, Job, Result, from_json
 from api.exports.look import look
@@ -167,8 +168,8 @@ async def _copy(site: SiteConfig, store: TapeStore, job: Job, plan: Plan, folder
 
 async def _one_clip(store: TapeStore, sink: Sink, file: FilePlan, plan: Plan) -> tuple[Result, dict[str, Any]]:
     """The file is the clip itself."""
-    with ThreadPoolExecutor(1) as pool:
-        source = file.open(store, pool)
+    with closing(Disks()) as disks:
+        source = file.open(store, disks)
         try:
             await sink.write(source.size, source.read_into)
         finally:

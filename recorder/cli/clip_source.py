@@ -6,12 +6,13 @@ import json
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import urlencode
 
 from api.clipplan import ClipQuery, plan
+from api.disks import Disks
 from api.problems import Problem
 from api.tapebytes import VirtualBytes
 from api.times import rfc3339
@@ -100,8 +101,8 @@ def from_volume(site: SiteConfig, wanted: Wanted, file: BinaryIO) -> Saved:
     try:
         query = ClipQuery(number, wanted.track, wanted.start_ns, wanted.end_ns, audio=wanted.audio)
         made = plan(store, query, time.time_ns())
-        with ThreadPoolExecutor(1) as pool:
-            nbytes = asyncio.run(copy(made.open(store, pool), file))
+        with closing(Disks()) as disks:
+            nbytes = asyncio.run(copy(made.open(store, disks), file))
     except Problem as problem:
         raise NotFound(problem.message, where=f"camera {wanted.camera}", remedy="see its timeline") from None
     finally:

@@ -16,6 +16,7 @@ from api.problems import Problem
 from api.routes import Answer, Route
 from api.status import CameraStatus
 from api.system import figures_of, states, volumes
+from recorder.base.errors import WatchroomError
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
@@ -62,6 +63,7 @@ async def metrics(request: web.Request) -> web.Response:
     _slots(page, request.app)
     _commits(page, request.app)
     await _volumes(page, request.app)
+    await _signing(page, request.app)
     _server(page, request.app)
     for more in request.app[EXTRA]:
         more(page, request.app)
@@ -133,6 +135,20 @@ async def _volumes(page: Page, app: web.Application) -> None:
         page.family(
             name, "gauge", text, [({"volume": str(volume["number"])}, volume[member]) for volume in known if volume[member] is not None]
         )
+
+
+async def _signing(page: Page, app: web.Application) -> None:
+    """Of sites that sign the heads of their volumes."""
+    try:
+        said = (await app[keys.SUPERVISOR].call("status", {})).get("signing") or []
+    except (Problem, WatchroomError):
+        said = []
+    now_ns = app[keys.CLOCK].wall_ns()
+    known = [({"volume": str(int(one["volume"]))}, one) for one in said]
+    page.family("watchroom_signing_age_seconds", "gauge", "Time since the volume's heads were signed.",
+                [(labels, f"{(now_ns - one['signed_ns']) / 1e9:.3f}") for labels, one in known if one["signed_ns"]])
+    page.family("watchroom_signing_failed", "gauge", "1 if the last signing of the volume's heads found something wrong, or is overdue.",
+                [(labels, int(one["failed"] or one["overdue"])) for labels, one in known])
 
 
 def _server(page: Page, app: web.Application) -> None:

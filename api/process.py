@@ -162,6 +162,8 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
     tasks.start("gaps", GapWatch(app[EVENTS], registry, side, clock).run)
     tasks.start("exports", app[DESK].run)
     tasks.start("completeness", functools.partial(app[COMPLETE].run, app))
+    supervisor = ControlClient(site.supervisor_socket, timeout_s=ANSWER_S)
+    tasks.start("events of the supervisor", SlotEvents(app[EVENTS], registry, supervisor.call).run)
     for slot in range(site.recording.slots):
         client = ControlClient(site.slot_socket(slot), timeout_s=ANSWER_S)
         tasks.start(f"slot {slot}", functools.partial(follow, board, slot, functools.partial(client.call, "status")))

@@ -1,4 +1,5 @@
-"""What the slots' storage tells, as events of `/events`: disks that fail or are slow, tracks that wait for room, what retention took."""
+"""What the slots' storage tells, as events of `/events`: disks that fail or are slow, tracks that wait for room, what retention took; and
+what the supervisor tells of signing."""
 
 import asyncio
 import logging
@@ -13,13 +14,13 @@ from recorder.base.errors import WatchroomError
 
 log = logging.getLogger("watchroom.api")
 
-KINDS = frozenset({"disk", "retention", "hold"})
+KINDS = frozenset({"disk", "retention", "hold", "signing"})
 MEMBERS = ("slot", "state", "volume", "message", "commit_ms", "track", "chunks", "cameras", "by", "level", "held_bytes", "budget_bytes")
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
 
 class SlotEvents:
-    """Asks one slot each second; every event is told once. What there was before the first answer is no news."""
+    """Asks one slot (or the supervisor) each second; every event is told once. What there was before the first answer is no news."""
 
     def __init__(self, events: EventLog, registry: Registry, call: Call) -> None:
         self._events = events
@@ -43,7 +44,8 @@ class SlotEvents:
         known, self._life = self._life, str(said["life"])
         first = int(said["events"][0]["event"]) if said["events"] else 0
         if known == self._life and first > self._last + 1:
-            self._events.add("lost", count=first - self._last - 1, slot=int(said["events"][0]["slot"]))
+            slot: dict[str, Any] = {"slot": int(said["events"][0]["slot"])} if "slot" in said["events"][0] else {}
+            self._events.add("lost", count=first - self._last - 1, **slot)
         for event in said["events"] if known else ():
             self._tell(event)
         self._last = int(said["last"])

@@ -27,7 +27,7 @@ COMMANDS = {
     "bench": "measure",
     "version": "print the version",
 }
-HIDDEN = {"_worker": "process", "_api": "process", "_export": "process"}    # what `serve` starts
+HIDDEN = {"_worker": "process", "_api": "process", "_export": "process", "_sign": "process"}    # what `serve` starts
 
 
 class Command(Protocol):

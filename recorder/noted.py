@@ -1,7 +1,5 @@
-"""What a worker's storage has told, for who asks later: the newest few hundred, numbered, so that nothing is told twice or missed unseen."""
+"""What a worker's storage has told, in the words of events."""
 
-import secrets
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from recorder.base.clock import Clock
 from recorder.base.config import SiteConfig
 from recorder.base.media import NS
+from recorder.notes import Notes
 from storage.events import (
     ClockDoubted,
     HeldDamaged,
@@ -23,20 +22,16 @@ from storage.events import (
     VolumeFailed,
 )
 
-KEPT = 500
 RETENTION_NS = 60 * NS
 
 
-class Noted:
-    """`take` what happens, `after` answers the control socket's `events`. On the loop's thread. Says numbers, never paths."""
+class Noted(Notes):
+    """`take` what happens; `after` as in Notes. On the loop's thread."""
 
     def __init__(self, site: SiteConfig, slot: int, clock: Clock) -> None:
+        super().__init__(clock)
         self._volumes = {volume.path: number for number, volume in enumerate(site.volumes)}
         self._slot = slot
-        self._clock = clock
-        self._life = secrets.token_hex(4)
-        self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
-        self._last = 0
         self._retired: dict[int, int] = {}       # chunks by camera since the last word about it
         self._broken: set[tuple[int, str]] = set()     # minima that made room since then
         self._since_ns = clock.mono_ns()
@@ -82,11 +77,5 @@ class Noted:
             self._add("retention", state="minimum", cameras=len({camera for camera, _ in self._broken}), by=min(by for _, by in self._broken))
             self._broken.clear()
 
-    def after(self, life: str, last: int) -> dict[str, Any]:
-        """Events after `last` of this life of the worker; all that are kept if the caller knows another life."""
-        wanted = last if life == self._life else 0
-        return {"life": self._life, "last": self._last, "events": [event for event in self._events if event["event"] > wanted]}
-
     def _add(self, kind: str, **data: Any) -> None:
-        self._last += 1
-        self._events.append({"event": self._last, "kind": kind, "time_ns": self._clock.wall_ns(), "slot": self._slot, **data})
+        self.add(kind, slot=self._slot, **data)

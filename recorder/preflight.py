@@ -8,7 +8,7 @@ import resource
 import socket
 from pathlib import Path
 
-from recorder.base.config import SiteConfig
+from recorder.base.config import SiteConfig, VolumeConfig
 from recorder.base.errors import ConfigError, Conflict, WatchroomError
 
 OUR_NAMES = ("recorder", "storage", "api", "hw", "bench")
@@ -68,6 +68,38 @@ def file_system_of(device: int) -> str:
         if fields[2] == wanted:
             return fields[fields.index("-") + 1]
     return "an unknown file system"
+
+
+def check_signing(site: SiteConfig) -> None:
+    """The signing key is an Ed25519 key that nobody else can read, and neither it nor the heads lie on a volume."""
+    if site.signing is None:
+        return
+    from storage.heads import private_key  # brings OpenSSL, which only sites that sign need
+    key, where = site.signing.key, f"signing.key {site.signing.key}"
+    try:
+        stat = key.stat()
+        with key.open("rb"):
+            pass
+    except OSError as error:
+        raise ConfigError("is missing" if error.errno == errno.ENOENT else f"cannot be read: {error.strerror}", where=where,
+                          remedy=f"make one with: openssl genpkey -algorithm ed25519 -out {key}; chmod 600 {key}") from None
+    if stat.st_mode & 0o077:
+        raise ConfigError(f"can be read by others (mode {stat.st_mode & 0o7777:04o})", where=where, remedy=f"run: chmod 600 {key}")
+    for volume in site.volumes:
+        _outside(volume, key, where, "keep the key where nobody who can write footage can read it")
+        _outside(volume, site.heads_dir, f"signing.heads {site.heads_dir}", "keep the heads where nobody who can write footage can write")
+    private_key(key)
+
+
+def _outside(volume: VolumeConfig, path: Path, where: str, remedy: str) -> None:
+    """ConfigError if `path`, or the folder that it will be made in, lies on the volume's file system, or below a volume on the root's."""
+    real, there = path.resolve(), path.resolve()
+    while not there.exists():
+        there = there.parent
+    below = real.is_relative_to(volume.path.resolve())
+    if below or (not volume.on_root and volume.path.exists() and there.stat().st_dev == volume.path.stat().st_dev):
+        raise ConfigError(f"lies on the volume {volume.path}" if below else f"lies on the file system of the volume {volume.path}",
+                          where=where, remedy=remedy)
 
 
 def check_port(site: SiteConfig) -> None:

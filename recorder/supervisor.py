@@ -24,8 +24,10 @@ from recorder.base.control import ControlClient, ControlServer
 from recorder.base.errors import ConfigError, Conflict, NotFound, WatchroomError
 from recorder.child import Child, own_command
 from recorder.handover import dump_site
+from recorder.notes import Notes
 from recorder.order import Order, Outcome
 from recorder.roster import Roster
+from recorder.signer import Signer
 from recorder.volume_locks import VolumeLocks
 from storage.catalogue import Catalogue
 
@@ -55,6 +57,8 @@ class Supervisor:
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._api: Child | None = None
         self._roster: Roster | None = None
+        self._notes = Notes(clock)
+        self._signer = Signer(lambda: self._site, clock, command, self._notes)
 
     async def run(self) -> None:
         """Checks, starts, serves until SIGTERM or SIGINT, ends everything. Raises WatchroomError before anything is started, or nothing."""
@@ -83,6 +87,7 @@ class Supervisor:
         held.callback(os.close, preflight.make_state_dir(self._site))
         preflight.check_live_dir(self._site.live_dir)
         preflight.check_port(self._site)
+        preflight.check_signing(self._site)
 
     def _open_roster(self, held: ExitStack) -> Roster:
         catalogue = Catalogue.open(self._site.catalogue, self._clock, write=True)
@@ -121,11 +126,13 @@ class Supervisor:
             async with asyncio.TaskGroup() as lives:
                 for child in children:
                     lives.create_task(child.run(), name=child.state.name)
-                watch = lives.create_task(self._volumes.watch(), name="volumes")
+                watches = [lives.create_task(self._volumes.watch(), name="volumes"), lives.create_task(self._signer.run(), name="signer")]
                 self._say_ready()
                 await self._stop.wait()
                 await self._end_children()
-                watch.cancel()
+                for watch in watches:
+                    watch.cancel()
+            await self._signer.last()
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
@@ -188,6 +195,8 @@ class Supervisor:
     async def _answer(self, call: str, args: dict[str, Any]) -> Any:
         if call == "status":
             return await self._status()
+        if call == "events":
+            return self._notes.after(str(args["life"]), int(args["last"]))
         if call == "hold.add":
             await self._carry_out("hold.plan", args)
         return await self._carry_out(call, args)
@@ -227,6 +236,7 @@ class Supervisor:
             "slots": sorted(self._workers),
             "processes": [dataclasses.asdict(child.state) for child in self._children()],
             "volumes": await asyncio.to_thread(self._volumes.status),
+            "signing": self._signer.status(),
         }
 
     async def _at_desk(self, work: Callable[[], T]) -> T:

@@ -9,10 +9,11 @@ import os
 from pathlib import Path
 
 from recorder.base.errors import FormatError, NotFound, VolumeError
-from storage import chunkfile, zarrmeta
+from storage import chunkfile
 from storage.check_held import check_held, check_shelf
 from storage.check_journal import check_journal
 from storage.check_track import TrackCheck
+from storage.check_tracks import check_documents, check_known
 from storage.finding import Finding, Meter, Progress, Report, error, twice, warning
 from storage.layout import PAGE
 from storage.offline import chunk_numbers
@@ -56,6 +57,7 @@ def _check_store(store: TapeStore, path: Path, report: Report, progress: Progres
         report.findings += twice(lambda slot=slot: check_shelf(slot))           # type: ignore[misc]
         report.findings += twice(lambda slot=slot: _check_pool(slot))           # type: ignore[misc]
         report.findings += twice(lambda slot=slot: check_journal(slot, report))  # type: ignore[misc]
+    report.findings += twice(lambda: check_known(store, path))
 
 
 def _tracks(store: TapeStore, path: Path, report: Report) -> list[TrackReader]:
@@ -67,13 +69,7 @@ def _tracks(store: TapeStore, path: Path, report: Report) -> list[TrackReader]:
                 readers.append(store.track(camera, name))
             except (FormatError, NotFound) as failed:
                 report.findings.append(error(f"tape.zarr/cam-{camera}/{name}/zarr.json", failed.message, failed.remedy or "restore it"))
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for group in ("tape.zarr", *(f"tape.zarr/cam-{camera}" for camera in store.cameras())):
-            if not zarrmeta.is_group(fd, group):
-                report.findings.append(error(f"{group}/zarr.json", "is not the group it should be", "restore it from a backup"))
-    finally:
-        os.close(fd)
+    report.findings += twice(lambda: check_documents(path))
     report.tracks = len(readers)
     return readers
 

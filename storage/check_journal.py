@@ -1,5 +1,6 @@
 """The chain of a slot's journal: every record leads on from the one before, until it ends once and for all."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,9 @@ import numpy as np
 
 from recorder._ext.crc32c import crc32c
 from recorder.base.errors import FormatError
+from recorder.base.media import TrackKind
 from storage.finding import Finding, Report, error
-from storage.items import decode
+from storage.items import Tape, decode
 from storage.layout import JOURNAL_MAGIC, PAGE, RECORD_HEAD
 
 RECORD_MAX = 1 << 30
@@ -34,6 +36,18 @@ def check_journal(slot: Path, report: Report) -> list[Finding]:
             last, records = epoch, records + 1
             found += _check_items(items, where)
     report.records = max(report.records, records)
+    return found
+
+
+def known_tapes(volume: Path) -> dict[tuple[int, str], TrackKind]:
+    """Camera, name and kind of every tape that a journal of the volume names."""
+    found: dict[tuple[int, str], TrackKind] = {}
+    for slot in volume.glob("slot-*/journal"):
+        for segment in (file for file in slot.iterdir() if file.name.isdigit()):
+            for at, _, _, items in _records(segment):
+                with contextlib.suppress(FormatError):
+                    tapes = [item for item in decode(items, where=f"{segment} at {at}") if isinstance(item, Tape)]
+                    found |= {(tape.camera, tape.name): tape.kind for tape in tapes}
     return found
 
 

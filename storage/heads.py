@@ -1,13 +1,13 @@
 """Signed heads: an append-only log, kept outside of the volume, of the seals of its chunks; each document is signed with Ed25519 (RFC 8032).
 
-One document a signing, `<sequence>.heads`: a line with the signature in hex, then the signed JSON. It names the volume, its sequence number,
-the BLAKE3 digest of the document before, and every seal that is new since. A chunk's digest is taken over its rows' digests, so a signed
-seal covers every byte of its rows. A retired chunk's seal stays in the log.
+One document a signing (more, if there are many seals), `<sequence>.heads`: a line with the signature in hex, then the signed JSON. It names
+the volume, its sequence number, the BLAKE3 digest of the document before, the newest signed chunk of every track, and every seal that is new
+since. A chunk's digest is taken over its rows' leaves, so a signed seal covers every byte of its rows. A retired chunk's seal stays in the log.
 """
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import UUID
@@ -21,7 +21,7 @@ from recorder.base.errors import ConfigError, FormatError
 
 FORMAT = "watchroom-heads-1"
 DOCUMENT_MAX = 1 << 30
-DOCUMENT_SEALS = 1_000_000        # some 250 MB
+DOCUMENT_SEALS = 20_000           # some 5 MB
 Key = tuple[int, str, int]        # camera, track, chunk
 
 
@@ -46,15 +46,29 @@ class Seal:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Which document is the newest, told elsewhere: who puts older documents in their place is found out by it. `digest` in hex."""
+
+    sequence: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
-    """One document, its signature and form checked."""
+    """One document, its signature and form checked. `newest`: the newest signed chunk of each (camera, track), this document's included."""
 
     volume: UUID
     sequence: int
     signed_ns: int
     previous: str
+    newest: Mapping[tuple[int, str], int]
     seals: tuple[Seal, ...]
     digest: str
+
+    @property
+    def mark(self) -> Mark:
+        """How it is told from all others."""
+        return Mark(self.sequence, self.digest)
 
 
 def private_key(pem: Path) -> Ed25519PrivateKey:
@@ -101,7 +115,8 @@ def read(document: Path, key: Ed25519PublicKey) -> Head:
                           remedy="check the key; if it is right, the document was altered") from None
     try:
         found = json.loads(body)
-        head = Head(UUID(found["volume"]), int(found["sequence"]), int(found["signed_ns"]), str(found["previous"]),
+        newest = {(int(camera), str(track)): int(chunk) for camera, track, chunk in found["newest"]}
+        head = Head(UUID(found["volume"]), int(found["sequence"]), int(found["signed_ns"]), str(found["previous"]), newest,
                     tuple(Seal(**seal) for seal in found["seals"]), blake3(raw).hexdigest())
         right = found["format"] == FORMAT
     except (ValueError, KeyError, TypeError):
@@ -113,11 +128,13 @@ def read(document: Path, key: Ed25519PublicKey) -> Head:
     return head
 
 
-def append(folder: Path, key: Ed25519PrivateKey, volume: UUID, seals: Iterable[Seal], last: Head | None, signed_ns: int) -> Path:
+def append(folder: Path, key: Ed25519PrivateKey, volume: UUID, seals: Iterable[Seal], newest: Mapping[tuple[int, str], int],
+           last: Head | None, signed_ns: int) -> Path:
     """Write the next document and return it: whole and durable under its name, or not there at all. `last` is the newest one."""
     sequence = last.sequence + 1 if last else 1
     body = json.dumps({"format": FORMAT, "volume": str(volume), "sequence": sequence, "signed_ns": signed_ns,
-                       "previous": last.digest if last else "", "seals": [asdict(seal) for seal in seals]}, separators=(",", ":")).encode()
+                       "previous": last.digest if last else "", "newest": [[*track, chunk] for track, chunk in sorted(newest.items())],
+                       "seals": [asdict(seal) for seal in seals]}, separators=(",", ":")).encode()
     target = folder / f"{sequence:08d}.heads"
     if target.exists():
         raise FormatError("exists already", where=target.name, remedy="let one run at a time sign")

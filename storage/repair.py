@@ -3,6 +3,7 @@
 Needs the volume for itself. Indexes are made again by the recorder's own recovery, from journal, footers and heads.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from storage.chunkfile import ChunkHead, read_head
 from storage.disk import read_at
 from storage.items import Tape
 from storage.layout import PAGE, ChunkClass, class_of, index_path, track_path
+from storage.repair_documents import repair_documents
 from storage.reseal import reseal
 from storage.ringfile import FramesFile, RingFile
 from storage.salvage import from_footers
@@ -31,9 +33,10 @@ from storage.volume import Volume
 
 @dataclass(slots=True)
 class Repair:
-    """What was done: files moved, heads written anew, tracks put together without a journal; and what could not be."""
+    """What was done: files moved, documents and heads written anew, tracks put together without a journal; and what could not be."""
 
     moved: list[Moved] = field(default_factory=list)
+    documents: list[str] = field(default_factory=list)
     resealed: list[str] = field(default_factory=list)
     adopted: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -59,7 +62,8 @@ def repair_volume(volume: Volume, live_dir: Path, clock: Clock) -> Repair:
     done = Repair()
     aside = Aside(volume, clock.wall_ns())
     done.moved = aside.moved
-    tracks = list(_tracks(volume, done))
+    repair_documents(volume, aside, done.documents, done.left)
+    tracks = list(_tracks(volume))
     _files_of_slots(volume, aside)
     _misplaced(volume, aside, tracks)
     for track in tracks:
@@ -69,13 +73,11 @@ def repair_volume(volume: Volume, live_dir: Path, clock: Clock) -> Repair:
     return done
 
 
-def _tracks(volume: Volume, done: Repair) -> Iterator[_Track]:
+def _tracks(volume: Volume) -> Iterator[_Track]:
     for camera in zarrmeta.list_cameras(volume.dir_fd):
         for name in zarrmeta.list_tracks(volume.dir_fd, camera):
-            try:
+            with contextlib.suppress(FormatError):      # has been left
                 yield _Track(camera, name, zarrmeta.read_track(volume.dir_fd, camera, name).kind)
-            except FormatError as failed:
-                done.left.append(f"{track_path(camera, name)}/zarr.json: {failed.message}; restore it from a backup")
 
 
 # Pool, quarantine, journal
@@ -221,19 +223,20 @@ def _recover(volume: Volume, live_dir: Path, clock: Clock, tracks: list[_Track],
                 empty.append(slot)
         for track in tracks:
             if (track.camera, track.name) not in known:
-                _adopt(volume, track, empty, done)
+                _adopt(volume, track, empty or slots[:len(slots) == 1], done)
     finally:
         for slot in slots:
             slot.close()
 
 
-def _adopt(volume: Volume, track: _Track, empty: list[Slot], done: Repair) -> None:
+def _adopt(volume: Volume, track: _Track, slots: list[Slot], done: Repair) -> None:
+    """Give the track to the slot that lost its journal, or to the only one there is."""
     where = track_path(track.camera, track.name)
-    if len(empty) != 1:
-        done.left.append(f"{where}: no journal knows it, and {len(empty)} slots have lost theirs; it is put together once its camera records")
+    if len(slots) != 1:
+        done.left.append(f"{where}: no journal knows it, and which slot had it cannot be told; it is put together once its camera records")
         return
     entries = from_footers(volume, Tape(0, track.camera, 90_000, track.kind, track.name)).sample_entries.values()
     rate = next((entry.clock_rate for entry in entries), 90_000)
-    empty[0].open_track(track.camera, track.name, track.kind, clock_rate=rate, queue=AuQueue(4096, 1), rule=RetentionRule(),
+    slots[0].open_track(track.camera, track.name, track.kind, clock_rate=rate, queue=AuQueue(4096, 1), rule=RetentionRule(),
                         describe=lambda _: None)
     done.adopted.append(where)

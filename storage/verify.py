@@ -1,20 +1,22 @@
 """`watchroom verify`: does a volume still hold what its signed heads (storage/heads.py) say that it held? Reads only."""
 
+import contextlib
 import os
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import UUID
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from recorder.base.errors import FormatError, Gone, NotFound
-from storage import heads, offline, verify_held
+from storage import heads, signing, verify_held
 from storage.chunkfile import ChunkHead, read_head
 from storage.chunklease import ChunkLease
 from storage.deletions import deleted_rows
-from storage.finding import Finding, Severity, error
-from storage.heads import Head, Key, Seal
+from storage.finding import error
+from storage.heads import Head, Key, Mark, Seal
+from storage.proof import Proof
 from storage.reader import TrackReader
 from storage.store import TapeStore
 from storage.verify_bytes import ALTERED, utc, wrong_file, wrong_rows
@@ -24,33 +26,14 @@ from storage.volume import Volume
 UNSIGNED = "was never signed, though later chunks of its track were"
 
 
-@dataclass(slots=True)
-class Proof:
-    """What has been verified. `signed_until_ns`: the newest document's time; `retired`: signed chunks that retention has taken since;
-    `held`: rows that holds have kept of them, all proved; `unsigned`: sealed chunks, held ones too, that are younger than the newest document.
-    """
-
-    documents: int = 0
-    signed_until_ns: int = 0
-    chunks: int = 0
-    retired: int = 0
-    held: int = 0
-    unsigned: int = 0
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def clean(self) -> bool:
-        """True if nothing was found."""
-        return all(finding.severity is not Severity.ERROR for finding in self.findings)
-
-
-def verify(store: TapeStore, volume: Volume, folder: Path, key: Ed25519PublicKey) -> Proof:
+def verify(store: TapeStore, volume: Volume, folder: Path, key: Ed25519PublicKey, mark: Mark | None = None) -> Proof:
     """Compare every signed chunk of `volume`, the only one in `store`, with what lies there, bytes and all.
 
-    A signed chunk may be gone only where a ledger of the volume says that it was deleted, or holds have kept its rows.
+    `mark`: a document that must be there. A signed chunk may be gone only where a ledger of the volume says that it was deleted, or holds
+    have kept its rows.
     """
     proof = Proof()
-    chain = _chain(folder, key, volume.uuid, proof)
+    chain = _chain(folder, key, volume.uuid, mark, proof)
     if not chain and proof.clean:
         proof.findings.append(error(folder.name, "holds no signed heads of this volume", "sign once with --sign"))
     seals = _Seals(store, volume, proof, chain)
@@ -60,27 +43,7 @@ def verify(store: TapeStore, volume: Volume, folder: Path, key: Ed25519PublicKey
     return proof
 
 
-def sign(store: TapeStore, volume: Volume, folder: Path, key: Ed25519PrivateKey, now_ns: int) -> tuple[Proof, int]:
-    """Append a document (more, beyond DOCUMENT_SEALS) with every seal that is not in one yet; (what is wrong, new seals).
-
-    Nothing is signed onto a chain that is not whole. A chunk whose digest does not fit its footer is not signed, and is a finding.
-    """
-    proof = Proof()
-    chain = _chain(folder, key.public_key(), volume.uuid, proof)
-    if not proof.clean:
-        return proof, 0
-    known = _by_key(chain)
-    seals = [seal for camera in store.cameras() for name in store.tracks(camera)
-             for seal in _new_seals(store.track(camera, name), known, proof)]
-    seals += _held_seals(volume, known | {seal.key: seal for seal in seals}, _newest(known), proof)
-    last = chain[-1] if chain else None
-    for at in range(0, len(seals) or 1, heads.DOCUMENT_SEALS):
-        made = heads.append(folder, key, volume.uuid, seals[at:at + heads.DOCUMENT_SEALS], last, now_ns)
-        last = heads.read(made, key.public_key())
-    return proof, len(seals)
-
-
-def _chain(folder: Path, key: Ed25519PublicKey, volume: UUID, proof: Proof) -> list[Head]:
+def _chain(folder: Path, key: Ed25519PublicKey, volume: UUID, mark: Mark | None, proof: Proof) -> list[Head]:
     """The documents that hold; each that does not, or does not lead on from the one before, is a finding."""
     chain: list[Head] = []
     expected, before = 1, ""
@@ -100,52 +63,11 @@ def _chain(folder: Path, key: Ed25519PublicKey, volume: UUID, proof: Proof) -> l
         else:
             chain.append(head)
         expected, before = head.sequence + 1, head.digest
+    if mark is not None and mark not in {head.mark for head in chain}:
+        proof.findings.append(signing.replaced(mark))
     proof.documents = len(chain)
-    proof.signed_until_ns = chain[-1].signed_ns if chain else 0
+    proof.signed_until_ns, proof.newest = (chain[-1].signed_ns, chain[-1].mark) if chain else (0, None)
     return chain
-
-
-def _new_seals(track: TrackReader, known: Container[Key], proof: Proof) -> list[Seal]:
-    """Of the track's sealed chunks that are not known. Of two chunks the older one is sealed first: it is never left out for the younger."""
-    numbers = [number for number in offline.chunk_numbers(track.chunks_fd()) if (track.camera, track.name, number) not in known]
-    found = {number: seal for number in numbers if (seal := _new_seal(track, number, proof)) is not None}
-    again = [number for number in numbers if found and number not in found and number < max(found)]
-    found |= {number: seal for number in again if (seal := _new_seal(track, number, Proof())) is not None}
-    return [found[number] for number in sorted(found)]
-
-
-def _new_seal(track: TrackReader, number: int, proof: Proof) -> Seal | None:
-    where = f"cam-{track.camera}/{track.name} chunk {number}"
-    try:
-        with track.open_chunk(number) as lease:
-            head = lease.head
-            if head.sealed and lease.footer(head).digest() != head.digest:
-                proof.findings.append(error(where, "its digest is not that of its footer; it has not been signed", ALTERED))
-            elif head.sealed:
-                return Seal(head.camera, head.track, head.chunk, head.generation, head.first_row, head.rows,
-                            head.first_ns, head.end_ns, head.digest.hex())
-    except Gone:
-        return None
-    except FormatError as failed:
-        proof.findings.append(error(where, failed.message + "; it has not been signed", failed.remedy))
-    return None
-
-
-def _held_seals(volume: Volume, known: Mapping[Key, Seal], newest: Mapping[tuple[int, str], int], proof: Proof) -> list[Seal]:
-    """Seals of chunks that were retired before anybody signed them, and of which a hold has kept rows.
-
-    Only of chunks that came after all signed ones of their track: what is older has been put there.
-    """
-    found = []
-    for key in verify_held.held_keys(volume):
-        if key in known or key[2] < newest.get(key[:2], 0):
-            continue
-        held = verify_held.look(volume, key, None)
-        if held is not None and held.wrong:
-            proof.findings.append(error(f"cam-{key[0]}/{key[1]} held chunk {key[2]}", held.wrong + "; it has not been signed", ALTERED))
-        elif held is not None and held.seal is not None:
-            found.append(held.seal)
-    return found
 
 
 def _by_key(chain: Iterable[Head]) -> dict[Key, Seal]:
@@ -172,7 +94,7 @@ class _Seals:
     def verify_held(self) -> None:
         """What holds have kept: say what is wrong with it."""
         newest = _newest(self._signed)
-        for key in verify_held.held_keys(self._volume):
+        for key in (key for track in verify_held.held_tracks(self._volume) for key in verify_held.held_keys(self._volume, *track)):
             found = verify_held.look(self._volume, key, self._signed.get(key))
             if found is None:
                 continue
@@ -188,13 +110,21 @@ class _Seals:
 
     def verify_unsigned(self) -> None:
         """Sealed chunks that no document names: they are younger than those that one does."""
-        newest = _newest(self._signed)
+        known: defaultdict[tuple[int, str], set[int]] = defaultdict(set)
+        for camera, name, chunk in self._signed:
+            known[camera, name].add(chunk)
+        for track in self._tracks():
+            numbers = known[track.camera, track.name]
+            for seal in signing.new_seals(track, numbers, []).values():
+                self._proof.unsigned += 1
+                if seal.chunk < max(numbers, default=0):
+                    self._say(f"cam-{seal.camera}/{seal.track} chunk {seal.chunk}", seal.first_ns, seal.end_ns, UNSIGNED)
+
+    def _tracks(self) -> Iterator[TrackReader]:
         for camera in self._store.cameras():
             for name in self._store.tracks(camera):
-                for seal in _new_seals(self._store.track(camera, name), self._signed, Proof()):
-                    self._proof.unsigned += 1
-                    if seal.chunk < newest.get((camera, name), 0):
-                        self._say(f"cam-{camera}/{name} chunk {seal.chunk}", seal.first_ns, seal.end_ns, UNSIGNED)
+                with contextlib.suppress(NotFound, FormatError):        # `check` says so
+                    yield self._store.track(camera, name)
 
     def verify(self) -> None:
         """Count the chunks, and say what is wrong with each."""

@@ -31,13 +31,16 @@ class HeldFound:
     seal: Seal | None = None
 
 
-def held_keys(volume: Volume) -> Iterator[Key]:
-    """Every held chunk of the volume, by the names of its files."""
+def held_tracks(volume: Volume) -> Iterator[tuple[int, str]]:
+    """Every (camera, track) of which holds have kept something."""
     for camera in zarrmeta.list_cameras(volume.dir_fd):
         for track in zarrmeta.list_held(volume.dir_fd, camera):
-            for name in volume.list_dir(f"{held_path(camera, track)}/c"):
-                if name.isascii() and name.isdigit():
-                    yield camera, track, int(name)
+            yield camera, track
+
+
+def held_keys(volume: Volume, camera: int, track: str) -> list[Key]:
+    """The held chunks of a track, by the names of their files."""
+    return [(camera, track, int(name)) for name in volume.list_dir(f"{held_path(camera, track)}/c") if name.isascii() and name.isdigit()]
 
 
 def look(volume: Volume, key: Key, seal: Seal | None) -> HeldFound | None:

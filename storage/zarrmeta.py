@@ -7,16 +7,18 @@ k lies at byte 4096 + k * inner_bytes, which the index says or denies. `shape` r
 import json
 import os
 import re
+import stat
 from dataclasses import dataclass
 from typing import Any
 
 from recorder.base.errors import FormatError
-from recorder.base.media import TrackKind
+from recorder.base.media import TrackKind, valid_id
 from storage.layout import HELD, ChunkClass, class_of, track_path
 
 SHAPE_STEP = 1024
 META = "zarr.json"
 META_MAX_BYTES = 64 << 10
+REPAIR = "end the server, then run watchroom check --repair: it writes it anew"
 _CAMERA = re.compile(r"cam-([1-9][0-9]{0,9})")
 
 
@@ -63,14 +65,23 @@ def create_track(volume_fd: int, camera: int, track: str, kind: TrackKind) -> No
     `volume_fd` is the descriptor of the volume's folder. Raises FormatError if the track exists with another kind.
     """
     path = track_path(camera, track)
-    parts = path.split("/")
-    for depth in (1, 2):
-        _ensure(volume_fd, "/".join(parts[:depth]), group_document())
+    create_groups(volume_fd, camera)
     if not _ensure(volume_fd, path, array_document(camera, track, kind, SHAPE_STEP)):
         found = read_track(volume_fd, camera, track)
         if found.kind is not kind:
             raise FormatError(f"holds {found.kind.value}, not {kind.value}", where=path, remedy="give the track another name")
     _folder(volume_fd, f"{path}/c")
+
+
+def create_groups(volume_fd: int, camera: int) -> None:
+    """Make the groups that a camera's tracks lie in, where there are none."""
+    for group in groups(camera):
+        _ensure(volume_fd, group, group_document())
+
+
+def groups(camera: int) -> tuple[str, str]:
+    """The folders of the groups that a camera's tracks lie in, outermost first."""
+    return "tape.zarr", f"tape.zarr/cam-{camera}"
 
 
 def ensure_array(volume_fd: int, path: str, document: dict[str, Any]) -> None:
@@ -105,9 +116,9 @@ def read_track(volume_fd: int, camera: int, track: str) -> TrackMeta:
         kind = TrackKind(own["kind"])
         chunks = int(document["shape"][0]) // class_of(kind).tape_bytes
     except (KeyError, TypeError, ValueError, IndexError):
-        raise FormatError("is not a track of this format", where=f"{path}/{META}", remedy="run watchroom check") from None
+        raise FormatError("is not a track of this format", where=f"{path}/{META}", remedy=REPAIR) from None
     if document != array_document(camera, track, kind, chunks):
-        raise FormatError("has been changed by somebody else", where=f"{path}/{META}", remedy="restore it from a backup")
+        raise FormatError("has been changed by somebody else", where=f"{path}/{META}", remedy=REPAIR)
     return TrackMeta(camera, track, kind, class_of(kind), chunks)
 
 
@@ -128,6 +139,12 @@ def list_tracks(volume_fd: int, camera: int) -> list[str]:
     """Names of a camera's tracks that have a zarr.json."""
     base = f"tape.zarr/cam-{camera}"
     return sorted(name for name in _names(volume_fd, base) if "." not in name and _exists(volume_fd, f"{base}/{name}/{META}"))
+
+
+def list_folders(volume_fd: int, camera: int) -> list[str]:
+    """Names of the camera's folders that are, or should be, tracks."""
+    base = f"tape.zarr/cam-{camera}"
+    return sorted(name for name in _names(volume_fd, base) if valid_id(name) and _is_folder(volume_fd, f"{base}/{name}"))
 
 
 def list_held(volume_fd: int, camera: int) -> list[str]:
@@ -154,6 +171,13 @@ def _exists(volume_fd: int, path: str) -> bool:
     return True
 
 
+def _is_folder(volume_fd: int, path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path, dir_fd=volume_fd, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def _load(volume_fd: int, path: str) -> dict[str, Any]:
     fd = os.open(f"{path}/{META}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=volume_fd)
     try:
@@ -163,9 +187,9 @@ def _load(volume_fd: int, path: str) -> dict[str, Any]:
     try:
         document = json.loads(raw)
     except ValueError:
-        raise FormatError("is not JSON", where=f"{path}/{META}", remedy="restore it from a backup") from None
+        raise FormatError("is not JSON", where=f"{path}/{META}", remedy=REPAIR) from None
     if not isinstance(document, dict):
-        raise FormatError("is not a Zarr document", where=f"{path}/{META}", remedy="restore it from a backup")
+        raise FormatError("is not a Zarr document", where=f"{path}/{META}", remedy=REPAIR)
     return document
 
 

@@ -131,6 +131,18 @@ class ExportsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SigningConfig:
+    """`[signing]`: the heads of all volumes are signed with the Ed25519 key in the PEM file `key`, every `every_h` hours and at the end.
+
+    The documents go to `heads`/<UUID of the volume>/; None: `heads` in state_dir. Neither may lie on a volume.
+    """
+
+    key: Path
+    heads: Path | None = None
+    every_h: float = 24.0
+
+
+@dataclass(frozen=True, slots=True)
 class StreamConfig:
     """One address of a camera; `url` holds no userinfo. `kbps` is the declared bit rate (sizes the buffer).
 
@@ -192,8 +204,19 @@ class SiteConfig:
     retention: RetentionRule = RetentionRule(days=DAYS)
     partners: tuple[GroupRule, ...] = ()
     sites: tuple[GroupRule, ...] = ()
+    signing: SigningConfig | None = None
     volumes: tuple[VolumeConfig, ...] = ()
     cameras: tuple[CameraConfig, ...] = ()
+
+    @property
+    def heads_dir(self) -> Path:
+        """Where the signed heads of the volumes lie, in a folder for each."""
+        return self.signing.heads if self.signing is not None and self.signing.heads is not None else self.state_dir / "heads"
+
+    @property
+    def signed_file(self) -> Path:
+        """Which documents were signed last: who puts older ones in their place is found out."""
+        return self.state_dir / "signed.json"
 
     @property
     def catalogue(self) -> Path:

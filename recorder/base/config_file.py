@@ -22,6 +22,7 @@ from recorder.base.config import (
     RecordingConfig,
     RetentionRule,
     ServerConfig,
+    SigningConfig,
     SiteConfig,
     StreamConfig,
     TlsConfig,
@@ -49,6 +50,7 @@ LIMITS: dict[type, dict[str, tuple[float, float]]] = {
     TrackRule: {"days": (0.0001, YEARS_10), "days_min": (0, YEARS_10), "bytes_max": (0, 1 << 60), "bytes_min": (0, 1 << 60)},
     ExportsConfig: {"workers": (1, 16), "bytes_max": (1, 1 << 60), "days": (0.0001, YEARS_10), "mb_per_s": (0, 100_000)},
     VolumeConfig: {"free_min": (0, 0.5), "weight": (0.001, 1000), "hold_share": (0.01, 0.9)},
+    SigningConfig: {"every_h": (0.001, 168)},
     StreamConfig: {"kbps": (1, 1_000_000), "ceiling_kbps": (0, 10_000_000)},
     CameraConfig: {"latitude": (-90, 90), "longitude": (-180, 180), "stall_s": (1, 600)},
 }
@@ -70,6 +72,7 @@ def read_config(file: Path) -> SiteConfig:
         "recording": read_recording(top.table("recording")),
         "exports": fill(ExportsConfig, top.table("exports")),
         **read_retention(top.table("retention")),
+        "signing": read_signing(top.table("signing")),
         "volumes": read_volumes(top),
         "cameras": read_cameras(top),
     })
@@ -250,6 +253,16 @@ def read_rule(table: Table, cls: type[R]) -> R:
         if part.bytes_max and part.bytes_min > part.bytes_max:
             raise where.error("bytes_min", f"{part.bytes_min} is above bytes_max = {part.bytes_max}", "make it at most as much")
     return rule
+
+
+# --- signing
+
+def read_signing(table: Table | None) -> SigningConfig | None:
+    """`[signing]`; None without it. At key and folder recorder/preflight.py looks: not all who read the configuration may read the key."""
+    if table is None:
+        return None
+    need(table, "key", '"/etc/watchroom/signing.pem"')
+    return fill(SigningConfig, table)
 
 
 # --- cameras

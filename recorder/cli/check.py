@@ -74,6 +74,7 @@ def checked(path: Path, live_dir: Path, level: int) -> Report:
 def told(path: str, repair: Repair) -> list[str]:
     """What a repair did, one a line."""
     return [*(f"{path}: moved {one.where} to {one.to}: {one.why}" for one in repair.moved),
+            *(f"{path}: wrote {one} anew" for one in repair.documents),
             *(f"{path}: wrote the head of {one} anew, from its footer" for one in repair.resealed),
             *(f"{path}: put {one} together without a journal" for one in repair.adopted),
             *(f"{path}: left: {one}" for one in repair.left)]

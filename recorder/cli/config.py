@@ -8,6 +8,7 @@ from typing import Any
 from recorder.base.config_file import read_config
 from recorder.cli.show import print_json
 from recorder.cli.site import add_config, config_path
+from recorder.preflight import check_signing
 
 HIDDEN_KEYS = {"password"}
 
@@ -24,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints every setting; raises ConfigError for the first that is wrong."""
     file = config_path(args)
     site = read_config(file)
+    check_signing(site)
     if args.json:
         print_json(as_json(site))
         return 0

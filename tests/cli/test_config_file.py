@@ -14,6 +14,7 @@ from recorder.base.config import (
     RecordingConfig,
     RetentionRule,
     ServerConfig,
+    SigningConfig,
     SiteConfig,
     StreamConfig,
     TrackRule,
@@ -254,19 +255,20 @@ def test_the_sample_as_it_is_can_be_used() -> None:
     assert site == SiteConfig(name="Control room", state_dir=Path("/var/lib/watchroom"), volumes=(VolumeConfig(Path("/srv/watchroom")),))
 
 
-TABLES = {"server", "recording", "exports", "retention", "volumes", "cameras", "partners", "sites"}
+TABLES = {"server", "recording", "exports", "retention", "signing", "volumes", "cameras", "partners", "sites"}
 EXAMPLES = {
     ServerConfig: {"tls"},
     RecordingConfig: {"tls_ca", "import_dir"},
     ExportsConfig: {"folder"},
+    SigningConfig: {"heads"},
     CameraConfig: {"sub", "latitude", "longitude", "rule", "user", "password"},
     RetentionRule: {"days", "audio"},
 }
 
 
 def test_the_sample_shows_true_defaults(sample: SiteConfig) -> None:
-    for value in (sample, sample.server, sample.recording, sample.exports, sample.retention, sample.volumes[0], sample.cameras[0],
-                  sample.cameras[0].main):
+    for value in (sample, sample.server, sample.recording, sample.exports, sample.retention, sample.signing,
+                  sample.volumes[0], sample.cameras[0], sample.cameras[0].main):
         for key, default in defaults(type(value)).items():
             if key not in EXAMPLES.get(type(value), set()) | TABLES:
                 assert getattr(value, key) == default, f"{type(value).__name__}.{key}"
@@ -278,8 +280,8 @@ def test_the_sample_shows_true_defaults(sample: SiteConfig) -> None:
 
 def test_the_sample_shows_every_key() -> None:
     text = sample_with_every_line()
-    known = {item.name for cls in (SiteConfig, ServerConfig, RecordingConfig, ExportsConfig, GroupRule, VolumeConfig, CameraConfig,
-                                          StreamConfig)
+    known = {item.name for cls in (SiteConfig, ServerConfig, RecordingConfig, ExportsConfig, SigningConfig, GroupRule, VolumeConfig,
+                                   CameraConfig, StreamConfig)
              for item in fields(cls)}
     shown = set(re.findall(r"(\w+) =", text)) | {name + "s" for name in re.findall(r"^\[\[(?:retention\.)?(\w+)\]\]", text, re.MULTILINE)} \
         | set(re.findall(r"^\[(\w+)\]", text, re.MULTILINE))

@@ -156,6 +156,7 @@ class RefTrack:
         self.cls, self.clock_rate = lay.class_of(kind), clock_rate
         self.ring_capacity, self.frames_capacity = ring_rows, frames_bytes
         zarrmeta.create_track(volume.fd, camera, name, kind)
+        volume.record(0, items.Tape(block, camera, clock_rate, kind, name), segment=0, at=block * lay.PAGE)
         (volume.path / f"idx/cam-{camera}").mkdir(parents=True, exist_ok=True)
         self.files = {suffix: self._index_file(suffix) for suffix in ("ring", "frames", "log")}
         self.rows: list[bytes] = []             # closed rows, all that ever were

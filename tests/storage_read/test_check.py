@@ -47,7 +47,7 @@ def test_a_sound_volume_has_no_findings(volume: RefVolume, track: RefTrack, leve
     report = check_volume(volume.path, volume.live_dir, level=level, progress=lambda done, total: seen.append((done, total)))
     assert lines(report) == []
     assert report.clean
-    assert (report.tracks, report.chunks, report.records) == (1, 3, 2)
+    assert (report.tracks, report.chunks, report.records) == (1, 3, 3)
     assert report.rows == (len(track.rows) if level > 1 else 0)
     total = 3 * SMALL.tape_bytes * max(level - 1, 1)
     assert {whole for _, whole in seen} == {total}

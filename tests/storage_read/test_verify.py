@@ -15,8 +15,10 @@ from recorder.base.media import TrackKind
 from storage import heads, items
 from storage.journal import pack_record
 from storage.layout import CHUNK_HEAD_AT, PAGE, SMALL, track_path
+from storage.proof import Proof
+from storage.signing import sign
 from storage.store import TapeStore
-from storage.verify import Proof, sign, verify
+from storage.verify import verify
 from tests.storage_read.reference_writer import ENTRY_H264, RefTrack, RefVolume, gop
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -45,18 +47,18 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def signed(volume: RefVolume, folder: Path, key: Ed25519PrivateKey = KEY) -> tuple[Proof, int]:
+def signed(volume: RefVolume, folder: Path, key: Ed25519PrivateKey = KEY, mark: heads.Mark | None = None) -> tuple[Proof, int]:
     store = TapeStore([volume.path], volume.live_dir)
     try:
-        return sign(store, volume.volume, folder, key, 1)
+        return sign(store, volume.volume, folder, key, 1, mark)
     finally:
         store.close()
 
 
-def look(volume: RefVolume, folder: Path, key: Ed25519PrivateKey = KEY) -> Proof:
+def look(volume: RefVolume, folder: Path, key: Ed25519PrivateKey = KEY, mark: heads.Mark | None = None) -> Proof:
     store = TapeStore([volume.path], volume.live_dir)
     try:
-        return verify(store, volume.volume, folder, key.public_key())
+        return verify(store, volume.volume, folder, key.public_key(), mark)
     finally:
         store.close()
 
@@ -66,11 +68,12 @@ def lines(proof: Proof) -> list[str]:
 
 
 def test_a_sound_volume_is_clean_while_it_records_and_retires(volume: RefVolume, track: RefTrack, folder: Path):
-    assert signed(volume, folder) == (Proof(), 3)
+    proof, new = signed(volume, folder)
+    assert (lines(proof), new) == ([], 3)
     fill(track, 6)
     assert lines(look(volume, folder)) == []
     proof, new = signed(volume, folder)
-    assert (lines(proof), new, proof.documents) == ([], 2, 1)
+    assert (lines(proof), new, proof.documents) == ([], 2, 2)
     assert track.retire()
     write_down(volume, 0)
     proof = look(volume, folder)
@@ -209,7 +212,7 @@ def test_a_signing_that_was_cut_off_is_done_again(volume: RefVolume, track: RefT
 def test_a_number_is_never_signed_twice(volume: RefVolume, track: RefTrack, folder: Path):
     signed(volume, folder)
     with pytest.raises(FormatError, match="exists already"):
-        heads.append(folder, KEY, volume.volume.uuid, (), None, 1)
+        heads.append(folder, KEY, volume.volume.uuid, (), {}, None, 1)
 
 
 def test_what_is_damaged_is_not_signed(volume: RefVolume, track: RefTrack, folder: Path):
@@ -238,3 +241,44 @@ def test_the_command_signs_and_verifies(volume: RefVolume, track: RefTrack, fold
     with pytest.raises(ConfigError):
         heads.public_key(private)
     assert main(["verify", str(volume.path), "--heads", str(volume.path / "heads"), "--sign", str(private)]) == 3
+
+
+def test_older_documents_in_place_of_newer_ones_are_found_by_the_mark(volume: RefVolume, track: RefTrack, folder: Path, tmp_path: Path):
+    """Each holds, and they lead on from each other: only who knows of the newest can tell."""
+    signed(volume, folder)
+    shutil.copytree(folder, tmp_path / "before")
+    fill(track, 6)
+    mark = signed(volume, folder)[0].newest
+    assert mark is not None
+    assert lines(look(volume, folder, mark=mark)) == []
+    fork = tmp_path / "before"
+    assert "this document was signed, and is not there" in lines(look(volume, fork, mark=mark))[0]
+    assert "this document was signed, and is not there" in lines(signed(volume, fork, mark=mark)[0])[0]
+    assert len(heads.documents(fork)) == 1
+    fill(track, 7)
+    signed(volume, fork)                # who has the key can go on with the old ones: the digest tells
+    assert "or another one is in its place" in lines(look(volume, fork, mark=mark))[0]
+    assert "or another one is in its place" in lines(signed(volume, fork, mark=mark)[0])[0]
+
+
+def test_signing_goes_on_behind_an_older_mark(volume: RefVolume, track: RefTrack, folder: Path):
+    """A crash between a document and its mark."""
+    mark = signed(volume, folder)[0].newest
+    fill(track, 5)
+    signed(volume, folder)
+    fill(track, 6)
+    proof, new = signed(volume, folder, mark=mark)
+    assert (lines(proof), new, proof.documents) == ([], 1, 3)
+    shutil.copy(folder / "00000001.heads", folder / "00000002.heads")
+    assert not signed(volume, folder, mark=mark)[0].clean
+
+
+def test_a_chunk_that_turns_up_among_signed_ones_is_told(volume: RefVolume, track: RefTrack, folder: Path):
+    """It was damaged when the others were signed: nobody vouches for what it is now."""
+    raw = chunk(volume, 1).read_bytes()
+    poke(volume, SMALL.footer_start + 100)
+    signed(volume, folder)
+    chunk(volume, 1).write_bytes(raw)
+    assert signed(volume, folder)[1] == 0
+    (line,) = lines(look(volume, folder))
+    assert line.startswith("cam-7/main chunk 1, ") and line.endswith("was never signed, though later chunks of its track were")

@@ -20,9 +20,11 @@ from storage.footage import Rows
 from storage.heldfile import HeldChunk
 from storage.layout import PAGE, SMALL
 from storage.ledger import ledger_path
+from storage.proof import Proof
 from storage.rowproof import leaf
+from storage.signing import sign
 from storage.store import TapeStore
-from storage.verify import Proof, sign, verify
+from storage.verify import verify
 from storage.verify_bytes import utc
 
 Make = Callable[..., Rig]

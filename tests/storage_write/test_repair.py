@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from held import NS, hold
 from rig import Rig, tape
 
 from recorder.__main__ import main
@@ -153,3 +154,104 @@ def test_the_command_repairs_tells_and_then_finds_the_volume_clean(make_rig: Mak
     assert told["repair"]["moved"] == []
 
 
+
+
+def lines_of(rig: Rig, level: int = 1) -> list[str]:
+    return [f"{finding.where}: {finding.what}" for finding in check_volume(rig.path, rig.live, level=level).findings]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def edited(path: Path) -> None:
+    path.write_text(path.read_text().replace('"audio"', '"video"').replace('"fill_value": 0', '"fill_value": 1'))
+
+
+DOCUMENTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "a cut track": ("cam-1/main", cut, "is not JSON"),
+    "a lost track": ("cam-1/audio", lambda path: path.unlink(), "is missing"),
+    "an edited track": ("cam-1/audio", edited, "changed by somebody else"),
+    "a track that says too little": ("cam-1/main", lambda path: path.write_text("{}"), "is not a track of this format"),
+    "a lost group": ("cam-1", lambda path: path.unlink(), "is not the group it should be"),
+    "a cut group": (".", cut, "is not the group it should be"),
+}
+
+
+@pytest.mark.parametrize("journal", [True, False])
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_a_damaged_document_is_found_and_written_anew(make_rig: Make, kind: str, journal: bool) -> None:
+    folder, damage, what = DOCUMENTS[kind]
+    rig, sent = stopped(make_rig)
+    file = rig.path / "tape.zarr" / folder / "zarr.json"
+    before = file.read_text()
+    damage(file)
+    left = file.read_bytes() if file.exists() else None
+    where = str(file.relative_to(rig.path))
+    assert any(line.startswith(where) and what in line for line in lines_of(rig))
+    if not journal:
+        shutil.rmtree(rig.path / "slot-0")
+    done = repair(rig)
+    assert (done.documents, done.left) == ([where], [])
+    assert file.read_text() == before
+    assert [(one.where, (rig.path / one.to).read_bytes()) for one in done.moved] == ([(where, left)] if left is not None else [])
+    assert lines_of(rig, 3) == []
+    again = make_rig()
+    for name, aus in sent.items():
+        assert tape(again.path, again, name=name) == aus
+    again.close()
+
+
+def test_a_track_that_no_journal_knows_is_found_and_taken_in(make_rig: Make, tmp_path: Path) -> None:
+    """Its files were copied here by somebody, or the journal was put back from an older copy: no rule reached it, and nothing told."""
+    rig, sent = stopped(make_rig)
+    (tmp_path / "other").mkdir()
+    other = Rig(tmp_path / "other", tmp_path / "live-2")
+    _, camera = other.track(9, size=70_000)
+    other.run(camera, 450)
+    other.close()
+    shutil.copytree(other.path / track_path(9, "main").rpartition("/")[0], rig.path / track_path(9, "main").rpartition("/")[0])
+    shutil.copytree(other.path / "idx/cam-9", rig.path / "idx/cam-9")
+    (line,) = lines_of(rig)
+    assert line.startswith("tape.zarr/cam-9/main: no journal knows it")
+    assert not check_volume(rig.path, rig.live).clean
+    done = repair(rig)
+    assert (done.adopted, done.left) == (["tape.zarr/cam-9/main"], [])
+    assert lines_of(rig, 3) == []
+    again = make_rig()
+    assert tape(again.path, again, 9) == camera.sent
+    assert tape(again.path, again, name="main") == sent["main"]
+    again.close()
+
+
+def test_nobody_takes_a_new_track_for_unknown_while_it_records(make_rig: Make) -> None:
+    rig = make_rig()
+    rig.track(3)
+    assert lines_of(rig) == []
+
+
+def test_a_folder_of_which_nothing_tells_what_it_is_is_left(make_rig: Make) -> None:
+    rig, _ = stopped(make_rig)
+    (rig.path / "tape.zarr/cam-1/sub/c").mkdir(parents=True)
+    assert [line for line in lines_of(rig) if "cam-1/sub/zarr.json: is missing" in line]
+    done = repair(rig)
+    assert len(done.left) == 1 and "cam-1/sub" in done.left[0]
+
+
+def test_the_document_of_what_holds_have_kept_is_written_anew(make_rig: Make) -> None:
+    rig = make_rig(bytes_max=20 << 20, quarantine_s=0.0)
+    _, camera = rig.track(name="audio", kind=TrackKind.AUDIO, size=20_000, gop=1, fps=10)
+    for round_ in range(160):
+        camera.put(10)
+        rig.turn()
+        rig.clock.advance(1)
+        if round_ == 40:
+            rig.slot.hold(hold(1, camera.start_ns + 10 * NS, camera.start_ns + 20 * NS))
+    rig.close()
+    file = rig.path / "tape.zarr/cam-1/audio.held/zarr.json"
+    before = file.read_text()
+    cut(file)
+    assert lines_of(rig) == ["tape.zarr/cam-1/audio.held/zarr.json: is not JSON"]
+    assert repair(rig).documents == ["tape.zarr/cam-1/audio.held/zarr.json"]
+    assert file.read_text() == before
+    assert lines_of(rig, 3) == []

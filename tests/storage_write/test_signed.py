@@ -12,8 +12,10 @@ from rig import Rig
 from recorder.base.media import TrackKind
 from storage.chunkfile import read_footer, read_head
 from storage.layout import LARGE, PAGE, track_path
+from storage.proof import Proof
+from storage.signing import sign
 from storage.store import TapeStore
-from storage.verify import Proof, sign, verify
+from storage.verify import verify
 from storage.volume import Volume
 
 Make = Callable[..., Rig]

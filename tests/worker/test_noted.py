@@ -4,7 +4,8 @@ from pathlib import Path
 
 from recorder.base.clock import SimulatedClock
 from recorder.base.config import SiteConfig, VolumeConfig
-from recorder.noted import KEPT, Noted
+from recorder.noted import Noted
+from recorder.notes import KEPT
 from storage.events import AusRefused, ClockDoubted, MinimumBroken, NotSealed, Retired, SlowCommit, Starved, VolumeFailed
 
 VOLUME = Path("/srv/secret-name")

@@ -1,0 +1,50 @@
+"""The check of what tracks there are: each has its documents, and a journal that knows it; else nobody keeps a rule on it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from recorder.base.errors import FormatError
+from storage import zarrmeta
+from storage.check_journal import known_tapes
+from storage.finding import Finding, error
+from storage.layout import HELD, track_path
+from storage.store import TapeStore
+from storage.zarrmeta import META, REPAIR
+
+UNKNOWN = "no journal knows it: no rule is kept on its footage, nothing retires it"
+ADOPT = "record its camera to this volume, or end the server and run watchroom check --repair: it is put together from its files then"
+
+
+def check_documents(path: Path) -> list[Finding]:
+    """Documents of groups and of what holds have kept, and missing ones of tracks; those of tracks that are there their readers look at."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return list(_documents(fd))
+    finally:
+        os.close(fd)
+
+
+def _documents(fd: int) -> Iterator[Finding]:
+    cameras = zarrmeta.list_cameras(fd)
+    for group in sorted({group for camera in cameras for group in zarrmeta.groups(camera)} | {"tape.zarr"}):
+        if not zarrmeta.is_group(fd, group):
+            yield error(f"{group}/{META}", "is not the group it should be", REPAIR)
+    for camera in cameras:
+        there = {*zarrmeta.list_tracks(fd, camera)}
+        for name in [*zarrmeta.list_folders(fd, camera), *(name + HELD for name in zarrmeta.list_held(fd, camera))]:
+            if name in there:
+                continue            # its reader says what is wrong with it
+            try:
+                zarrmeta.read_track(fd, camera, name)
+            except FileNotFoundError:
+                yield error(f"{track_path(camera, name)}/{META}", "is missing", REPAIR)
+            except FormatError as failed:
+                yield error(failed.where, failed.message, failed.remedy)
+
+
+def check_known(store: TapeStore, path: Path) -> list[Finding]:
+    """Tracks that no journal names, and no worker has in work. A journal may be read while it is written."""
+    known = known_tapes(path)
+    return [error(track_path(camera, name), UNKNOWN, ADOPT) for camera in store.cameras() for name in store.tracks(camera)
+            if (camera, name) not in known and all(file.find(camera, name) is None for file in store.live_files())]

@@ -269,3 +269,13 @@ def test_a_camera_that_is_removed_has_no_events() -> None:
     gaps.compare({2: []})
     gaps.compare({2: [Gap(100, 200, GapCause.LOSS)]})
     assert told(log) == []
+
+
+def test_what_the_supervisor_tells_of_signing_is_told_without_a_slot() -> None:
+    supervisor, log = slot_events()
+    supervisor.take({"life": "a", "last": 0, "events": []})
+    event = {"kind": "signing", "time_ns": 10**9, "state": "failed", "volume": 0}
+    supervisor.take({"life": "a", "last": 2, "events": [{**event, "event": 2}]})
+    lost, told = log._events
+    assert (lost.kind, told.kind) == ("lost", "signing")
+    assert (told.data["state"], told.data["volume"], "slot" in told.data) == ("failed", 0, False)

@@ -97,3 +97,19 @@ def test_a_label_cannot_break_out() -> None:
     page = Page()
     page.family("x", "gauge", "X.", [({"a": 'b"} 1\nevil{c="\\'}, 1)])
     assert samples(page.text()) == {'x{a="b\\"} 1\\nevil{c=\\"\\\\"}': 1.0}
+
+
+async def test_signing_is_told_of_sites_that_sign(api: Any, supervisor: Any) -> None:
+    token = await api.token("metrics")
+    told = samples((await api.get("/metrics", token=token)).body.decode())
+    assert not any(name.startswith("watchroom_signing") for name in told), "it signs nothing"
+    now_ns = api.served.app[keys.CLOCK].wall_ns()
+    one = {"volume": 0, "signed_ns": now_ns - 3_600_000_000_000, "failed": False, "overdue": True, "message": "signing.key /etc/x: is missing"}
+    supervisor.more["status"] = lambda args: {"signing": [one, {**one, "volume": 1, "signed_ns": 0, "overdue": False}]}
+    text = (await api.get("/metrics", token=token)).body.decode()
+    told = samples(text)
+    assert told['watchroom_signing_failed{volume="0"}'] == 1
+    assert told['watchroom_signing_failed{volume="1"}'] == 0
+    assert 3600 <= told['watchroom_signing_age_seconds{volume="0"}'] < 7200
+    assert 'watchroom_signing_age_seconds{volume="1"}' not in told
+    assert "/etc/x" not in text

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from api import keys
 from api.clipcontents import contents
+from api.clipformat import FORMATS, extension
 from api.clipplan import CLIP_MAX_NS, Clip, ClipQuery, plan_together
 from api.clips import CLIPS
 from api.credentials import link
@@ -28,6 +29,8 @@ GAPS = Parameter("gaps", one_of("keep", "close"), {"enum": ["keep", "close"]},
 AUDIO = Parameter("audio", one_of("source", "none"), {"enum": ["source", "none"]}, "The camera's sound as it is, or none.", "source")
 ENTRY = Parameter("entry", one_of("record", "inband"), {"enum": ["record", "inband"]},
                   "record: avc1/hvc1. inband: avc3/hev1, which tells players to heed parameter sets between the pictures.", "record")
+FORMAT = Parameter("format", one_of(*FORMATS), {"enum": list(FORMATS)}, "mp4 is exact to the frame; fmp4 and ts begin at the access point "
+                   "before. webm: Opus sound alone. 409 where the codec has no place in it.", "mp4")
 WAIT = Parameter("wait", one_of("0", "1"), {"enum": ["0", "1"]}, "1: wait up to 5 s for an end that is not recorded yet.", "0")
 
 
@@ -44,7 +47,7 @@ async def find(media: Media, queries: Sequence[ClipQuery]) -> Clip:
         made = await media.compute(lambda store: plan_together(store, key, now_ns))
     media.counts.clips += 1
     if made.complete:
-        media.clips.put(key, made, len(made.movie.head) + 32 * len(made.movie.extents))
+        media.clips.put(key, made, made.weight)
     return made
 
 
@@ -69,7 +72,7 @@ def query_of(request: web.Request) -> ClipQuery:
     if end_ns - start_ns > CLIP_MAX_NS:
         raise Problem(400, "one clip holds at most 12 hours", parameter="end", remedy="ask for it in parts")
     return ClipQuery(request[keys.CAMERA].number, TRACK.of(request), start_ns, end_ns, GAPS.of(request) == "close",
-                     AUDIO.of(request) == "source", ENTRY.of(request) == "inband")
+                     AUDIO.of(request) == "source", ENTRY.of(request) == "inband", format=FORMAT.of(request))
 
 
 async def clip_mp4(request: web.Request) -> web.StreamResponse:
@@ -84,7 +87,7 @@ async def send_clip(request: web.Request, queries: Sequence[ClipQuery], name: st
     with request.app[CLIPS].take(request[keys.GRANT].holder):
         made = await (find_whole if WAIT.of(request) == "1" else find)(media, queries)
         return await send_file(request, made.open(media.store, media.cold), etag=made.etag, headers={
-            "Content-Type": "video/mp4", "Content-Disposition": f'inline; filename="{name}"', **about(request, made, described)})
+            "Content-Type": made.media_type, "Content-Disposition": f'inline; filename="{name}"', **about(request, made, described)})
 
 
 def about(request: web.Request, made: Clip, described: str) -> dict[str, str]:
@@ -97,7 +100,7 @@ def about(request: web.Request, made: Clip, described: str) -> dict[str, str]:
 
 def _same(request: web.Request) -> dict[str, str]:
     """The request's parameters that say what the clip is of."""
-    named = (parameter.name for parameter in (START, END, TRACK, GAPS, AUDIO))
+    named = (parameter.name for parameter in (START, END, TRACK, GAPS, AUDIO, FORMAT))
     return {name: request.query[name] for name in ("cameras", *named) if name in request.query}
 
 
@@ -114,10 +117,10 @@ async def tell(request: web.Request, queries: Sequence[ClipQuery], names: dict[i
     return web.json_response(body, headers={"Cache-Control": "private, no-cache"})
 
 
-def file_name(camera: str, query: ClipQuery, extension: str = "mp4") -> str:
-    """Camera, track and times, fit for any file system."""
+def file_name(camera: str, query: ClipQuery, ending: str = "") -> str:
+    """Camera, track and times, fit for any file system; `ending` instead of the format's."""
     start, end = (rfc3339(ns)[:19].replace(":", "").replace("-", "") + "Z" for ns in (query.start_ns, query.end_ns))
-    return f"{camera}_{query.track}_{start}_{end}.{extension}"
+    return f"{camera}_{query.track}_{start}_{end}.{ending or extension(query.format)}"
 
 
 def routes() -> list[Route]:
@@ -127,7 +130,7 @@ def routes() -> list[Route]:
     described = Answer("what is in the clip, and its gaps and damage, in UTC and in the file's time", "Contents")
     root, problems = f"{ROOT}/cameras/{{camera}}", (404, 409, 410, 416)
     return [Route("GET", f"{root}/clip.mp4", clip_mp4, "An MP4 of any range, exact to the frame", scopes=VIEW,
-                  parameters=(START, END, TRACK, GAPS, AUDIO, ENTRY, WAIT), answers={200: text, 206: text}, problems=(*problems, 429),
+                  parameters=(START, END, TRACK, GAPS, AUDIO, ENTRY, FORMAT, WAIT), answers={200: text, 206: text}, problems=(*problems, 429),
                   signable=True),
             Route("GET", f"{root}/clip.json", clip_json, "What a clip holds and lacks", scopes=VIEW,
-                  parameters=(START, END, TRACK, GAPS, AUDIO), answers={200: described}, problems=problems, signable=True)]
+                  parameters=(START, END, TRACK, GAPS, AUDIO, FORMAT), answers={200: described}, problems=problems, signable=True)]

@@ -11,13 +11,18 @@ from functools import partial
 
 import numpy as np
 
-from api.cut import cut_audio, cut_video
+from api.clipformat import FORMATS, check
+from api.cut import cut_audio, cut_video, pick
 from api.disks import Disks
 from api.footage import Footage, Timeline, load_track, place_of
 from api.mp4.clip import MOVIE_HZ, Extents, Movie, MovieTrack, build
+from api.mp4.fragmented import build_fragmented
 from api.problems import Problem
 from api.tapebytes import TapeBytes, VirtualBytes
 from api.times import rfc3339
+from api.ts.plan import TransportStream, build_ts
+from api.ts.source import TsBytes
+from api.webm import build_webm
 from recorder.base.errors import Gone, NotFound
 from recorder.base.media import NS, TrackKind
 from storage.reader import TrackReader
@@ -45,6 +50,7 @@ class ClipQuery:
     audio: bool = True
     inband: bool = False
     name: str = ""            # what players show as the name of the tracks
+    format: str = "mp4"       # of api/clipformat.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,8 @@ class Shot:
 class Clip:
     """A planned file. `start_ns` is the time of its first picture, media time 0. `tapes` are what the extents of `movie` lie on.
 
-    `missing`: cameras that were asked for and have nothing in it.
+    `missing`: cameras that were asked for and have nothing in it. A transport stream's bytes are made while they are read: its `movie` has only
+    the AUs that it needs, `stream` the plan.
     """
 
     movie: Movie
@@ -97,6 +104,7 @@ class Clip:
     start_ns: int
     etag: str
     missing: tuple[Missing, ...] = ()
+    stream: TransportStream | None = None
 
     @property
     def complete(self) -> bool:
@@ -117,10 +125,23 @@ class Clip:
         extents = self.movie.extents
         return all(reader.stands(extents.offset[extents.track == n]) for n, reader in enumerate(self.readers(store)))
 
-    def open(self, store: TapeStore, disks: Disks) -> VirtualBytes:
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that it takes, roughly."""
+        units = 88 * len(self.stream.units) if self.stream else 0
+        return len(self.movie.head) + len(self.movie.inline) + 32 * len(self.movie.extents) + units
+
+    @property
+    def media_type(self) -> str:
+        """Of the file."""
+        return FORMATS[self.shown[0].query.format].media_type(sound_alone=all(one.tracks == ("audio",) for one in self.shown))
+
+    def open(self, store: TapeStore, disks: Disks) -> VirtualBytes | TsBytes:
         """Its bytes, read on the running loop, cold pages by `disks`; close it."""
         tapes = [TapeBytes(reader, disks, partial(store.held, reader)) for reader in self.readers(store)]
-        return VirtualBytes(self.movie.head, self.movie.extents, tapes)
+        if self.stream is not None:
+            return TsBytes(self.stream, self.movie.extents, tapes)
+        return VirtualBytes(self.movie.head, self.movie.extents, tapes, self.movie.inline)
 
 
 def plan(store: TapeStore, query: ClipQuery, now_ns: int) -> Clip:
@@ -158,7 +179,8 @@ def shoot(store: TapeStore, query: ClipQuery, now_ns: int) -> Shot:
     footage = _load(main, query.start_ns, query.end_ns)
     if main.kind is not TrackKind.VIDEO:
         return _sound_alone(query, main, footage, now_ns)
-    video = cut_video(footage, query.start_ns, query.end_ns, close_gaps=query.close_gaps) if len(footage) else None
+    start_ns = query.start_ns if FORMATS[query.format].exact else _access_ns(footage, query)
+    video = cut_video(footage, start_ns, query.end_ns, close_gaps=query.close_gaps) if len(footage) else None
     if video is None:
         raise _nothing(main, query, now_ns)
     tracks, names, complete = [video.track], [main.name], _complete(main, footage, query, now_ns)
@@ -171,6 +193,12 @@ def shoot(store: TapeStore, query: ClipQuery, now_ns: int) -> Shot:
         complete = complete and (_complete(audio, sound, query, now_ns) or _given_up(audio, main))
     shown = Shown(query, video.timeline, tuple(names), int(video.times_ns[-1]), len(video.times_ns), complete)
     return Shot(shown, tuple(tracks))
+
+
+def _access_ns(footage: Footage, query: ClipQuery) -> int:
+    """UTC of the access point before the range, for formats that cannot leave pictures out."""
+    found = pick(footage, query.start_ns, query.end_ns) if len(footage) else None
+    return query.start_ns if found is None else int(footage.wall_ns[found.chosen[0]])
 
 
 def _sound_alone(query: ClipQuery, track: Track, footage: Footage, now_ns: int) -> Shot:
@@ -192,9 +220,20 @@ def assemble(shots: Sequence[Shot], missing: Sequence[Missing] = ()) -> Clip:
     zero_ns = min(shot.shown.start_ns for shot in shots)
     tracks = [_placed(track, shot.shown, zero_ns) for shot in shots for track in shot.tracks]
     sources = [(shot.shown.query.camera, name) for shot in shots for name in shot.shown.tracks]
-    movie, tapes = _by_tape(build(tracks, zero_ns, inband=shots[0].shown.query.inband), sources)
+    query = shots[0].shown.query
+    check(query.format, tracks)
+    stream = build_ts(tracks) if query.format == "ts" else None
+    whole = Movie(b"", stream.extents, stream.size) if stream else _written(query, tracks, zero_ns)
+    movie, tapes = _by_tape(whole, sources)
     shown = tuple(shot.shown for shot in shots)
-    return Clip(movie, tapes, shown, zero_ns, _etag(movie, tapes, complete=_whole(shown, missing)), tuple(missing))
+    return Clip(movie, tapes, shown, zero_ns, _etag(movie, tapes, stream, complete=_whole(shown, missing)), tuple(missing), stream)
+
+
+def _written(query: ClipQuery, tracks: Sequence[MovieTrack], zero_ns: int) -> Movie:
+    """The file in the query's format."""
+    if query.format == "webm":
+        return build_webm(tracks[0], zero_ns)
+    return (build_fragmented if query.format == "fmp4" else build)(tracks, zero_ns, inband=query.inband)
 
 
 def _whole(shown: Sequence[Shown], missing: Sequence[Missing]) -> bool:
@@ -207,22 +246,26 @@ def _placed(track: MovieTrack, shown: Shown, zero_ns: int) -> MovieTrack:
     return replace(track, edit=replace(track.edit, delay=delay), name=shown.query.name)
 
 
-def _etag(movie: Movie, tapes: Sequence[Tape], *, complete: bool) -> str:
+def _etag(movie: Movie, tapes: Sequence[Tape], stream: TransportStream | None, *, complete: bool) -> str:
     """Of the head and the places of the bytes on the tapes: what is never written twice, so the same footage has the same tag."""
     digest = hashlib.blake2b(movie.head, digest_size=16)
+    digest.update(movie.inline)
     digest.update(repr(tapes).encode())
-    for column in (movie.extents.track, movie.extents.offset, movie.extents.size):
+    columns = [movie.extents.track, movie.extents.offset, movie.extents.size]
+    for column in [*columns, *([stream.units.pts, stream.units.dts, stream.units.packets] if stream else [])]:
         digest.update(np.ascontiguousarray(column).tobytes())
     return f'"{digest.hexdigest()}"' if complete else f'W/"{digest.hexdigest()}"'
 
 
 def _by_tape(movie: Movie, sources: Sequence[tuple[int, str]]) -> tuple[Movie, tuple[Tape, ...]]:
     """The movie with extents on tapes, and the tapes; its tracks, which are these (camera, name), lie on one or several."""
-    extents = movie.extents
+    extents, taped = movie.extents, movie.extents.track >= 0
     place, offset = place_of(extents.offset)
-    pairs = np.stack((extents.track, place), axis=1)
-    tapes, index = np.unique(pairs, axis=0, return_inverse=True)
-    extents = Extents(index.reshape(-1).astype(np.int64), offset, extents.size, extents.at)
+    pairs = np.stack((extents.track, place), axis=1)[taped]
+    tapes, found = np.unique(pairs, axis=0, return_inverse=True)
+    index = np.full(len(extents), -1, np.int64)
+    index[taped] = found.reshape(-1)
+    extents = Extents(index, offset, extents.size, extents.at)
     return replace(movie, extents=extents), tuple((*sources[track], place) for track, place in tapes.tolist())
 
 

@@ -7,12 +7,13 @@ Media time is UTC since midnight of the day on which the playlist starts; a brea
 import re
 from dataclasses import replace
 from typing import TypeVar
+from urllib.parse import urlencode
 
 import numpy as np
 from aiohttp import web
 
 from api import keys
-from api.clip import AUDIO
+from api.clip import AUDIO, GAPS
 from api.clipplan import MARGIN_NS
 from api.credentials import link
 from api.cut import AUDIO_SLACK_NS
@@ -22,10 +23,22 @@ from api.mp4.fragment import STYP, FragmentTrack, fragment, init_segment
 from api.mp4.sample_entry import codec_string
 from api.mp4.samples import Int64, Samples
 from api.parameters import END, START, TRACK, Parameter, identifier, time_range
-from api.playlist import DAY_NS, Listed, Segment, end_ns_of, on_volume, playlist, segments
+from api.playlist import (
+    DAY_NS,
+    Addresses,
+    Listed,
+    Segment,
+    Variant,
+    end_ns_of,
+    multivariant,
+    on_volume,
+    playlist,
+    segments,
+)
 from api.problems import Problem
 from api.routes import ROOT, VIEW, Answer, Route
 from api.sending import send_file
+from api.variants import SHOWN, variants
 from recorder.base.errors import Gone, NotFound
 from recorder.base.media import NS, RowFlag, SampleEntry, TrackKind
 from storage.reader import TrackReader
@@ -38,28 +51,21 @@ Tape = TypeVar("Tape", Track, TrackReader)
 _INIT = re.compile(r"(\d{1,5})-(\d{1,5})(?:-v(\d{1,3}))?")
 
 
-class Addresses:
-    """Addresses of one track's segments, signed where the request was."""
+def _addresses(request: web.Request, track: str) -> Addresses:
+    """Of one track's segments, signed where the request was."""
+    root = f"{ROOT}/cameras/{request[keys.CAMERA].id}/hls/{track}"
 
-    def __init__(self, request: web.Request, track: str) -> None:
-        self._request, self._root = request, f"{ROOT}/cameras/{request[keys.CAMERA].id}/hls/{track}"
+    def signed(address: str) -> str:
+        return link(request, request[keys.GRANT], f"{root}/{address}")
 
-    def init(self, segment: Segment) -> str:
-        """Of the init segment of its codings."""
-        return self._signed(f"{self._root}/init/{segment.video}-{segment.sound}{on_volume(segment.place)}.mp4")
-
-    def segment(self, segment: Segment) -> str:
-        """Of a segment."""
-        return self._signed(f"{self._root}/rows/{segment.name}.m4s")
-
-    def _signed(self, address: str) -> str:
-        return link(self._request, self._request[keys.GRANT], address)
+    return Addresses(lambda segment: signed(f"init/{segment.video}-{segment.sound}{on_volume(segment.place)}.mp4"),
+                     lambda segment: signed(f"rows/{segment.name}.m4s"), signed("gap.m4s"))
 
 
 def _sound_reader(store: TapeStore, camera: int, track: str, place: int) -> TrackReader | None:
     """The sound that was recorded beside a video track, on the same volume."""
     try:
-        return store.tape(camera, "audio", place) if track == "main" else None
+        return store.tape(camera, "audio", place) if track in SHOWN else None
     except NotFound:
         return None
 
@@ -85,10 +91,12 @@ def _listed(store: TapeStore, camera: int, track: str, start_ns: int, end_ns: in
 
 
 async def vod_m3u8(request: web.Request) -> web.StreamResponse:
-    """GET of vod.m3u8."""
+    """GET of vod.m3u8: a track's playlist; where none is named and there are two to choose from, the playlist of both."""
     start_ns, end_ns = time_range(request)
     if end_ns - start_ns > RANGE_MAX_NS:
         raise Problem(400, "one playlist holds at most 24 hours", parameter="end", remedy="ask for it in parts")
+    if "track" not in request.query and (both := await _both(request, start_ns, end_ns)):
+        return _answer(multivariant(both))
     media, track, camera = request.app[MEDIA], TRACK.of(request), request[keys.CAMERA].number
     shown, audio = _shown(media.store.whole(camera, track)), AUDIO.of(request) == "source"
     listed = await media.compute(lambda store: _listed(store, camera, track, start_ns, end_ns, audio=audio))
@@ -97,9 +105,26 @@ async def vod_m3u8(request: web.Request) -> web.StreamResponse:
         if bounds.retired and end_ns <= bounds.first_ns:
             raise Gone("this footage has been retired", where=shown.where)
         raise NotFound("nothing was recorded in this range", remedy="see the camera's timeline for what there is")
-    addresses = Addresses(request, track)
-    body = playlist(listed, addresses.init, addresses.segment).encode()
-    return web.Response(body=body, headers={"Content-Type": PLAYLIST_TYPE, "Cache-Control": "private, no-cache"})
+    return _answer(playlist(listed, _addresses(request, track), start_ns, keep_gaps=GAPS.of(request) == "keep"))
+
+
+def _answer(text: str) -> web.Response:
+    return web.Response(body=text.encode(), headers={"Content-Type": PLAYLIST_TYPE, "Cache-Control": "private, no-cache"})
+
+
+async def _both(request: web.Request, start_ns: int, end_ns: int) -> list[Variant]:
+    """The tracks to choose from, the best first; none where only one has footage in the range."""
+    media, camera, audio = request.app[MEDIA], request[keys.CAMERA].number, AUDIO.of(request) == "source"
+    found = await media.compute(lambda store: variants(store, camera, start_ns, end_ns, audio=audio))
+    root = f"{ROOT}/cameras/{request[keys.CAMERA].id}/hls/vod.m3u8"
+    same = {name: request.query[name] for name in ("start", "end", "audio", "gaps") if name in request.query}
+    return [replace(one, address=link(request, request[keys.GRANT], f"{root}?{urlencode({**same, 'track': one.address})}"))
+            for one in found] if len(found) > 1 else []
+
+
+async def gap_m4s(request: web.Request) -> web.StreamResponse:
+    """GET of what stands in for a segment that is missing: nothing to show. Players that heed EXT-X-GAP never ask for it."""
+    return web.Response(body=STYP, headers={"Content-Type": "video/iso.segment", "Cache-Control": "private, max-age=86400, immutable"})
 
 
 async def init_mp4(request: web.Request) -> web.StreamResponse:
@@ -180,8 +205,10 @@ def routes() -> list[Route]:
     track = Parameter("track", identifier, {"type": "string"}, "Name of a video track.", place="path")
     part = Parameter("name", str, {"type": "string"}, "As the playlist gives it.", place="path")
     return [
-        Route("GET", f"{root}/vod.m3u8", vod_m3u8, "An HLS playlist of any range", scopes=VIEW, parameters=(START, END, TRACK, AUDIO),
+        Route("GET", f"{root}/vod.m3u8", vod_m3u8, "An HLS playlist of any range", scopes=VIEW, parameters=(START, END, TRACK, AUDIO, GAPS),
               problems=(404, 410), signable=True, answers={200: Answer("The playlist, with PROGRAM-DATE-TIME.", media_type=PLAYLIST_TYPE)}),
+        Route("GET", f"{root}/{{track}}/gap.m4s", gap_m4s, "What stands in for a segment that is missing", scopes=VIEW, parameters=(track,),
+              signable=True, answers={200: Answer("Nothing to show.", media_type="video/iso.segment")}),
         Route("GET", f"{root}/{{track}}/init/{name}.mp4", init_mp4, "The init segment of a coding", scopes=VIEW, parameters=(track, part),
               problems=(404,), signable=True, answers={200: Answer("The init segment.", media_type="video/mp4")}),
         Route("GET", f"{root}/{{track}}/rows/{name}.m4s", rows_m4s, "Some rows as a segment", scopes=VIEW, parameters=(track, part),

@@ -1,8 +1,9 @@
 """HLS playlists (RFC 8216) made from rows: which rows make a segment, where media time breaks, how a segment is named."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from storage.footage import row_ends
 SEGMENT_NS = 4 * NS
 DAY_NS = 86_400 * NS
 ROWS_MAX = 64                 # of one segment
+GAP_NS = NS // 5              # a shorter gap is a break and nothing else
 _SEGMENT = re.compile(r"(\d{1,6})-(\d{1,12})-(\d{1,2})-(\d{1,5})-(\d{1,5})(-cut)?(?:-v(\d{1,3}))?")
 
 
@@ -110,19 +112,66 @@ def _sound_entry(sound: Footage | None, time_ns: int) -> int:
     return int(rows["sample_entry"][near[-1]]) if len(near) else 0
 
 
-def playlist(listed: list[Listed], init: Callable[[Segment], str], address: Callable[[Segment], str]) -> str:
-    """The media playlist (RFC 8216 4.3). `init` gives the address of a segment's coding, `address` its own."""
-    longest = max(one.lasts_ns for one in listed)
-    lines = ["#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{-(-longest // NS)}", "#EXT-X-MEDIA-SEQUENCE:0", "#EXT-X-PLAYLIST-TYPE:VOD"]
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where what a media playlist names is found: the init segment of a segment's coding, a segment, and what stands in for missing ones."""
+
+    init: Callable[[Segment], str]
+    segment: Callable[[Segment], str]
+    gap: str
+
+
+def playlist(listed: list[Listed], addresses: Addresses, start_ns: int, *, keep_gaps: bool) -> str:
+    """The media playlist (RFC 8216 4.3), to be played from `start_ns` on. `keep_gaps`: gaps take their time, as segments that are missing."""
+    longest_ns = max(one.lasts_ns for one in listed)
+    gaps = [max(0, one.start_ns - before.start_ns - before.lasts_ns) if keep_gaps and one.breaks else 0 for before, one in pairwise(listed)]
+    version = 8 if any(gap_ns >= GAP_NS for gap_ns in gaps) else 7
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{version}", f"#EXT-X-TARGETDURATION:{-(-longest_ns // NS)}", "#EXT-X-MEDIA-SEQUENCE:0",
+             "#EXT-X-PLAYLIST-TYPE:VOD"]
+    if start_ns > listed[0].start_ns:
+        lines.append(f"#EXT-X-START:TIME-OFFSET={(start_ns - listed[0].start_ns) / NS:.6f},PRECISE=YES")
     coding: tuple[int, int, int] | None = None
-    for one in listed:
+    for one, gap_ns in zip(listed, [0, *gaps], strict=True):
         now = (one.segment.video, one.segment.sound, one.segment.place)
-        if one.breaks or coding not in (None, now):
+        lines += _missing(one.start_ns - gap_ns, gap_ns, longest_ns, addresses.gap)
+        if (one.breaks and gap_ns < GAP_NS) or coding not in (None, now):
             lines.append("#EXT-X-DISCONTINUITY")
         if now != coding:
-            lines.append(f'#EXT-X-MAP:URI="{init(one.segment)}"')
+            lines.append(f'#EXT-X-MAP:URI="{addresses.init(one.segment)}"')
         if one.breaks or now != coding:
             lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{rfc3339(one.start_ns)[:23]}Z")
         coding = now
-        lines += [f"#EXTINF:{one.lasts_ns / NS:.6f},", address(one.segment)]
+        lines += [f"#EXTINF:{one.lasts_ns / NS:.6f},", addresses.segment(one.segment)]
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
+
+
+def _missing(start_ns: int, gap_ns: int, longest_ns: int, address: str) -> Iterator[str]:
+    """A gap as segments that are not there (RFC 8216bis 4.4.4.7), none longer than the longest that is."""
+    if gap_ns < GAP_NS:
+        return
+    yield f"#EXT-X-PROGRAM-DATE-TIME:{rfc3339(start_ns)[:23]}Z"
+    count = -(-gap_ns // longest_ns)
+    for _ in range(count):
+        yield from ("#EXT-X-GAP", f"#EXTINF:{gap_ns / count / NS:.6f},", address)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A track that a player may choose: the peak of its bits per second, RFC 6381 names of its codings, the largest picture."""
+
+    peak_bps: int
+    mean_bps: int
+    codecs: tuple[str, ...]
+    width: int
+    height: int
+    address: str
+
+
+def multivariant(variants: Sequence[Variant]) -> str:
+    """The playlist of playlists (RFC 8216 4.3.4), the best first."""
+    lines = ["#EXTM3U", "#EXT-X-VERSION:7"]
+    for one in variants:
+        named = f',CODECS="{",".join(one.codecs)}"' if all(one.codecs) else ""
+        size = f",RESOLUTION={one.width}x{one.height}" if one.width and one.height else ""
+        lines += [f"#EXT-X-STREAM-INF:BANDWIDTH={one.peak_bps},AVERAGE-BANDWIDTH={one.mean_bps}{named}{size}", one.address]
+    return "\n".join([*lines, ""])

@@ -9,15 +9,26 @@ from api.clips import STREAMS
 from api.cursor import Cursor, CursorQuery, Init, Part
 from api.media import MEDIA
 from api.parameters import TIME_SCHEMA, TRACK, Parameter, number, one_of
+from api.rewind import Rewind
 from api.routes import ROOT, VIEW, Answer, Route
 from api.sending import ALIVE_S, Alive, cut_with_grant
 from api.times import parse_time, rfc3339
 from recorder.base.errors import Gone
 
 AUDIO_TYPES = frozenset({"mp4a", "alaw", "ulaw", "Opus", "twos", "g726"})
-STREAM_START: Parameter[int | None] = Parameter("start", parse_time, TIME_SCHEMA, "From when on; left out: live.", None)
-SPEED = Parameter("speed", number(0.1, 64.0), {"type": "number", "minimum": 0.1, "maximum": 64},
-                  "How fast; from 4 on only access points, and no sound but at 1.", 1.0)
+STREAM_START: Parameter[int | None] = Parameter("start", parse_time, TIME_SCHEMA, "From when on; left out: live (backwards: the newest).", None)
+SLOWEST, FASTEST = 0.1, 64.0
+
+
+def _speed(text: str) -> float:
+    speed = number(-FASTEST, FASTEST)(text)
+    if abs(speed) < SLOWEST:
+        raise ValueError(f"must be a number from {SLOWEST} to {FASTEST:.0f}, or from -{FASTEST:.0f} to -{SLOWEST}")
+    return speed
+
+
+SPEED = Parameter("speed", _speed, {"type": "number", "minimum": -FASTEST, "maximum": FASTEST},
+                  "How fast; below 0 backwards. From 4 on, and backwards, only access points; no sound but at 1.", 1.0)
 FRAMES = Parameter("frames", one_of("all", "key"), {"enum": ["all", "key"]}, "key: access points only.", "all")
 STREAM_AUDIO = Parameter("audio", one_of("source", "none"), {"enum": ["source", "none"]}, "The camera's sound as it is, or none.", "source")
 
@@ -30,9 +41,11 @@ def query_of(request: web.Request) -> CursorQuery:
 
 
 async def stream_mp4(request: web.Request) -> web.StreamResponse:
-    """GET of stream.mp4. Ends when the client goes, the token is revoked, the pictures' coding changes or retention overtakes it."""
+    """GET of stream.mp4. Ends when the client goes, the token is revoked, the pictures' coding changes, retention overtakes it or, backwards,
+    where the track begins."""
     media, alive = request.app[MEDIA], Alive(request)
-    cursor = Cursor(media, query_of(request), lambda: request.transport is not None and alive())
+    query = query_of(request)
+    cursor = (Cursor if query.speed > 0 else Rewind)(media, query, lambda: request.transport is not None and alive())
     response = web.StreamResponse(headers={"Content-Type": "video/mp4", "Cache-Control": "no-store"})
     media.counts.streams_open += 1
     try:

@@ -136,10 +136,13 @@ def _close_opened(opening: asyncio.Future[ChunkLease]) -> None:
 
 
 class VirtualBytes:
-    """A head and the tape bytes behind it as one run of bytes. Constant memory: one piece at a time. Call `close` at the end."""
+    """A head and the tape bytes behind it as one run of bytes. Constant memory: one piece at a time. Call `close` at the end.
 
-    def __init__(self, head: bytes, extents: Extents, tapes: Sequence[TapeBytes]) -> None:
-        self._head, self._extents, self._tapes = head, extents, tapes
+    Extents of track -1 lie in `inline`.
+    """
+
+    def __init__(self, head: bytes, extents: Extents, tapes: Sequence[TapeBytes], inline: bytes = b"") -> None:
+        self._head, self._extents, self._tapes, self._inline = head, extents, tapes, inline
         self.size = int(extents.at[-1] + extents.size[-1]) if len(extents) else len(head)
 
     async def pieces(self, start: int, stop: int) -> AsyncIterator[memoryview]:
@@ -164,8 +167,16 @@ class VirtualBytes:
         while done < len(view):
             into = start + done - int(self._extents.at[at])
             count = min(len(view) - done, int(self._extents.size[at]) - into)
-            await self._tapes[int(self._extents.track[at])].read_into(view[done:done + count], int(self._extents.offset[at]) + into)
+            await self._extent(at, into, view[done:done + count])
             done, at = done + count, at + 1
+
+    async def _extent(self, number: int, into: int, view: memoryview) -> None:
+        """Fill `view` from byte `into` of an extent on."""
+        track, offset = int(self._extents.track[number]), int(self._extents.offset[number]) + into
+        if track < 0:
+            view[:] = self._inline[offset:offset + len(view)]
+        else:
+            await self._tapes[track].read_into(view, offset)
 
     def close(self) -> None:
         """Give all chunks back."""

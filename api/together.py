@@ -17,8 +17,7 @@ from api.media import MEDIA, Media
 from api.parameters import END, START, TRACK, Parameter, time_range, wrong
 from api.problems import Problem
 from api.routes import ROOT, VIEW, Answer, Route
-from api.sending import send_once
-from api.tapebytes import VirtualBytes
+from api.sending import Source, send_once
 from api.zipstream import Archive, Member
 from recorder.base.errors import Gone, NotFound
 from recorder.base.media import valid_id
@@ -41,7 +40,7 @@ CAMERAS: Parameter[tuple[str, ...]] = Parameter("cameras", _ids, {"type": "strin
 class ZipBytes:
     """An archive as it is read: files of clips and, last, one small file. Once, from the first byte to the last; close it."""
 
-    def __init__(self, files: Sequence[tuple[str, VirtualBytes]], last: tuple[str, bytes], wall_ns: int) -> None:
+    def __init__(self, files: Sequence[tuple[str, Source]], last: tuple[str, bytes], wall_ns: int) -> None:
         self._files, self._last = files, last
         self._archive = Archive([*(Member(name, source.size) for name, source in files), Member(last[0], len(last[1]))], wall_ns)
         self.size = self._archive.size

@@ -58,11 +58,12 @@ class Extents:
 
 @dataclass(frozen=True, slots=True)
 class Movie:
-    """A whole file: `head` is its first bytes, `extents` all the others, `size` both together."""
+    """A whole file: `head` is its first bytes, `extents` all the others, `size` both together. Extents of track -1 lie in `inline`."""
 
     head: bytes
     extents: Extents
     size: int
+    inline: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

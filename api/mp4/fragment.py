@@ -26,6 +26,7 @@ class FragmentTrack:
 
     entries: tuple[SampleEntry, ...]
     timescale: int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def init_segment(tracks: Sequence[FragmentTrack], created_ns: int, *, inband: bo
     """ftyp and moov of a movie whose samples come in fragments; `created_ns` is UTC of media time 0."""
     created = seconds_1904(created_ns)
     traks = [box(b"trak", track_head(number, track.entries, created, 0),
-                 mdia(track.entries, track.timescale, empty_tables(track.entries, inband=inband), created, 0))
+                 mdia(track.entries, track.timescale, empty_tables(track.entries, inband=inband), created, 0, track.name))
              for number, track in enumerate(tracks, 1)]
     trex = [full_box(b"trex", 0, 0, struct.pack(">5I", number, 1, 0, 0, 0)) for number in range(1, len(tracks) + 1)]
     return FTYP + box(b"moov", mvhd(created, MOVIE_HZ, 0, len(tracks) + 1), *traks, box(b"mvex", *trex))

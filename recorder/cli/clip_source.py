@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from api.clipplan import ClipQuery, plan
 from api.disks import Disks
 from api.problems import Problem
-from api.tapebytes import VirtualBytes
+from api.sending import Source
 from api.times import rfc3339
 from recorder.base.clock import SystemClock
 from recorder.base.config import SiteConfig
@@ -110,7 +110,7 @@ def from_volume(site: SiteConfig, wanted: Wanted, file: BinaryIO) -> Saved:
     return Saved(nbytes, made.frames, rfc3339(made.start_ns), made.complete)
 
 
-async def copy(source: VirtualBytes, file: BinaryIO) -> int:
+async def copy(source: Source, file: BinaryIO) -> int:
     """Writes all of a virtual file; nobody else uses this loop."""
     try:
         async for piece in source.pieces(0, source.size):

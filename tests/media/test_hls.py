@@ -75,7 +75,7 @@ async def test_breaks_and_codings_are_told(api, maker, save):
     maker.write(api.main, maker.video(frames=75, first=500))
     api.main.session = 3
     maker.write(api.main, maker.video(frames=75, first=700, width=480, height=360))
-    text = await playlist(api, start=maker.T0, end=maker.T0 + 60 * NS)
+    text = await playlist(api, start=maker.T0, end=maker.T0 + 60 * NS, gaps="close")
     assert text.count("#EXT-X-DISCONTINUITY") == 2
     assert text.count("#EXT-X-MAP") == 2
     times = re.findall(r"DATE-TIME:(\S+)", text)
@@ -134,3 +134,72 @@ async def test_ffmpeg_plays_the_playlist(api, maker, save):
         out, messages = await process.communicate()
     assert messages == b""
     assert len([line for line in out.splitlines() if not line.startswith(b"#")]) == 250
+
+
+async def test_gaps_take_their_time_as_missing_segments(api, maker, save):
+    """Between stretches of one coding media time runs on over them. Asked all the same, nothing comes."""
+    maker.write(api.main, maker.video(frames=75))
+    api.main.gap(20.0)
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=75, first=500))
+    text = await playlist(api, start=maker.T0, end=maker.T0 + 60 * NS)
+    assert (text.count("#EXT-X-MAP"), text.count("#EXT-X-DISCONTINUITY"), "#EXT-X-VERSION:8" in text) == (1, 0, True)
+    assert re.findall(r"DATE-TIME:\S+T(\S+)", text) == ["08:00:00.000Z", "08:00:03.000Z", "08:00:23.000Z"]
+    missing = re.findall(r"#EXT-X-GAP\n#EXTINF:([\d.]+),\n(\S+)", text)
+    assert sum(float(lasts) for lasts, _ in missing) == pytest.approx(20.0, abs=1e-4)
+    assert max(float(lasts) for lasts, _ in missing) <= int(re.search(r"TARGETDURATION:(\d+)", text)[1])
+    assert (await fetch(api, missing[0][1]))[0].status == 200
+    (file,) = await parts(api, text)
+    got = maker.decode(save(file))
+    assert (got.messages, got.numbers) == ("", [*range(75), *range(500, 575)])
+    assert got.times[75] - got.times[74] == pytest.approx(20.04, abs=1e-3)
+
+
+async def test_playback_starts_where_it_was_asked_for(api, maker):
+    maker.write(api.main, maker.video(frames=100))
+    text = await playlist(api, start=maker.T0 + 2 * NS + 480_000_000, end=maker.T0 + 4 * NS)
+    assert "#EXT-X-START:TIME-OFFSET=0.480000,PRECISE=YES" in text
+    assert "#EXT-X-START" not in await playlist(api, start=maker.T0, end=maker.T0 + 4 * NS)
+
+
+async def test_sub_track_is_a_choice(api, maker, volume, save):
+    """Where no track is named: both, with what they take and need; each leads to a playlist of the same range, with the camera's sound."""
+    maker.write(api.main, maker.video(codec="hevc", frames=150))
+    maker.write(api.sound, maker.audio(6.0))
+    query = {"start": maker.T0, "end": maker.T0 + 5 * NS, "gaps": "close"}
+    assert "#EXT-X-STREAM-INF" not in await playlist(api, **query)
+    maker.write(volume.track(1, "sub", start_ns=maker.T0), maker.video(frames=150, first=3000, width=160, height=120))
+    text = await playlist(api, **query)
+    (main, large), (sub, small) = re.findall(r"#EXT-X-STREAM-INF:(\S+)\n(\S+)", text)
+    assert "hvc1." in main and "mp4a.40.2" in main and "RESOLUTION=320x240" in main
+    assert "avc1." in sub and "RESOLUTION=160x120" in sub
+    peak, mean = (int(re.search(rf"{name}=(\d+)", main)[1]) for name in ("^BANDWIDTH", "AVERAGE-BANDWIDTH"))
+    assert peak >= mean
+    sent = 0
+    for address, first in ((large, 0), (small, 3000)):
+        answer, body = await fetch(api, address)
+        assert answer.status == 200
+        (file,) = await parts(api, body.decode())
+        got = maker.decode(save(file))
+        assert (got.messages, got.numbers[:125], len(got.sound) > 4.5 * 48_000) == ("", list(range(first, first + 125)), True)
+        sent = sent or len(file) * 8 / (len(got.numbers) / 25)
+    assert sent <= peak
+    assert "#EXT-X-STREAM-INF" not in await playlist(api, track="main", **query)
+    silent = await playlist(api, audio="none", **query)
+    assert "mp4a" not in silent and "audio=none" in silent
+
+
+async def test_ffmpeg_plays_over_a_gap(api, maker):
+    """It knows no EXT-X-GAP: what stands in for missing segments is nothing to it."""
+    import asyncio
+    for session, first in ((1, 0), (2, 500)):
+        api.main.session = session
+        maker.write(api.main, maker.video(frames=75, first=first))
+        api.main.gap(9.0)
+    address = api.client.make_url(f"/api/v1/cameras/yard/hls/vod.m3u8?start={maker.T0}&end={maker.T0 + 30 * NS}")
+    process = await asyncio.create_subprocess_exec(
+        "ffmpeg", "-v", "warning", "-nostdin", "-i", str(address), "-map", "0:v", "-f", "framecrc", "-", stdout=-1, stderr=-1)
+    async with asyncio.timeout(120):
+        out, messages = await process.communicate()
+    assert messages == b""
+    assert len([line for line in out.splitlines() if not line.startswith(b"#")]) == 150

@@ -45,7 +45,7 @@ async def test_part_of_a_clip_is_the_same_bytes(moved, maker):
 
 
 async def test_a_playlist_goes_from_volume_to_volume(moved, maker, save):
-    answer, body = await moved.get("hls/vod.m3u8", start=maker.T0, end=maker.T0 + 20 * NS)
+    answer, body = await moved.get("hls/vod.m3u8", start=maker.T0, end=maker.T0 + 20 * NS, gaps="close")
     text = body.decode()
     assert (answer.status, text.count("#EXT-X-MAP"), text.count("#EXT-X-DISCONTINUITY")) == (200, 3, 2)
     numbers, init = [], b""

@@ -7,7 +7,9 @@ import aiohttp
 import pytest
 
 from api import cursor as cursor_module
+from api import rewind as rewind_module
 from api.cursor import ClockMoved, Cursor, CursorQuery, GapHere, Init, Part
+from api.rewind import Rewind
 from recorder.base.errors import Gone
 from recorder.base.media import NS, GapCause, TrackKind
 from storage import items
@@ -231,9 +233,90 @@ async def test_stream_over_http_ends_with_its_viewer(api, maker, save, unpaced):
 
 
 async def test_wrong_parameters_are_refused(api, maker):
-    for query in ({"speed": 0}, {"speed": 65}, {"frames": "some"}, {"start": "yesterday"}, {"track": "../x"}):
+    for query in ({"speed": 0}, {"speed": 65}, {"speed": -65}, {"speed": -0.05}, {"speed": "-"},
+                  {"frames": "some"}, {"start": "yesterday"}, {"track": "../x"}):
         answer, _ = await api.get("stream.mp4", **query)
         assert answer.status == 400, query
     missing, _ = await api.get("stream.mp4", track="sub")
     assert missing.status == 404
     assert isinstance(missing, aiohttp.ClientResponse)
+
+
+# -- backwards --
+
+
+@pytest.fixture
+def unpaced_rewind(monkeypatch):
+    monkeypatch.setattr(rewind_module, "LEAD_S", 1e6)
+
+
+async def backwards(api, start_ns, speed, **query):
+    cursor = Rewind(api.media, CursorQuery(1, start_ns=start_ns, speed=speed, scaled=True, **query))
+    return await collect(cursor, lambda event: False)
+
+
+@pytest.mark.parametrize("content", [{"gop": 10}, {"bframes": 2, "gop": 30}, {"bframes": 2, "open_gop": True, "gop": 27},
+                                     {"codec": "hevc", "bframes": 3, "open_gop": True, "gop": 27}])
+@pytest.mark.parametrize("speed", [-0.5, -1, -8, -64])
+async def test_backwards_shows_access_points_from_the_time_on_down(content, speed, api, maker, save, unpaced_rewind):
+    maker.write(api.main, maker.video(frames=250, **content))
+    start = 203
+    got = await backwards(api, maker.T0 + start * NS // 25, speed)
+    shown = maker.decode(save(file_of(got)))
+    keys = [number for number in range(0, 250, content["gop"]) if number <= start][::-1]
+    assert (shown.messages, shown.numbers) == ("", keys)
+    ends = [start, *keys[:-1]]
+    assert shown.times == pytest.approx([(start - end) / 25 / -speed for end in ends], abs=2e-3)
+    assert got[0].wall_ns == maker.T0 + keys[0] * NS // 25
+
+
+async def test_backwards_over_a_gap_takes_no_time(api, maker, save, unpaced_rewind):
+    maker.write(api.main, maker.video(frames=75))
+    _, end = api.main.gap(20.0)
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=75, first=500))
+    shown = maker.decode(save(file_of(await backwards(api, end + 2 * NS, -2))))
+    assert (shown.messages, shown.numbers) == ("", [550, 525, 500, 50, 25, 0])
+    assert shown.times == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.5, 2.0], abs=2e-3)
+    inside = maker.decode(save(file_of(await backwards(api, end - 5 * NS, -2))))
+    assert inside.numbers == [50, 25, 0]
+
+
+async def test_backwards_ends_where_the_coding_changes_and_begins_at_the_newest(api, maker, save, unpaced_rewind):
+    maker.write(api.main, maker.video(frames=50, width=480, height=360))
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=60, first=500))
+    assert maker.decode(save(file_of(await backwards(api, None, -4)))).numbers == [550, 525, 500]
+
+
+async def test_backwards_goes_from_tape_to_tape(maker, volume, second, tmp_path, save, unpaced_rewind):
+    tracks = [each.track(1, "main", start_ns=maker.T0) for each in (volume, second)]
+    for part, track in enumerate((tracks[0], tracks[1], tracks[0])):
+        track.session = part + 1
+        maker.write(track, maker.video(frames=300), first=100 * part, stop=100 * part + 100, t_ns=maker.T0 + 5 * NS * part)
+    async with maker.Api(volume, tmp_path, maker.T0 + 70 * NS, second) as api:
+        for speed in (-1, -16):
+            shown = maker.decode(save(file_of(await backwards(api, maker.T0 + 60 * NS, speed))))
+            assert (shown.messages, shown.numbers) == ("", list(range(275, -1, -25)))
+
+
+async def test_backwards_before_anything_is_answered_so(api, maker):
+    maker.write(api.main, maker.video(frames=50))
+    answer, _ = await api.get("stream.mp4", start=maker.T0 - NS, speed=-1)
+    assert answer.status == 404
+    answer, body = await api.get("stream.mp4", start=maker.T0 + NS, speed=-64)
+    assert (answer.status, answer.headers["Watchroom-Start"][17:19], body.count(b"moof")) == (200, "01", 1)
+
+
+async def test_every_seek_answers_at_once(api, maker, save):
+    """Wherever playback is begun anew, also in gaps, the first fragment comes without waiting for a clock and shows what belongs there."""
+    maker.write(api.main, maker.video(frames=100, bframes=2, gop=30))
+    api.main.gap(20.0)
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=100, first=500, bframes=2, gop=30))
+    for at_s, number in ((0.0, 0), (1.5, 30), (3.9, 90), (4.5, 500), (20.0, 500), (24.1, 500), (26.0, 530)):
+        for speed in (1.0, 0.1, -1.0, 4.0, 64.0):
+            query = CursorQuery(1, start_ns=maker.T0 + round(at_s * NS), speed=speed, scaled=True)
+            got = await collect((Cursor if speed > 0 else Rewind)(api.media, query), lambda event: isinstance(event, Part))
+            if speed > 0:
+                assert maker.decode(save(file_of(got))).numbers[0] == number, (at_s, speed)

@@ -1,0 +1,48 @@
+"""The tracks of a camera that a player may choose from over a range, for a multivariant playlist. From rows alone."""
+
+import numpy as np
+
+from api.mp4.sample_entry import codec_string
+from api.playlist import Variant
+from recorder.base.errors import NotFound
+from recorder.base.media import RowFlag, SampleEntry
+from storage.store import TapeStore
+
+SHOWN = ("main", "sub")       # tracks that show what the camera's sound is of: a player may go from one to the other
+OVERHEAD_BPS = 20_000         # what a fragment's head takes, roughly
+LEAST_S = 0.5                 # a shorter row says nothing about a bit rate
+
+Rates = tuple[list[SampleEntry], int, int]
+
+
+def variants(store: TapeStore, camera: int, start_ns: int, end_ns: int, *, audio: bool) -> list[Variant]:
+    """Those that have footage in the range, the best first; the address of each is its name. With `audio` the camera's sound counts in."""
+    sound = _rates(store, camera, "audio", start_ns, end_ns) if audio else None
+    found = ((name, _rates(store, camera, name, start_ns, end_ns)) for name in SHOWN)
+    return [_variant(name, rates, sound or ([], 0, 0)) for name, rates in found if rates is not None]
+
+
+def _variant(name: str, video: Rates, sound: Rates) -> Variant:
+    entries = [*video[0], *sound[0]]
+    codecs = tuple(dict.fromkeys(codec_string(entry) for entry in entries))
+    return Variant(video[1] + sound[1] + OVERHEAD_BPS, video[2] + sound[2] + OVERHEAD_BPS, codecs, max(one.width for one in entries),
+                   max(one.height for one in entries), name)
+
+
+def _rates(store: TapeStore, camera: int, track: str, start_ns: int, end_ns: int) -> Rates | None:
+    """Codings, and bits per second (peak of a row, mean), of a track's closed rows in the range; None if there are none."""
+    try:
+        pieces = store.whole(camera, track).pieces(start_ns, end_ns, durable=True)
+    except NotFound:
+        return None
+    entries: list[SampleEntry] = []
+    bits, seconds = [np.zeros(0)], [np.zeros(0)]
+    for piece in pieces:
+        rows = piece.run.rows[(piece.run.rows["flags"] & RowFlag.OPEN) == 0]
+        entries += [piece.tape.sample_entry(number) for number in np.unique(rows["sample_entry"]).tolist()]
+        bits.append(rows["bytes"] * 8.0)
+        seconds.append(rows["wall_dur_us"] / 1e6)
+    all_bits, all_s = np.concatenate(bits), np.concatenate(seconds)
+    if not len(all_bits):
+        return None
+    return entries, round(float((all_bits / np.maximum(all_s, LEAST_S)).max())), round(float(all_bits.sum() / max(all_s.sum(), LEAST_S)))

@@ -20,6 +20,7 @@ from bench.machine import allow_files, describe, orderly, steal_s
 from bench.probe import Durability
 from bench.progress import Progress
 from bench.report import Figure, about_line, add_report_arguments, figure_table, table, write_reports
+from bench.written import Counts, counted
 from storage.store import TapeStore
 
 WATCHED = 8
@@ -29,7 +30,8 @@ SLOW_MS = 500.0
 @dataclass(frozen=True, slots=True)
 class Window:
     """One measured window. `delays` in ms: `tick` is from the gathering of what a commit makes durable to its durable marks, `commit` the
-    part from the journal's record on, `undurable` the age of what a power cut would take. `disk_bytes`: of the whole disk, everybody's."""
+    part from the journal's record on, `undurable` the age of what a power cut would take. `kinds`: of `written`, by what it is for
+    (bench/written.py). `disk_bytes`: of the whole disk, everybody's."""
 
     seconds: float
     nbytes: int
@@ -38,6 +40,7 @@ class Window:
     cpu_s: dict[str, float]
     digests_s: float
     written: int
+    kinds: dict[str, int]
     disk_bytes: int
     steal_percent: float
 
@@ -91,13 +94,14 @@ def run(args: argparse.Namespace) -> Outcome:
     total_s = args.warm_up + args.rounds * args.seconds
     size = ring_bytes(args.tracks, args.mbit)
     print(f"writing {size / 1e9:.0f} GB of chunks, which are then used again", file=sys.stderr, flush=True)
-    with Feed(Path(tempfile.mkdtemp(prefix="commit-", dir=args.folder)), size, gather_ms=args.gather_ms) as feed, digest_clock() as digests:
+    with Feed(Path(tempfile.mkdtemp(prefix="commit-", dir=args.folder)), size, gather_ms=args.gather_ms) as feed, digest_clock() as digests, \
+            counted(feed.writes) as kinds:
         with Progress("tracks begun", args.tracks) as progress:
             feed.add(args.tracks, args.mbit, progress.reach)
         store = TapeStore([feed.path], feed.live)
         with Progress("recording", total_s) as progress, Durability(store, feed.watched(WATCHED)) as ages:
             _rest(feed, args.warm_up, progress, 0.0)
-            windows = [_take(feed, ages, digests, args.seconds, progress, args.warm_up + n * args.seconds) for n in range(args.rounds)]
+            windows = [_take(feed, ages, digests, kinds, args.seconds, progress, args.warm_up + n * args.seconds) for n in range(args.rounds)]
         feed.stop()
         return Outcome(args.tracks, args.mbit, windows, dict(feed.slot.notes), feed.lost(), feed.given.refused, feed.full(),
                        round(1e3 * feed.given.late_s, 1), dict(feed.events))
@@ -113,16 +117,16 @@ def _rest(feed: Feed, seconds: float, progress: Progress, before_s: float) -> No
         time.sleep(min(0.1, seconds - gone))
 
 
-def _take(feed: Feed, ages: Durability, digests: DigestClock, seconds: float, progress: Progress, before_s: float) -> Window:
+def _take(feed: Feed, ages: Durability, digests: DigestClock, kinds: Counts, seconds: float, progress: Progress, before_s: float) -> Window:
     device = device_of(feed.path)
     start_s, cpu, given, aus = time.monotonic(), feed.thread_cpu_s(), feed.given.nbytes, feed.given.aus
-    digested, written, disk, stolen = digests.cpu_s, written_bytes(), disk_sample(device), steal_s()
+    digested, written, disk, stolen, before = digests.cpu_s, written_bytes(), disk_sample(device), steal_s(), kinds()
     _rest(feed, seconds, progress, before_s)
     stop_s, cpu_after = time.monotonic(), feed.thread_cpu_s()
     return Window(round(stop_s - start_s, 2), feed.given.nbytes - given, feed.given.aus - aus,
                   feed.slot.delays(start_s, stop_s) | ages.delays(start_s, stop_s),
                   {name: round(value - cpu[name], 4) for name, value in cpu_after.items()}, round(digests.cpu_s - digested, 4),
-                  written_bytes() - written, disk_sample(device).written - disk.written,
+                  written_bytes() - written, {name: count - before.get(name, 0) for name, count in kinds().items()}, disk_sample(device).written - disk.written,
                   round(100 * (steal_s() - stolen) / (stop_s - start_s), 1))
 
 
@@ -138,6 +142,12 @@ def figures(window: Window) -> list[Figure]:
             Figure("CPU of storing, without digests", window.storing, "s/GB", 0.40), Figure("CPU of the digests", window.digests, "s/GB", 0.25),
             Figure("bytes written per byte received", window.written / window.nbytes, "", 1.06),
             Figure("the same as the disk counts them, everybody's", window.disk_bytes / window.nbytes, "")]
+
+
+def shares(window: Window) -> list[tuple[str, int]]:
+    """Bytes written by what they are for, and what is left: the file system's own, less what the page cache has put together."""
+    found = sorted(window.kinds.items(), key=lambda item: -item[1])
+    return [*found, ("the rest", window.written - sum(window.kinds.values()))]
 
 
 def median(windows: Sequence[Window]) -> Window:
@@ -157,6 +167,7 @@ def text_of(found: Outcome, about: dict[str, str]) -> str:
         rows = [(n, w.delays["tick_p50"], w.delays["tick_p99"], w.delays["tick_max"], w.delays["undurable_max"], f"{w.storing:.3f}",
                  f"{w.digests:.3f}", w.steal_percent) for n, w in enumerate(found.windows, 1)]
         lines += [table(heads, rows), ""]
+    lines += [table(("written", "% of what came"), [(name, f"{100 * count / window.nbytes:.2f}") for name, count in shares(window)]), ""]
     events = ", ".join(f"{name} {count}" for name, count in found.events.items()) or "none"
     cpu = ", ".join(f"{name} {seconds / window.nbytes * 1e9:.3f}" for name, seconds in window.cpu_s.items())
     return "\n".join([*lines, f"CPU s/GB by thread: {cpu}. Events: {events}.", "", about_line(about), ""])

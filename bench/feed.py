@@ -67,6 +67,11 @@ class TimedSlot(Slot):
         super().pass_once(all_tracks=all_tracks)
 
     @property
+    def written(self) -> dict[str, int]:
+        """Bytes that the writer's kernel has written, by what they are for."""
+        return self._writer.written
+
+    @property
     def sealing(self) -> bool:
         """True while chunks wait for their seals."""
         return any(work.closed for work in list(self._works.values()))
@@ -271,6 +276,10 @@ class Feed:
         clocks = {t.name.removesuffix("-0"): time.pthread_getcpuclockid(t.ident) for t in threading.enumerate()
                   if t.ident and t.name in {"writer-0", "commit-0", "keeper-0"}}
         return {name: time.clock_gettime(clock) for name, clock in clocks.items()}
+
+    def writes(self) -> dict[str, int]:
+        """Bytes that the slot's kernels have written, by what they are for."""
+        return self.slot.written
 
     def full(self) -> int:
         """Tracks whose queue has refused an AU."""

@@ -108,6 +108,7 @@ class Slot:
         self._stop = threading.Event()
         self._wake_keeper = threading.Event()
         self._threads: list[threading.Thread] = []
+        self.whole_pages = False        # the newest AU may wait for the next pass, so that no page is written twice; so while the threads run
         self._lock_fd = -1
         self._pass_ns = 0               # CLOCK_MONOTONIC of the start of the writer's pass under way; 0: none is
         self._commit: Committer | None = None
@@ -362,6 +363,7 @@ class Slot:
 
     def start(self) -> None:
         """Start the writer's, the commit's and the keeper's threads."""
+        self.whole_pages = True
         self._committer.start()
         for target, name in ((self._write_loop, "writer"), (self._keep_loop, "keeper")):
             thread = threading.Thread(target=self._guarded, args=(target,), name=f"{name}-{self.number}", daemon=True)
@@ -406,7 +408,7 @@ class Slot:
             self._cores_changed = False
             self._writer.set_cores([work.core for work in list(self._works.values())])
         starved = False
-        for core, code in self._writer.run(self._clock.mono_ns(), self._gather, all_tracks):
+        for core, code in self._writer.run(self._clock.mono_ns(), self._gather, all_tracks, self.whole_pages):
             work = core.owner
             assert isinstance(work, TapeWork)
             starved |= work.attend(code)
@@ -517,6 +519,7 @@ class Slot:
         if not self._committer.wait(HUNG_S if self.failed else None) or any(thread.is_alive() for thread in self._threads):
             return
         self._threads.clear()
+        self.whole_pages = False
         try:
             if not self.failed:
                 self._finish()

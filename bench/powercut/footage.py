@@ -76,6 +76,7 @@ class Recording:
         self._slot = Slot(self._volume, 0, config=RecordingConfig(chunk_close_s=6.0), live_dir=live, clock=self.clock,
                           on_event=lambda event: None, quarantine_s=2.0, journal_bytes=64 << 10)
         self._slot.open()
+        self._slot.whole_pages = True
         self._tracks = [(kind, *self._begin(kind)) for kind in TRACKS]
         self._put = 0
 
@@ -107,7 +108,8 @@ class Recording:
         key = number % kind.gop == 0
         dts = number * kind.entry.clock_rate // kind.fps
         data = au_bytes(kind.name, number, kind.size * (4 if key and kind.gop > 1 else 1))
-        if not queue.append(data, dts, dts, self._start_ns + kind.start_of(number), 1, 1, flags=AuFlag.KEY if key else 0):
+        recv_ns = self.clock.mono_ns() + kind.start_of(number - self._put)
+        if not queue.append(data, dts, dts, self._start_ns + kind.start_of(number), recv_ns, 1, flags=AuFlag.KEY if key else 0):
             raise RuntimeError("the queue is full: the writer does not take")
 
     def _promises(self) -> dict[str, Promise]:

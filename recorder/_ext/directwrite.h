@@ -20,7 +20,6 @@ typedef struct {
     struct iovec piece[WR_DIRECT][3];
     long long result[WR_DIRECT];            /* bytes written, or -errno */
     size_t size[WR_DIRECT];
-    uint32_t rest[WR_DIRECT];               /* bytes in the last page, if that is not the tail page it began with */
     unsigned char (*last)[WR_DIRECT_PAGE];  /* the last pages */
     uint32_t count;
 } wr_direct;
@@ -31,8 +30,6 @@ static inline void wr_direct_free(wr_direct *d) {
     free(d->last);
     free(d);
 }
-
-static inline unsigned char *wr_direct_last(wr_direct *d, uint32_t i) { return d->last[i]; }
 
 /* NULL where the kernel refuses, or there is no memory. */
 static inline wr_direct *wr_direct_new(void) {
@@ -65,7 +62,6 @@ static inline uint32_t wr_direct_add(wr_direct *d, int fd, unsigned char *tail, 
         memset(d->last[i] + rest, 0, WR_DIRECT_PAGE - rest);
         piece[n++] = (struct iovec){d->last[i], WR_DIRECT_PAGE};
     }
-    d->rest[i] = (uint32_t)rest;
     d->size[i] = (prefix ? WR_DIRECT_PAGE : 0) + middle + (rest ? WR_DIRECT_PAGE : 0);
     memset(&d->block[i], 0, sizeof d->block[i]);
     d->block[i].aio_data = i;

@@ -49,7 +49,6 @@ cdef extern from "directwrite.h" nogil:
         uint32_t count
         long long result[64]
         size_t size[64]
-        uint32_t rest[64]
 
 cdef struct track_t:
     queue_t* q
@@ -61,6 +60,8 @@ cdef struct track_t:
     int fd                      # -1: none
     int direct_fd               # the same file past the page cache, -1: not to be had
     int direct                  # the last run went past the page cache
+    uint64_t ahead              # bytes behind `used` that the disk has already: those of the queue from ahead_pos on
+    uint64_t ahead_pos
     uint64_t base               # tape offset of its first byte
     uint64_t used               # bytes of tape in it
     uint64_t tape_bytes
@@ -104,6 +105,7 @@ cdef struct track_t:
     uint64_t provisional_row    # 2^64-1: none
     # staged by the pass under way
     const unsigned char* run
+    uint64_t run_pos            # its first byte in the queue
     uint64_t run_bytes
     row_t staged[STAGED_ROWS]
     uint32_t staged_rows
@@ -126,6 +128,8 @@ cdef struct track_t:
     uint64_t bytes
     uint64_t damaged
     uint64_t skipped
+    uint64_t wrote_tape         # bytes written, whole pages
+    uint64_t wrote_index
 
 cdef class TapeCore:
     cdef track_t t
@@ -147,5 +151,8 @@ cdef class WriterPass:
     cdef bint batch_tried
     cdef uint32_t batched[64]   # whose the batch's writes are
     cdef int batched_codes[64]
+    cdef uint64_t batched_fill[64]
+    cdef uint64_t wrote_marks
+    cdef int set_out(self, uint32_t i, int code, uint64_t fill) noexcept nogil
     cdef void let_out(self) noexcept nogil
     cdef void need(self, uint32_t i, int code) noexcept nogil

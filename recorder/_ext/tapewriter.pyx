@@ -55,7 +55,6 @@ cdef extern from "directwrite.h" nogil:
     void wr_direct_free(wr_direct* d)
     uint32_t wr_direct_add(wr_direct* d, int fd, unsigned char* tail, size_t prefix, const unsigned char* run, size_t size, int64_t at)
     void wr_direct_run(wr_direct* d)
-    unsigned char* wr_direct_last(wr_direct* d, uint32_t i)
     enum: WR_DIRECT
 
 cdef enum:
@@ -79,6 +78,7 @@ cdef enum:
     HELD_ROWS = 88              # rows and entry bytes that may wait for the journal; the live windows are larger by a stage and more
     HELD_ENTRIES = 11 << 10
     PROVISIONAL_ROWS = 24
+    LEFT_MAX_NS = 100000000     # an AU so old is not left in the queue for the sake of whole pages
 
 cdef enum:
     DONE = 0
@@ -178,8 +178,9 @@ cdef void close_row(track_t* t, const au_t* after) noexcept nogil:
 cdef void match_phase(track_t* t, const au_t* au) noexcept nogil:
     """Leave out up to a page of tape (zeros), so that the AU's first byte lies as deep in a page on the tape as in memory."""
     cdef uint64_t gap = (au.pos - t.used) & (PAGE - 1), prefix = t.used & (PAGE - 1)
-    if gap == 0 or t.used + gap + au.nbytes > t.tape_bytes:
-        return
+    if gap == 0 or t.used + gap + au.nbytes > t.tape_bytes or (t.ahead and prefix + gap >= PAGE):
+        return                          # or the page before ends in bytes of what was passed over: it is to be written again
+    t.ahead = 0
     if prefix + gap < PAGE:
         memset(t.tail + prefix, 0, gap)
     else:
@@ -250,7 +251,7 @@ cdef void add_au(track_t* t, const au_t* au) noexcept nogil:
         t.row.flags |= ROW_DAMAGED
         t.damaged += 1
     if t.run_bytes == 0:
-        t.run = queue_at(t.q, au.pos)
+        t.run, t.run_pos = queue_at(t.q, au.pos), au.pos
     t.run_bytes += au.nbytes
     t.last_dts = au.dts
     t.recv_ns = au.recv_ns
@@ -296,8 +297,31 @@ cdef int held(track_t* t) noexcept nogil:
             or t.entries_end + t.entry_bytes - t.journal_entries >= HELD_ENTRIES)
 
 
-cdef int stage(track_t* t) noexcept nogil:
-    """Take AUs until there are none, something is needed, or the stage is full (MORE)."""
+cdef uint64_t page_limit(track_t* t, uint64_t now_mono_ns) noexcept nogil:
+    """Position in the queue, on a page's border of the tape too, above which no AU needs to end yet; NONE: all must be taken.
+
+    So no page is written twice: what fills the last page is there already, and its AU is young.
+    """
+    cdef uint64_t head = wr_load(&t.q.au_head), limit, i
+    cdef au_t* au
+    if t.direct_fd < 0 or not t.direct or t.q.watched or t.taken == head or wr_load(&t.limit) != NONE:
+        return NONE
+    if (t.q.aus[t.taken & t.q.au_mask].pos ^ t.used) & (PAGE - 1):
+        return NONE
+    i = head - 1
+    au = &t.q.aus[i & t.q.au_mask]
+    limit = (au.pos + au.nbytes) & ~<uint64_t>(PAGE - 1)
+    while i > t.taken:
+        au = &t.q.aus[(i - 1) & t.q.au_mask]
+        if au.pos + au.nbytes <= limit:
+            break
+        i -= 1
+    au = &t.q.aus[i & t.q.au_mask]
+    return NONE if au.recv_ns + <int64_t>LEFT_MAX_NS < <int64_t>now_mono_ns else limit
+
+
+cdef int stage(track_t* t, uint64_t below) noexcept nogil:
+    """Take AUs that end at or below position `below` of the queue, until there are none, something is needed, or the stage is full (MORE)."""
     cdef uint64_t head = wr_load(&t.q.au_head)     # before the limit: a command's limit is stored before the AUs after it are published
     cdef uint64_t limit = wr_load(&t.limit)
     cdef au_t* au
@@ -310,6 +334,8 @@ cdef int stage(track_t* t) noexcept nogil:
         if t.provisional_row != NONE and t.next_row + t.staged_rows - t.provisional_row >= PROVISIONAL_ROWS:
             return NEED_PUBLISH
         au = &t.q.aus[t.taken & t.q.au_mask]
+        if au.pos + au.nbytes > below:
+            return DONE
         code = admit(t, au)
         if code == MORE:
             continue
@@ -335,14 +361,23 @@ cdef int write_run(track_t* t) noexcept nogil:
     failed = wr_write_all(t.fd, t.tail, prefix, t.run, t.run_bytes, (PAGE - rest) & (PAGE - 1), <int64_t>(PAGE + t.used - prefix))
     if failed:
         return failed
-    if total < PAGE:
-        memcpy(t.tail + prefix, t.run, t.run_bytes)
-    elif rest <= t.run_bytes:
-        memcpy(t.tail, t.run + t.run_bytes - rest, rest)
-    t.used += t.run_bytes
-    t.run_bytes = 0
+    t.wrote_tape += (total + PAGE - 1) & ~<uint64_t>(PAGE - 1)
+    land(t, 0)
     t.direct = 0
     return 0
+
+
+cdef void land(track_t* t, uint64_t ahead) noexcept nogil:
+    """The staged run is written, and so many bytes behind it that are not taken yet."""
+    cdef uint64_t prefix = t.used & (PAGE - 1), total = prefix + t.run_bytes, rest = total & (PAGE - 1)
+    if total < PAGE:
+        memcpy(t.tail + prefix, t.run, t.run_bytes)
+    else:
+        memcpy(t.tail, t.run + t.run_bytes - rest, rest)
+    t.ahead, t.ahead_pos = ahead, t.run_pos + t.run_bytes
+    t.used += t.run_bytes
+    t.run_bytes = 0
+    t.direct = 1
 
 
 cdef int may_go_direct(track_t* t) noexcept nogil:
@@ -354,8 +389,9 @@ cdef int may_go_direct(track_t* t) noexcept nogil:
     return ((<uint64_t>(t.run - t.q.base)) ^ t.used) & (PAGE - 1) == 0
 
 
-cdef int take_direct(track_t* t, wr_direct* d, uint32_t k) noexcept nogil:
-    """Write `k` of the batch has ended: the run is on the disk, or is written through the page cache; 0 or errno."""
+cdef int take_direct(track_t* t, wr_direct* d, uint32_t k, uint64_t fill) noexcept nogil:
+    """Write `k` of the batch has ended: the run and `fill` bytes more are on the disk, or the run is written through the page cache; 0 or
+    errno."""
     cdef int64_t done = d.result[k]
     if done != <int64_t>d.size[k]:
         if done == -EINVAL or done == -EOPNOTSUPP:
@@ -363,11 +399,8 @@ cdef int take_direct(track_t* t, wr_direct* d, uint32_t k) noexcept nogil:
         elif done < 0 and done != -EAGAIN and done != -ENOMEM:      # those two: the kernel has no room for the request just now
             return <int>-done
         return write_run(t)
-    if d.rest[k]:
-        memcpy(t.tail, wr_direct_last(d, k), d.rest[k])
-    t.used += t.run_bytes
-    t.run_bytes = 0
-    t.direct = 1
+    t.wrote_tape += d.size[k]
+    land(t, fill)
     return 0
 
 
@@ -430,6 +463,7 @@ cdef int write_rings(track_t* t) noexcept nogil:
         if failed:
             return failed
         t.ring_rows += 64
+        t.wrote_index += PAGE
         wr_store(&t.live.ring_rows, t.ring_rows)
     while t.entries_end - t.frames_end >= PAGE:
         failed = wr_write_all(t.frames_fd, live_entries(t) + (t.frames_end & (LIVE_ENTRIES - 1)), PAGE, NULL, 0, 0,
@@ -437,6 +471,7 @@ cdef int write_rings(track_t* t) noexcept nogil:
         if failed:
             return failed
         t.frames_end += PAGE
+        t.wrote_index += PAGE
         wr_store(&t.live.frames_end, t.frames_end)
     return 0
 
@@ -466,7 +501,7 @@ cdef int pass_track(track_t* t) noexcept nogil:
     """Take what the queue holds; DONE, HELD, what is needed, or -errno."""
     cdef int code, failed
     while True:
-        code = stage(t)
+        code = stage(t, NONE)
         failed = flush(t)
         if failed:
             return -failed
@@ -523,6 +558,7 @@ cdef class TapeCore:
         t.free_pos = queue.q.free_pos
         t.last_crc = queue.q.aus[(t.taken - 1) & queue.q.au_mask].crc if t.taken else 0
         t.format = t.entry = 0
+        t.ahead = 0
 
     def name(self, uint32_t camera, bytes track not None):
         """Give the block to a track: readers find it from now on. Last of the calls that set it up."""
@@ -582,6 +618,7 @@ cdef class TapeCore:
         t.marked = marked
         t.direct_fd = -1
         t.direct = 0
+        t.ahead = 0
         t.close_chunk = 0
         t.force_cut = 1
         memcpy(t.tail, PyBytes_AS_STRING(tail), len(tail))
@@ -902,15 +939,17 @@ cdef class WriterPass:
         self.count = n
         self.cores = list(cores)
 
-    def run(self, uint64_t now_mono_ns, uint32_t gather, bint all):
+    def run(self, uint64_t now_mono_ns, uint32_t gather, bint all, bint leave=False):
         """Take from every queue whose turn it is: not taken from in the last `gather` - 1 passes, or somebody watches, or `all`.
+
+        `leave`: AUs younger than LEFT_MAX_NS may stay behind, where otherwise their last page would have to be written twice.
 
         Returns a list of (core, code) for the tracks that need something: a code of this module, or -errno of a failed write.
         """
-        cdef uint32_t i, k
+        cdef uint32_t i
         cdef int code, failed
         cdef track_t* t
-        cdef uint64_t watched, prefix
+        cdef uint64_t watched, below
         cdef list out = []
         if not self.batch_tried:
             self.batch_tried = True
@@ -928,14 +967,10 @@ cdef class WriterPass:
                 t.age = 0
                 if t.taken == wr_load(&t.q.au_head) and t.taken < wr_load(&t.limit):
                     continue
-                code = stage(t)
+                below = page_limit(t, now_mono_ns) if leave and self.batch is not NULL else NONE
+                code = stage(t, below)
                 if self.batch is not NULL and may_go_direct(t):
-                    prefix = t.used & (PAGE - 1)
-                    k = wr_direct_add(self.batch, t.direct_fd, t.tail, prefix, t.run, t.run_bytes, <int64_t>(PAGE + t.used - prefix))
-                    self.batched[k] = i
-                    self.batched_codes[k] = code
-                    if k + 1 == WR_DIRECT:
-                        self.let_out()
+                    failed = self.set_out(i, code, -(t.used + t.run_bytes) & (PAGE - 1) if below != NONE and code == DONE else 0)
                 else:
                     failed = flush(t)
                     self.need(i, -failed if failed else pass_track(t) if code == MORE else code)
@@ -952,6 +987,28 @@ cdef class WriterPass:
             self.codes[self.needing] = code
             self.needing += 1
 
+    cdef int set_out(self, uint32_t i, int code, uint64_t fill) noexcept nogil:
+        """Put the staged run of track `i`, and `fill` bytes of the AU behind it, into the batch, without what the disk has already."""
+        cdef track_t* t = self.tracks[i]
+        cdef uint64_t known = t.ahead if t.run_pos == t.ahead_pos else 0, size = t.run_bytes + fill, prefix = t.used & (PAGE - 1)
+        cdef uint32_t k
+        cdef int failed
+        if size <= known:
+            land(t, known - t.run_bytes)
+            failed = tell(t)
+            self.need(i, -failed if failed else pass_track(t) if code == MORE else code)
+            return failed
+        if known:
+            k = wr_direct_add(self.batch, t.direct_fd, NULL, 0, t.run + known, size - known, <int64_t>(PAGE + t.used + known))
+        else:
+            k = wr_direct_add(self.batch, t.direct_fd, t.tail, prefix, t.run, size, <int64_t>(PAGE + t.used - prefix))
+        self.batched[k] = i
+        self.batched_codes[k] = code
+        self.batched_fill[k] = fill
+        if k + 1 == WR_DIRECT:
+            self.let_out()
+        return 0
+
     cdef void let_out(self) noexcept nogil:
         """Write the batch and make it count."""
         cdef uint32_t k, n = self.batch.count
@@ -961,10 +1018,20 @@ cdef class WriterPass:
         for k in range(n):
             t = self.tracks[self.batched[k]]
             code = self.batched_codes[k]
-            failed = take_direct(t, self.batch, k)
+            failed = take_direct(t, self.batch, k, self.batched_fill[k])
             if not failed:
                 failed = tell(t)
             self.need(self.batched[k], -failed if failed else pass_track(t) if code == MORE else code)
+
+    @property
+    def written(self):
+        """Bytes written so far, in whole pages, by kind: tape, ring and frames, marks in shard indexes. Any thread; about right."""
+        cdef uint64_t tape = 0, index = 0
+        cdef uint32_t i
+        for i in range(self.count):
+            tape += self.tracks[i].wrote_tape
+            index += self.tracks[i].wrote_index
+        return {"tape": tape, "ring and frames": index, "marks": self.wrote_marks}
 
     def grown(self):
         """The cores whose rows, entries or open row have changed since their last record."""
@@ -1036,6 +1103,7 @@ cdef class WriterPass:
                     failed = wr_write_all(t.pend_fd, <unsigned char*>table, 16 * t.inner_count + 4, NULL, 0, 0, 0)
                     if failed:
                         break
+                    self.wrote_marks += PAGE
                 t.pend = 0
         return failed
 

@@ -14,7 +14,9 @@ from bench.disk_load import device_of, disk_sample, written_bytes
 from bench.feed import Feed
 from bench.progress import Progress
 from bench.report import Figure, figure_table
+from bench.written import counted, pages
 from storage.check import check_volume
+from tests.storage_write.rig import Rig
 
 
 def options(*words: str) -> argparse.Namespace:
@@ -36,7 +38,8 @@ def test_a_small_run_loses_nothing_and_says_what_it_measured(tmp_path: Path, cap
         assert window["delays"]["tick_p50"] >= window["delays"]["commit_p50"] > 0
         assert window["delays"]["undurable_max"] > 0
         assert set(window["cpu_s"]) == {"writer", "commit", "keeper"} and min(window["cpu_s"].values()) > 0
-    assert "bytes written per byte received" in files[1].read_text()
+        assert 0.9 * window["nbytes"] < window["kinds"]["tape"] < 1.2 * window["nbytes"] and window["kinds"]["journal"] > 0
+    assert "bytes written per byte received" in files[1].read_text() and "| tape | " in files[1].read_text()
     assert len(ElementTree.parse(files[2]).findall(".//{*}circle")) == sum(map(len, found["notes"].values())) > 0
     assert "0 lost" in capsys.readouterr().out
     assert sorted(tmp_path.iterdir()) == sorted(files), "the volume is removed"
@@ -67,6 +70,21 @@ def test_a_figure_that_misses_what_is_promised_says_so() -> None:
     assert "| a | 1.07 | 1.06: missed |" in text
     assert "| b | 99 ms | 150 ms: met |" in text
     assert "| c | 1,234 s |  |" in text
+
+
+def test_writes_are_told_apart_by_what_they_are_for(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "volume", tmp_path / "live", bytes_max=1 << 28)
+    with counted(lambda: {"tape": 5}) as kinds:
+        _, camera = rig.track(size=60_000)
+        rig.run(camera, 500)
+        rig.turn()
+        rig.turn()
+        found = kinds()
+    assert found["tape"] == 5 and found["footers"] % 4096 == 0
+    assert {"journal", "heads", "zeros", "footers", "logs"} <= set(found)
+    assert found["heads"] >= 2 * 4096 and found["zeros"] >= 4096
+    assert (pages(1, 4095), pages(2, 4095), pages(4096, 4096), pages(10, 0)) == (4096, 8192, 4096, 4096)
+    rig.close()
 
 
 def test_a_chart_without_points_is_one_too() -> None:

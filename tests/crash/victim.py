@@ -83,6 +83,7 @@ def main() -> None:
         if tracks[0][0].durable[1] >= begun_row + HELD_ROWS:
             os.write(1, f"held {low} {high}\n".encode())
         for writer, source in tracks:
+            source.recv_ns = time.monotonic_ns()
             source.put(6)
             row, offset = writer.durable[1], writer.durable[0]
             os.write(1, f"{source.number} {source.name} {row} {offset} {source.au}\n".encode())

@@ -47,6 +47,7 @@ class Camera:
     name: str = "main"
     session: int = 1
     au: int = 0
+    recv_ns: int = 1
     sent: list[bytes] = field(default_factory=list)
 
     def put(self, count: int, *, flags: int = 0, gap: int = 0, force_key: bool = False, size: int | None = None) -> int:
@@ -57,7 +58,7 @@ class Camera:
             n = size if size is not None else self.size * (4 if key and self.gop > 1 else 1)
             data = payload(self.number, self.au, n)
             dts = self.au * self.rate // self.fps
-            ok = self.queue.append(data, dts, dts, self.start_ns + self.au * 1_000_000_000 // self.fps, 1, self.session,
+            ok = self.queue.append(data, dts, dts, self.start_ns + self.au * 1_000_000_000 // self.fps, self.recv_ns, self.session,
                                    flags=flags | (AuFlag.KEY if key else 0), gap=gap)
             if not ok:
                 break

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from rig import Rig, tape
+from rig import Camera, Rig, tape
 
 from recorder._ext.tapewriter import TapeCore
 from recorder.base.media import TrackKind
+from storage.check import check_volume
 from storage.disk import PastCache, open_direct, zero_range
-from storage.layout import PAGE
+from storage.layout import LARGE, PAGE
 from storage.store import TapeStore
 
 KIB = 1 << 10
@@ -68,24 +69,95 @@ def test_audio_goes_through_the_page_cache(tmp_path: Path) -> None:
     rig.close()
 
 
+@pytest.mark.parametrize("leave", [False, True])
 @pytest.mark.parametrize("size", [37, 4096, 5000, 16 * KIB + 1, 300_000])
-def test_the_tape_is_the_same_however_its_pieces_were_written(tmp_path: Path, size: int) -> None:
+def test_the_tape_is_the_same_however_its_pieces_were_written(tmp_path: Path, size: int, leave: bool) -> None:
     """Pieces of every size, watched and not by turns, skipped AUs between (so that memory and tape differ in phase), chunks that end."""
     rig = Rig(tmp_path / "volume", tmp_path / "live", bytes_max=1 << 29)
     _, camera = rig.track(size=size)
-    kept: list[bytes] = []
+    rig.slot.whole_pages, camera.recv_ns = leave, rig.clock.mono_ns()
+    skipped = set()
     for turn in range(60):
-        watch(rig, 3600 if turn % 3 == 1 else 0)
-        camera.sent.clear()
+        watch(rig, 3600 if turn % 12 in {4, 5} else 0)
         camera.put(1 + turn % 5, force_key=True)
         rig.turn(commit=turn % 4 == 0)
-        kept += camera.sent
-        if turn % 7 == 6:                       # an AU that is passed over: what follows lies elsewhere in its page
-            camera.sent.clear()
+        if turn % 7 == 6:                       # an AU is passed over, that which was left behind or another: what follows lies elsewhere in its page
+            if turn % 14 == 6:
+                rig.core().take()
             camera.put(1, size=123)
+            skipped.add(rig.core().taken)
             rig.core().skip()
-    assert rig.core().counts[3] > 0
-    assert tape(rig.path, rig) == kept
+    rig.slot.whole_pages = False
+    rig.turn()
+    assert rig.core().counts[3] == len(skipped) > 0
+    assert tape(rig.path, rig) == [data for n, data in enumerate(camera.sent) if n not in skipped]
+    rig.close()
+
+
+def record_whole_pages(rig: Rig, camera: Camera, turns: int, count: int = 5) -> None:
+    """As with its threads: passes of AUs that have just come, a commit after every other one."""
+    rig.slot.whole_pages = True
+    for turn in range(turns):
+        rig.clock.advance(count / camera.fps)
+        camera.recv_ns = rig.clock.mono_ns()
+        assert camera.put(count) == count
+        rig.turn(commit=turn % 2 == 1)
+
+
+@pytest.mark.parametrize("size", [300, 3_000, 9_000, 40_000])
+def test_no_page_is_written_twice(tmp_path: Path, size: int) -> None:
+    rig = Rig(tmp_path / "volume", tmp_path / "live", bytes_max=1 << 29)
+    _, camera = rig.track(size=size)
+    watch(rig, 0)
+    record_whole_pages(rig, camera, 3, count=max(5, 100_000 // size))      # a chunk's first piece goes through the page cache
+    before, kept = rig.slot._writer.written["tape"], rig.core().used
+    record_whole_pages(rig, camera, 60)
+    written, kept = rig.slot._writer.written["tape"] - before, rig.core().used - kept
+    if size < PAGE:                     # of pages that no young AU fills some are written twice
+        assert written < kept + 60 * PAGE
+    else:
+        assert abs(written - kept) <= 2 * PAGE
+    assert tape(rig.path, rig) == camera.sent[:rig.core().taken] and rig.core().au_head - rig.core().taken <= 2 + 3 * (size < PAGE)
+    rig.clock.advance(1)
+    rig.turn()
+    assert tape(rig.path, rig) == camera.sent, "what stayed behind is taken when it is old"
+    rig.close()
+
+
+def test_a_command_waits_for_no_page(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "volume", tmp_path / "live")
+    writer, camera = rig.track(size=9_000)
+    record_whole_pages(rig, camera, 9)
+    writer.end_session(camera.session, rig.clock.wall_ns(), "test")
+    rig.turn()
+    assert rig.core().taken == len(camera.sent) and not rig.core().has_open_row
+    assert tape(rig.path, rig) == camera.sent
+    rig.close()
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_bytes_of_an_au_that_went_elsewhere_do_not_stay(tmp_path: Path, dies: bool) -> None:
+    """The last page of a chunk was filled up with an AU that then began the next chunk, or was lost in a crash."""
+    rig = Rig(tmp_path / "volume", tmp_path / "live", bytes_max=1 << 29)
+    _, camera = rig.track(size=9_000)
+    record_whole_pages(rig, camera, 9)
+    used = rig.core().used
+    chunk = tmp_path / "volume/tape.zarr/cam-1/main/c/0"
+    assert used % PAGE and any(chunk.read_bytes()[PAGE + used:PAGE + used + PAGE - used % PAGE]), "the page was filled up"
+    if dies:
+        rig.crash()
+        rig = Rig(tmp_path / "volume", tmp_path / "live", bytes_max=1 << 29)
+        _, camera = rig.track(size=9_000)
+        rig.run(camera, 20)
+        again = used + -used % PAGE
+        assert not any(chunk.read_bytes()[PAGE + used:PAGE + again])
+        assert any(chunk.read_bytes()[PAGE + again:PAGE + again + 100])
+    else:
+        rig.core().want_close()
+        record_whole_pages(rig, camera, 9)
+        assert not any(chunk.read_bytes()[PAGE + used:PAGE + LARGE.inner_bytes]), "sealed with zeros behind its last byte"
+        assert tape(rig.path, rig) == camera.sent[:rig.core().taken]
+    assert not check_volume(rig.path, rig.live, level=3).findings
     rig.close()
 
 

@@ -49,8 +49,10 @@ class TapeMachine(RuleBasedStateMachine):
         self._track()
 
     def _rig(self, clock: SimulatedClock | None = None) -> Rig:
-        return Rig(self.folder / "volume", self.folder / "live", clock=clock, bytes_max=FILES * (16 << 20), quarantine_s=0.0,
-                   journal_bytes=64 << 10)
+        rig = Rig(self.folder / "volume", self.folder / "live", clock=clock, bytes_max=FILES * (16 << 20), quarantine_s=0.0,
+                  journal_bytes=64 << 10)
+        rig.slot.whole_pages = True
+        return rig
 
     def _track(self) -> None:
         self.writer: TapeWriter
@@ -61,6 +63,7 @@ class TapeMachine(RuleBasedStateMachine):
 
     def _put(self, count: int) -> None:
         before = len(self.camera.sent)
+        self.camera.recv_ns = self.rig.clock.mono_ns() if count % 2 else 1     # young: it may stay behind in the queue
         self.camera.put(count)
         self.au = self.camera.au
         self.sent += self.camera.sent[before:]

@@ -126,7 +126,8 @@ def _take(feed: Feed, ages: Durability, digests: DigestClock, kinds: Counts, sec
     return Window(round(stop_s - start_s, 2), feed.given.nbytes - given, feed.given.aus - aus,
                   feed.slot.delays(start_s, stop_s) | ages.delays(start_s, stop_s),
                   {name: round(value - cpu[name], 4) for name, value in cpu_after.items()}, round(digests.cpu_s - digested, 4),
-                  written_bytes() - written, {name: count - before.get(name, 0) for name, count in kinds().items()}, disk_sample(device).written - disk.written,
+                  written_bytes() - written, {name: count - before.get(name, 0) for name, count in kinds().items()},
+                  disk_sample(device).written - disk.written,
                   round(100 * (steal_s() - stolen) / (stop_s - start_s), 1))
 
 

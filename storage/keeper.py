@@ -45,6 +45,8 @@ AHEAD_S = 30.0
 RETIRED_AT_ONCE = 32    # in a round of KEEP_S: 500 cameras of 4 Mbit/s take 16 chunks a second
 GROW_ROWS = 8192        # rows and entry bytes that may come before the next look
 GROW_FRAMES = 512 << 10
+LOOK_ROWS = 64          # rows and entry bytes that must have come before another look is worth it
+LOOK_FRAMES = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Keeper:
         self._minutes = MinuteBook(desk.volume)
         self._retention_ns = 0
         self._growing: set[int] = set()
+        self._looked: dict[int, tuple[int, int]] = {}   # by tape: next row and end of entries when its rings were looked at last
         self._cached: list[tuple[int, int]] = []    # sealed chunks' descriptors, and the record after which their pages may go
 
     def keep_once(self) -> None:
@@ -195,9 +198,7 @@ class Keeper:
             if pool.free(kind) * RATE_NS < len(takes) * round(AHEAD_S * 1e9):
                 pool.make(kind, mono_ns, filled=True)
             return
-        for _ in range(min(missing, RETIRED_AT_ONCE)):
-            if not self._retainer.retire_oldest(kind, works, DeletionCause.ROOM):
-                break
+        self._retainer.retire_oldest(kind, works, DeletionCause.ROOM, min(missing, RETIRED_AT_ONCE))
 
     def _shrink(self, works: list[TapeWork]) -> None:
         """One file less while the slot has more than it may; what a tape waits for is not taken."""
@@ -300,6 +301,10 @@ class Keeper:
             work.ring.let_go()
             work.frames.let_go()
             core = work.core
+            rows, entries = self._looked.get(work.ident.tape, (-LOOK_ROWS, 0))
+            if core.next_row - rows < LOOK_ROWS and core.entries_end - entries < LOOK_FRAMES:
+                continue        # where its entries begin takes a row to read
+            self._looked[work.ident.tape] = core.next_row, core.entries_end
             if is_full(core.next_row - core.tail_row + GROW_ROWS, work.ring.capacity):
                 self._enlarge(work, work.ring, core.tail_row // ROWS_PER_PAGE * ROWS_PER_PAGE)
             elif is_full(core.entries_end - _first_entry(work) + GROW_FRAMES, work.frames.capacity):

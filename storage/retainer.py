@@ -29,6 +29,7 @@ from storage.volume import Volume
 
 AT_ONCE = 64            # chunks given up in one round: after a week switched off recording goes on meanwhile
 QUOTA_AT_ONCE = 256     # tracks that lose footage to one quota in one round
+FULL = "the volume is full"
 
 
 class Rules(Protocol):
@@ -187,22 +188,28 @@ class Retainer:
 
     # To make room
 
-    def retire_oldest(self, kind: ChunkClass, works: list[TapeWork], cause: DeletionCause) -> bool:
-        """Order a chunk of the class away: one that is out of sight already, else the oldest; False if there is none that may go."""
-        busy = self._moving.keys() | self._giving
-        own = [work for work in works if work.chunk_class is kind and work.ident.tape not in busy]
-        if self.collect(own, 1):
-            return True
-        passed = {work.ident.tape: self._passed(work) for work in own}
-        found = [self._candidate(work, heads[-1]) for work in own if (heads := passed[work.ident.tape])]
-        for one in sorted(found):
-            why = "the volume is full" if cause is DeletionCause.ROOM else ""
-            if self._move(one.work, one.end_row, cause, why, passed[one.work.ident.tape]):
+    def retire_oldest(self, kind: ChunkClass, works: list[TapeWork], cause: DeletionCause, count: int = 1) -> int:
+        """Order up to `count` chunks of the class away, of each track one: those that are out of sight already, then the oldest; how many.
+
+        All tracks are looked through once, however many must go.
+        """
+        own = [work for work in works if work.chunk_class is kind and work.ident.tape not in self._moving]
+        done = self.collect(own, count)
+        if done >= count:
+            return done
+        passed = {work.ident.tape: self._passed(work) for work in own if work.ident.tape not in self._giving}
+        heap = [self._candidate(work, heads[-1]) for work in own if (heads := passed.get(work.ident.tape))]
+        heapq.heapify(heap)
+        while heap and done < count:
+            one = heapq.heappop(heap)
+            if not one.young and (again := self._candidate(one.work, one.head)).young:
+                heapq.heappush(heap, again)     # by what has gone meanwhile a minimum has been reached
+            elif self._move(one.work, one.end_row, cause, FULL if cause is DeletionCause.ROOM else "", passed[one.work.ident.tape]):
+                done += 1
                 self._floors.take(one.work)
                 if one.young:
                     self._desk.on_event(MinimumBroken(one.work.ident.camera, one.work.ident.name, one.work.keep.min_by))
-                return True
-        return False
+        return done
 
     def _passed(self, work: TapeWork) -> list[ChunkHead]:
         """The track's oldest chunks in sight up to the first that is not held whole; none if there is no such chunk."""

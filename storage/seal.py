@@ -4,6 +4,7 @@ Off the writer's thread.
 """
 
 import os
+from bisect import bisect_right
 
 import numpy as np
 
@@ -69,16 +70,22 @@ def _entries(work: TapeWork, chunk: ClosedChunk, rows: Rows) -> list[bytes]:
 
 
 def _digests(work: TapeWork, chunk: ClosedChunk, rows: bytes, entries: list[bytes], reader: PastCache) -> bytes:
-    """The rows' leaves (storage/rowproof.py)."""
-    start = chunk.number * work.chunk_class.tape_bytes
+    """The rows' leaves (storage/rowproof.py); many rows are read at once."""
     table = np.frombuffer(rows, ROW)
+    starts = (table["offset"].astype(np.int64) - chunk.number * work.chunk_class.tape_bytes).tolist()
+    stops = [start + size for start, size in zip(starts, table["bytes"].tolist(), strict=True)]
+    found: list[bytes] = []
     direct_fd = open_direct(chunk.fd)
     try:
-        return b"".join(leaf(chunk.first_row + at, rows[at * 64:at * 64 + 64], entries[at],
-                             reader.read(chunk.fd, direct_fd, size, PAGE + offset - start))
-                        for at, (size, offset) in enumerate(zip(table["bytes"].tolist(), table["offset"].tolist(), strict=True)))
+        while len(found) < len(table):
+            base = starts[len(found)]
+            after = max(bisect_right(stops, base + reader.PIECE), len(found) + 1)
+            piece = reader.read(chunk.fd, direct_fd, stops[after - 1] - base, PAGE + base)
+            for at in range(len(found), after):
+                found.append(leaf(chunk.first_row + at, rows[at * 64:at * 64 + 64], entries[at], piece[starts[at] - base:stops[at] - base]))
     finally:
         close_all(direct_fd)
+    return b"".join(found)
 
 
 def _fitting(items: bytes, room: int) -> bytes:

@@ -81,7 +81,7 @@ def test_the_tape_is_the_same_however_its_pieces_were_written(tmp_path: Path, si
         watch(rig, 3600 if turn % 12 in {4, 5} else 0)
         camera.put(1 + turn % 5, force_key=True)
         rig.turn(commit=turn % 4 == 0)
-        if turn % 7 == 6:                       # an AU is passed over, that which was left behind or another: what follows lies elsewhere in its page
+        if turn % 7 == 6:       # an AU is passed over, that which was left behind or another: what follows lies elsewhere in its page
             if turn % 14 == 6:
                 rig.core().take()
             camera.put(1, size=123)

@@ -10,6 +10,7 @@ from typing import Any
 from api.parameters import wrong
 from recorder.base.config import G726_ORDERS, TRANSPORTS
 from recorder.base.config_file import TRACK_NAMES
+from recorder.base.hidden_login import hides_login
 from recorder.base.media import valid_id
 from recorder.base.source_url import PORTS
 
@@ -81,6 +82,8 @@ def _url(name: str, value: Any) -> str:
         raise wrong(name, "must be an address such as rtsp://host/path")
     if "@" in rest.split("/", 1)[0]:
         raise wrong(name, "must not hold a user or password; they have members of their own")
+    if hides_login(rest):
+        raise wrong(name, "seems to hold a user and a password; they have members of their own, and an @ of the path is written %40")
     return text
 
 

@@ -15,9 +15,11 @@ from recorder.base.camera_json import camera_from_json, camera_to_json
 from recorder.base.config import CameraConfig, SiteConfig, volume_to_json
 from recorder.base.errors import ConfigError, NotFound, Refused
 from recorder.base.rulebook import Member, member_to_json
+from recorder.base.source_url import PORTS
 from recorder.base.toml_table import Table
 from recorder.holdbook import HoldBook
 from recorder.order import Order, Outcome
+from recorder.rtsp.url import DEFAULT_PORTS
 from recorder.volume_desk import VolumeDesk
 from storage.camera_record import CameraRecord, TokenRecord
 from storage.catalogue import Catalogue
@@ -95,6 +97,9 @@ class Roster:
             raise ConfigError("is missing", where="camera: changes", remedy="name the fields to change")
         config = camera_from_json(camera_to_json(before.config, secrets=True) | changes, "camera")
         self._check_address(config)
+        if before.config.password and "password" not in changes and elsewhere(before.config, config):
+            raise ConfigError("the one that is stored is for another host, or for a connection with TLS, and is not sent there",
+                              where="camera: password", remedy="give it again with the new address, or an empty one if it needs none")
         record = self._catalogue.change_camera(before.id, config)
         rules = self._rules() if Member.of(before.number, before.config) != Member.of(record.number, config) else ()
         return Outcome(describe_camera(record), (*rules, *self._changed(before, record)))
@@ -183,6 +188,23 @@ def recorded_alike(a: CameraConfig, b: CameraConfig) -> bool:
     """True if the two differ at most in what is said about the camera, and in how long its footage stays."""
     said = {"name": "", "partner": "", "site": "", "purpose": "", "latitude": None, "longitude": None, "rule": None}
     return replace(a, **said) == replace(b, **said)  # type: ignore[arg-type]
+
+
+def elsewhere(before: CameraConfig, after: CameraConfig) -> bool:
+    """True if the password would be shown to another host or port than before, or without TLS where it was shown with TLS only."""
+    known = places(before)
+    return any(place not in known and (place[0], False) not in known for place in places(after))
+
+
+def places(config: CameraConfig) -> set[tuple[str, bool]]:
+    """Host (with its port, if it is not the scheme's own) of every address of a camera, and whether it is asked over TLS."""
+    found = set()
+    for stream in (config.main, config.sub):
+        parts = urlsplit(stream.url) if stream is not None else None
+        if parts is not None and parts.hostname:
+            usual = parts.port is None or parts.port == {**PORTS, **DEFAULT_PORTS}.get(parts.scheme)
+            found.add((parts.hostname if usual else f"{parts.hostname}:{parts.port}", parts.scheme in {"rtsps", "https"}))
+    return found
 
 
 def outside(config: CameraConfig, site: SiteConfig) -> str:

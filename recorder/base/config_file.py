@@ -29,6 +29,7 @@ from recorder.base.config import (
     TrackRule,
     VolumeConfig,
 )
+from recorder.base.hidden_login import ENCODE, hides_login
 from recorder.base.media import ID_PATTERN, valid_id
 from recorder.base.passwords import PASSWORD_KEYS, read_password
 from recorder.base.toml_table import Table, read_toml, shorten, without_none
@@ -305,6 +306,8 @@ def read_stream(table: Table) -> StreamConfig:
     """`main` or `sub`: an address without userinfo. The address is never repeated in an error: it may hold a password."""
     need(table, "url", '"rtsp://10.20.3.17/stream1"')
     stream = fill(StreamConfig, table)
+    if hides_login(stream.url.partition("://")[2]):
+        raise table.error("url", "seems to hold a user and a password", f"set user and password_file; in an address {ENCODE}")
     parts = split_url(stream.url)
     if parts is None or (not parts.hostname and parts.scheme != "file"):
         raise table.error("url", "is no address", 'write it like "rtsp://10.20.3.17:554/stream1"')

@@ -1,6 +1,7 @@
 """RTSP addresses: credentials taken out, controls joined the way cameras mean it, Content-Base in all the shapes it comes in.
 
-A password may hold `@ : / ? #`: the userinfo ends at the last `@` that stands before something like a host. Controls are joined as
+A password may hold `@ : / ? #`: the userinfo ends at the last `@` that stands before something like a host. What may be a host with a port
+just as well is refused. Controls are joined as
 `base + "/" + control`, not by RFC 1808: live555, ffmpeg and the cameras made for them do it so, queries included.
 """
 
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from recorder.base.errors import SourceError
+from recorder.base.hidden_login import ENCODE, hides_login
 from recorder.base.media import GapCause
 
 URL_MAX = 2048
@@ -56,8 +58,8 @@ class UserInfo:
 def parse_url(text: str) -> tuple[RtspUrl, UserInfo | None]:
     """The address and its userinfo (None if it has none).
 
-    Raises SourceError (cause `refused`) for another scheme than rtsp and rtsps, no host, a bad port, or control characters; the message
-    never holds the userinfo.
+    Raises SourceError (cause `refused`) for another scheme than rtsp and rtsps, no host, a bad port, control characters, or a userinfo whose
+    end cannot be told; the message never holds the userinfo.
     """
     match = _SCHEME.match(text)
     scheme = match[1].lower() if match is not None else ""
@@ -66,6 +68,8 @@ def parse_url(text: str) -> tuple[RtspUrl, UserInfo | None]:
     rest = text[match.end():].strip()
     if len(text) > URL_MAX or any(c <= " " or c == "\x7f" for c in rest):
         raise _refused("too long, or it holds blanks or control characters", "percent-encode them")
+    if hides_login(rest) and _AUTHORITY.match(re.split(r"[/?#]", rest, maxsplit=1)[0]):
+        raise _refused("where its user and password end cannot be told", ENCODE)
     userinfo, rest = _split_userinfo(rest)
     authority, path = _split_authority(rest)
     host, port = _host_port(authority, DEFAULT_PORTS[scheme])

@@ -291,3 +291,12 @@ def test_the_sample_shows_every_key() -> None:
 def test_sub_stream_with_the_address_of_main_is_refused(tmp_path: Path) -> None:
     line = refused(tmp_path, GOOD + CAMERA + 'sub = { url = "rtsp://10.0.0.1/1" }\n')
     assert "camera north-road.sub" in line and "once" in line
+
+
+@pytest.mark.parametrize("url", ["rtsp://admin:1/2@10.0.0.1/x", "rtsp://admin:se/cret@10.0.0.1/x", "rtsps://admin:1?se@cam.lan/x",
+                                 "http://admin:8/cret@10.0.0.1/live.ts"])
+def test_a_password_with_a_slash_is_not_taken_for_a_port(tmp_path: Path, url: str) -> None:
+    line = refused(tmp_path, GOOD + address(url))
+    assert "seems to hold a user and a password; set user and password_file" in line
+    assert "%2F" in line and "%40" in line
+    assert "admin" not in line and "cret" not in line

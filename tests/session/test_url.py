@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.base.errors import SourceError
+from recorder.base.hidden_login import hides_login
 from recorder.base.media import GapCause
 from recorder.rtsp.url import UserInfo, base_url, join_control, parse_url, strip_userinfo
 
@@ -101,3 +102,34 @@ def test_a_scheme_without_end_is_not_told_in_full() -> None:
     with pytest.raises(SourceError, match="is not for cameras") as caught:
         parse_url("btsp" * 1000 + "://10.0.0.1/x")
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("text", [
+    "rtsp://admin:1/2@10.0.0.1/x",
+    "rtsp://admin:1/2@host/x",
+    "rtsp://admin:12345/6@cam.lan:88/x",
+    "rtsps://admin:1?2@10.0.0.1/x",
+    "rtsp://admin:1#2@10.0.0.1/x",
+    "rtsp://admin:/2@10.0.0.1/x",
+])
+def test_a_password_that_reads_like_a_port_is_not_taken_for_one(text: str) -> None:
+    """Host `admin`, port 1 was asked for, with the password in the path, for every log to see."""
+    with pytest.raises(SourceError) as caught:
+        parse_url(text)
+    assert "%2F" in caught.value.remedy
+    assert "admin" not in str(caught.value) and "12345" not in str(caught.value)
+    assert hides_login(text.partition("://")[2])
+
+
+@pytest.mark.parametrize("text", [
+    "10.0.0.1/stream@2", "10.0.0.1:554/stream@2", "cam.lan:554/a@10.0.0.1/b", "[::1]:554/a@b", "[fe80::1]/a@b", "camera/a@b",
+    "localhost:554/a@b",
+    "u:p@10.0.0.1/a", "u:p@10.0.0.1:1/a@b", "camera:554/a", "camera:554/a%40b", "",
+])
+def test_an_at_in_a_path_is_no_login(text: str) -> None:
+    assert not hides_login(text)
+
+
+def test_an_at_that_is_encoded_stays_in_the_path() -> None:
+    url, userinfo = parse_url("rtsp://admin:1%2F2@host/x%40y")
+    assert (url.host, url.path, userinfo) == ("host", "/x%40y", UserInfo("admin", "1/2"))

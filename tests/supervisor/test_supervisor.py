@@ -138,6 +138,48 @@ async def test_words_and_rules_change_without_a_stop(place: Place) -> None:
         assert [call[3]["camera"]["name"] for call in calls[1:3]] == ["Gate", "Gate"] and calls[2][3]["camera"]["rule"]["days"] == 3.0
 
 
+@pytest.mark.parametrize(("changes", "asked"), [
+    ({"main": {"url": "rtsp://10.0.0.66/1"}}, True),
+    ({"main": {"url": "rtsp://10.0.0.9:8554/1"}}, True),
+    ({"sub": {"url": "rtsp://10.0.0.66/2"}}, True),
+    ({"main": {"url": "rtsp://10.0.0.66/1"}, "user": "u2"}, True),
+    ({"main": {"url": "http://10.0.0.66/1.ts"}, "basic_without_tls": True}, True),
+    ({"main": {"url": "rtsp://10.0.0.66/1"}, "password": "new"}, False),
+    ({"main": {"url": "rtsp://10.0.0.66/1"}, "password": "", "user": ""}, False),
+    ({"main": {"url": "rtsp://10.0.0.9/2", "kbps": 500}}, False),
+    ({"main": {"url": "rtsp://10.0.0.9:554/1"}}, False),
+    ({"main": {"url": "rtsps://10.0.0.9/1"}}, False),
+    ({"sub": {"url": "rtsp://10.0.0.9/2"}}, False),
+    ({"user": "u2"}, False),
+])
+async def test_a_stored_password_is_not_sent_to_another_host(place: Place, changes: dict[str, Any], asked: bool) -> None:
+    """Who may change cameras, and was never told their passwords, had them sent to a host of his own."""
+    async with serving(place) as server:
+        await server.call("camera.add", id="gate", main={"url": "rtsp://10.0.0.9/1"}, user="u", password="old")
+        if asked:
+            with pytest.raises(ConfigError, match="for another host") as caught:
+                await server.call("camera.change", id="gate", changes=changes)
+            assert "give it again" in caught.value.remedy
+            assert [call[2] for call in server.notes("camera.start", "camera.stop")] == ["camera.start"]
+        else:
+            await server.call("camera.change", id="gate", changes=changes)
+            assert server.notes("camera.start")[-1][3]["camera"]["password"] == changes.get("password", "old")
+
+
+async def test_a_password_that_was_sent_over_tls_is_not_sent_without(place: Place) -> None:
+    async with serving(place) as server:
+        await server.call("camera.add", id="gate", main={"url": "rtsps://10.0.0.9/1"}, user="u", password="old")
+        with pytest.raises(ConfigError, match="for a connection with TLS"):
+            await server.call("camera.change", id="gate", changes={"main": {"url": "rtsp://10.0.0.9/1"}})
+        await server.call("camera.change", id="gate", changes={"main": {"url": "rtsp://10.0.0.9/1"}, "password": "old"})
+
+
+async def test_a_camera_without_a_password_goes_where_it_is_sent(place: Place) -> None:
+    async with serving(place) as server:
+        await server.call("camera.add", id="gate", main={"url": "rtsp://10.0.0.9/1"}, user="u")
+        await server.call("camera.change", id="gate", changes={"main": {"url": "rtsp://10.0.0.66/1"}})
+
+
 async def test_a_removal_never_slips_into_a_change(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change is a stop and a start; a removal between them left a camera recorded that nobody could see."""
     give = Supervisor._give

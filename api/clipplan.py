@@ -224,7 +224,7 @@ def assemble(shots: Sequence[Shot], missing: Sequence[Missing] = ()) -> Clip:
     check(query.format, tracks)
     stream = build_ts(tracks) if query.format == "ts" else None
     whole = Movie(b"", stream.extents, stream.size) if stream else _written(query, tracks, zero_ns)
-    movie, tapes = _by_tape(whole, sources)
+    movie, tapes = by_tape(whole, sources)
     shown = tuple(shot.shown for shot in shots)
     return Clip(movie, tapes, shown, zero_ns, _etag(movie, tapes, stream, complete=_whole(shown, missing)), tuple(missing), stream)
 
@@ -257,7 +257,7 @@ def _etag(movie: Movie, tapes: Sequence[Tape], stream: TransportStream | None, *
     return f'"{digest.hexdigest()}"' if complete else f'W/"{digest.hexdigest()}"'
 
 
-def _by_tape(movie: Movie, sources: Sequence[tuple[int, str]]) -> tuple[Movie, tuple[Tape, ...]]:
+def by_tape(movie: Movie, sources: Sequence[tuple[int, str]]) -> tuple[Movie, tuple[Tape, ...]]:
     """The movie with extents on tapes, and the tapes; its tracks, which are these (camera, name), lie on one or several."""
     extents, taped = movie.extents, movie.extents.track >= 0
     place, offset = place_of(extents.offset)

@@ -17,6 +17,7 @@ COMMANDS = {
     "camera": "list, show, add and remove cameras",
     "retention": "show the rules, simulate others, read the ledger of deletions",
     "hold": "keep footage from retention, list holds, release them",
+    "export": "have the server make files of footage, and fetch them",
     "clip": "save a stretch of a camera's footage as MP4",
     "check": "read a volume through and report what is wrong with it",
     "verify": "sign what a volume holds, or prove that it is still there",

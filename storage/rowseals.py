@@ -1,5 +1,6 @@
-"""The leaves under which rows were sealed (storage/rowproof.py, in their chunks' footers), for readers."""
+"""What proves rows one by one: the leaves under which they were sealed (storage/rowproof.py, in their chunks' footers), for readers."""
 
+from dataclasses import dataclass
 from itertools import groupby
 
 from recorder.base.errors import FormatError, Gone
@@ -10,16 +11,25 @@ from storage.rowproof import LEAF_BYTES
 SAME = ("t_ns", "offset", "bytes", "data_crc")
 
 
-def row_seals(tape: TrackReader, run: RowRun) -> list[bytes | None]:
-    """For each row its leaf; None while its chunk is not sealed, and where the footer does not vouch for this very row."""
-    found: list[bytes | None] = []
+@dataclass(frozen=True, slots=True)
+class RowSeal:
+    """`leaf` is the digest over the row's number, `record` (64 bytes, layout.ROW), `entries` and bytes on the tape."""
+
+    leaf: bytes
+    record: bytes
+    entries: bytes
+
+
+def row_seals(tape: TrackReader, run: RowRun) -> list[RowSeal | None]:
+    """For each row its seal; None while its chunk is not sealed, and where the footer does not vouch for this very row."""
+    found: list[RowSeal | None] = []
     chunks = [tape.chunk_of(int(offset)) for offset in run.rows["offset"]]
     for chunk, rows in groupby(range(len(run)), lambda index: chunks[index]):
         found += _of_chunk(tape, run, chunk, list(rows))
     return found
 
 
-def _of_chunk(tape: TrackReader, run: RowRun, chunk: int, indices: list[int]) -> list[bytes | None]:
+def _of_chunk(tape: TrackReader, run: RowRun, chunk: int, indices: list[int]) -> list[RowSeal | None]:
     try:
         with tape.open_chunk(chunk) as lease:
             if not lease.head.sealed:
@@ -27,9 +37,10 @@ def _of_chunk(tape: TrackReader, run: RowRun, chunk: int, indices: list[int]) ->
             footer, first = lease.footer(lease.head), lease.head.first_row
     except (FormatError, Gone):         # of a held chunk not all rows need be there
         return [None] * len(indices)
-    out: list[bytes | None] = []
+    out: list[RowSeal | None] = []
     for index in indices:
         at = run.first + index - first
         there = 0 <= at < len(footer.rows) and all(footer.rows[name][at] == run.rows[name][index] for name in SAME)
-        out.append(footer.leaves[at * LEAF_BYTES:(at + 1) * LEAF_BYTES] if there else None)
+        leaf = footer.leaves[at * LEAF_BYTES:(at + 1) * LEAF_BYTES]
+        out.append(RowSeal(leaf, footer.rows[at].tobytes(), footer.row_entries(at)) if there else None)
     return out

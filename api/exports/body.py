@@ -7,11 +7,13 @@ from api.camera_body import members
 from api.clipplan import CLIP_MAX_NS
 from api.exports.job import FORMATS, PRIORITIES
 from api.hold_body import SHORT_TEXT, TIME_VALUE, read_text, read_time, read_track, read_words
-from api.parameters import RANGE_MAX_NS, wrong
+from api.parameters import wrong
 from api.problems import Problem
-from recorder.base.media import valid_id
+from recorder.base.media import NS, valid_id
 
-ITEMS_MAX = 1
+ITEMS_MAX = 100
+TOGETHER_MAX = 16             # tracks of cameras in one MP4
+TOTAL_MAX_NS = 48 * 3600 * NS  # of all items of an archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +45,35 @@ def read_export(body: dict[str, Any], now_ns: int) -> AskedExport:
                "audio": _one_of(("source", "none")), "reference": read_text, "priority": _one_of(PRIORITIES)}
     asked = AskedExport(**members("", body, readers, ("items", "reason")))
     for at, item in enumerate(asked.items):
-        _check(f"items.{at}.end", item, asked, now_ns)
+        _check(f"items.{at}.end", item, now_ns)
+    if len(set(asked.items)) < len(asked.items):
+        raise wrong("items", "must not name the same twice")
+    (_check_film if asked.format == "mp4" else _check_archive)(asked)
     return asked
 
 
-def _check(where: str, item: AskedItem, asked: AskedExport, now_ns: int) -> None:
+def _check(where: str, item: AskedItem, now_ns: int) -> None:
     if item.start >= item.end:
         raise wrong(where, "must be after start")
     if item.end > now_ns:
         raise Problem(416, "the range lies in the future", parameter=where, remedy="hold it, and export it when it is over")
-    longest = CLIP_MAX_NS if asked.format == "mp4" else RANGE_MAX_NS
-    if item.end - item.start > longest:
-        raise Problem(400, f"{asked.format} holds at most {longest // 3_600_000_000_000} hours", parameter=where, remedy="ask for it in parts")
+
+
+def _check_film(asked: AskedExport) -> None:
+    """One file on one clock."""
+    if len(asked.items) > TOGETHER_MAX or len({(item.camera, item.track) for item in asked.items}) < len(asked.items):
+        raise Problem(400, f"an MP4 holds at most {TOGETHER_MAX} tracks, each once", parameter="items", remedy="ask for a zip")
+    if len(asked.items) > 1 and asked.gaps == "close":
+        raise wrong("gaps", "must be keep where several tracks share a file: each has its own gaps, so they would no longer run together")
+    if max(item.end for item in asked.items) - min(item.start for item in asked.items) > CLIP_MAX_NS:
+        raise Problem(400, f"an MP4 holds at most {CLIP_MAX_NS // (3600 * NS)} hours", parameter="items", remedy="ask for a zip, or for parts")
+
+
+def _check_archive(asked: AskedExport) -> None:
+    if asked.format == "pack" and asked.gaps == "close":
+        raise wrong("gaps", "must be keep in a pack")
+    if sum(item.end - item.start for item in asked.items) > TOTAL_MAX_NS:
+        raise Problem(400, f"an export holds at most {TOTAL_MAX_NS // (3600 * NS)} hours", parameter="items", remedy="ask for it in parts")
 
 
 def _items(name: str, value: Any) -> tuple[AskedItem, ...]:
@@ -97,7 +116,8 @@ EXPORT_SCHEMA: dict[str, Any] = {
             },
         },
         "reason": {**SHORT_TEXT, "minLength": 1, "description": "goes into the audit"},
-        "format": {"enum": list(FORMATS), "default": "mp4"},
+        "format": {"enum": list(FORMATS), "default": "mp4",
+                   "description": "mp4: one file, of several items with the tracks of all; zip: an MP4 of each item; pack: evidence"},
         "gaps": {"enum": ["keep", "close"], "default": "keep", "description": "as of clip.mp4"},
         "audio": {"enum": ["source", "none"], "default": "source"},
         "reference": {**SHORT_TEXT, "description": "a case number, ..."},

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-FORMATS = ("mp4",)
+FORMATS = ("mp4", "zip", "pack")
 PRIORITIES = ("low", "normal", "high")
 AUTHOR = "watchroom exports"     # of the holds that jobs take
 

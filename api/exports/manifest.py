@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from api.clipplan import Shown
+from api.clipplan import Missing, Shown
 from api.exports.job import Item, Job
-from api.exports.look import Look, between, described
+from api.exports.look import Look, between, described, look
 from api.system import version
 from api.times import rfc3339
 from recorder.base.config import CameraConfig, SiteConfig
+from recorder.base.errors import NotFound
 from recorder.base.media import NS, SampleEntry
 from storage.evidence import Evidence
 from storage.footage import row_ends
@@ -47,11 +48,27 @@ def about_clip(store: TapeStore, item: Item, config: CameraConfig | None, looked
     return {
         "camera": about_camera(item, config), "track": item.track, "asked": between(item.start_ns, item.end_ns),
         "first": rfc3339(shown.start_ns), "last": rfc3339(shown.end_ns), "frames": shown.frames, "complete": shown.complete,
-        **{name: described(looked)[name] for name in ("gaps", "damage", "expired", "missing", "left_out", "footage_s", "expected_s",
-                                                      "damaged_s", "completeness")},
+        **lacks(looked),
         "clocks": clocks(tracks[0].evidence(item.start_ns, item.end_ns)),
         "tracks": [about_track(track, item) for track in tracks],
     }
+
+
+def about_missing(store: TapeStore, item: Item, config: CameraConfig | None, lack: Missing) -> dict[str, Any]:
+    """What is said of an item of which there is nothing."""
+    try:
+        found = lacks(look(store, item))
+    except NotFound:
+        found = {}
+    return {"camera": about_camera(item, config), "track": item.track, "asked": between(item.start_ns, item.end_ns), "frames": 0,
+            "complete": not lack.pending, "why": lack.reason, **found, "tracks": []}
+
+
+def lacks(looked: Look) -> dict[str, Any]:
+    """What there is, and what not and why."""
+    names = ("gaps", "damage", "expired", "missing", "left_out", "footage_s", "expected_s", "damaged_s", "completeness")
+    said = described(looked)
+    return {name: said[name] for name in names}
 
 
 def about_track(track: Track, item: Item) -> dict[str, Any]:
@@ -62,7 +79,7 @@ def about_track(track: Track, item: Item) -> dict[str, Any]:
         table = piece.run.rows
         entries += [piece.tape.sample_entry(number) for number in np.unique(table["sample_entry"]).tolist()]
         ends = row_ends(table).tolist()
-        rows += [[piece.run.first + at, start, end, nbytes, crc, None if seal is None else seal.hex()]
+        rows += [[piece.run.first + at, start, end, nbytes, crc, None if seal is None else seal.leaf.hex()]
                  for at, (start, end, nbytes, crc, seal) in enumerate(zip(
                      table["t_ns"].tolist(), ends, table["bytes"].tolist(), table["data_crc"].tolist(), row_seals(piece.tape, piece.run),
                      strict=True))]

@@ -24,12 +24,13 @@ COLUMNS = ("track", "offset", "size", "at")
 
 @dataclass(frozen=True, slots=True)
 class FilePlan:
-    """One file: its first bytes, where the others lie, on which tapes; and what the manifest says of it."""
+    """One file: its first bytes, where the others lie, on which tapes; what the manifest says of it; of a master its rows."""
 
     head: bytes
     extents: Extents
     tapes: tuple[Tape, ...]
     about: dict[str, Any]
+    rows: bytes = b""
 
     @property
     def size(self) -> int:
@@ -75,6 +76,7 @@ def save(plan: Plan, folder: Path) -> None:
     arrays: dict[str, Any] = {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)}
     for at, file in enumerate(plan.files):
         arrays[f"{at}-head"] = np.frombuffer(file.head, np.uint8)
+        arrays[f"{at}-rows"] = np.frombuffer(file.rows, np.uint8)
         arrays |= {f"{at}-{name}": getattr(file.extents, name) for name in COLUMNS}
     packed = io.BytesIO()
     np.savez(packed, **arrays)
@@ -87,7 +89,8 @@ def load(folder: Path) -> Plan | None:
         with np.load(folder / shelf.PLAN, allow_pickle=False) as packed:
             meta = json.loads(packed["meta"].tobytes())
             files = [FilePlan(packed[f"{at}-head"].tobytes(), Extents(*(packed[f"{at}-{name}"] for name in COLUMNS)),
-                              tuple((int(number), str(track), int(place)) for number, track, place in said["tapes"]), said["about"])
+                              tuple((int(number), str(track), int(place)) for number, track, place in said["tapes"]), said["about"],
+                              packed[f"{at}-rows"].tobytes())
                      for at, said in enumerate(meta["files"])]
     except FileNotFoundError:
         return None

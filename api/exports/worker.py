@@ -11,22 +11,18 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from api.clip import file_name
-from api.clipplan import ClipQuery, Shot, assemble, shoot
-from api.disks import Disks
-from api.exports import manifest, shelf
-from api.exports.job import Item, Job, Result, from_json
-from api.exports.look import look
-from api.exports.plan import FilePlan, Plan, file_of, load, save
+from api.exports import shelf
+from api.exports.copy import copy, size_of
+from api.exports.job import Job, from_json
+from api.exports.plan import Plan, load, save
+from api.exports.settle import settle
 from api.exports.sink import Pace, Sink, Torn
-from api.problems import Problem
 from recorder.base.clock import SystemClock
-from recorder.base.config import CameraConfig, SiteConfig
+from recorder.base.config import SiteConfig
 from recorder.base.errors import Conflict, Gone, StorageError, WatchroomError
 from recorder.base.rulebook import Expiry, Member, rule_book
 from storage.catalogue import Catalogue
@@ -35,11 +31,9 @@ from storage.store import TapeStore
 NICE = 10
 TELL_S = 0.2
 LOCK_S = 30.0
-COMPLETE_S = 15.0             # how long the newest of the range is waited for
-POLL_S = 0.5
+POLL_S = 0.05
 SHARED_MB_PER_S = 100.0
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-MP4 = "video/mp4"
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -96,7 +90,7 @@ def _take(folder: Path) -> int:
             if time.monotonic() > until_s:
                 os.close(fd)
                 raise Conflict("another process still works on it", remedy="ask again") from None
-            time.sleep(POLL_S / 10)
+            time.sleep(POLL_S)
 
 
 async def _make(site: SiteConfig, job: Job, folder: Path) -> None:
@@ -115,68 +109,24 @@ async def _make(site: SiteConfig, job: Job, folder: Path) -> None:
         store.close()
 
 
-async def settle(site: SiteConfig, store: TapeStore, job: Job, cameras: dict[int, CameraConfig]) -> Plan:
-    """What the file is made of. Raises what api/clipplan.py's `plan` raises."""
-    made_ns = time.time_ns()
-    files = []
-    for item in job.wanted.items:
-        shot = await _settled(store, job, item)
-        about = manifest.about_clip(store, item, cameras.get(item.number), look(store, item), shot.shown)
-        name = file_name(item.camera, _query(job, item))
-        files.append(file_of(assemble([shot]), {"name": name, "complete": shot.shown.complete, "items": [about]}))
-    return Plan(manifest.heading(site, job, made_ns), tuple(files))
-
-
-def _query(job: Job, item: Item) -> ClipQuery:
-    return ClipQuery(item.number, item.track, item.start_ns, item.end_ns, job.wanted.close_gaps, job.wanted.audio,
-                     name=item.camera if len(job.wanted.items) > 1 else "")
-
-
-async def _settled(store: TapeStore, job: Job, item: Item) -> Shot:
-    """What there is of the item once nothing of it can still come, or after COMPLETE_S as it is then."""
-    until_s = time.monotonic() + COMPLETE_S
-    while True:
-        late = time.monotonic() > until_s or time.time_ns() > item.end_ns + int(COMPLETE_S * 1e9)
-        try:
-            shot = shoot(store, _query(job, item), time.time_ns())
-            if shot.shown.complete or late:
-                return shot
-        except Problem as problem:
-            if late or "Retry-After" not in problem.headers:
-                raise
-        await asyncio.sleep(POLL_S)
-
-
 async def _copy(site: SiteConfig, store: TapeStore, job: Job, plan: Plan, folder: Path) -> None:
     if (folder / shelf.RESULT).exists():        # it was killed between the name and the word
         (folder / shelf.RESULT).rename(folder / shelf.PART)
+    total, pace = size_of(job, plan), Pace(_pace(site))
     while True:
-        sink = Sink(folder, plan.size, Pace(_pace(site)), _Progress(plan.size))
+        sink = Sink(folder, total, pace, _Progress(total))
         try:
-            result, said = await _one_clip(store, sink, plan.files[0], plan)
+            result, text = await copy(store, sink, job, plan)
             break
         except Torn:
             (folder / shelf.MARK).unlink()      # made anew from its first byte
         finally:
             sink.close()
-    shelf.write_whole(folder / shelf.MANIFEST, json.dumps(said, indent=1).encode())
+    shelf.write_whole(folder / shelf.MANIFEST, text)
     (folder / shelf.PART).rename(folder / shelf.RESULT)
     shelf.write_whole(folder / shelf.MADE, json.dumps(asdict(result)).encode())
     for name in (shelf.MARK, shelf.PLAN):
         (folder / name).unlink(missing_ok=True)
-
-
-async def _one_clip(store: TapeStore, sink: Sink, file: FilePlan, plan: Plan) -> tuple[Result, dict[str, Any]]:
-    """The file is the clip itself."""
-    with closing(Disks()) as disks:
-        source = file.open(store, disks)
-        try:
-            await sink.write(source.size, source.read_into)
-        finally:
-            source.close()
-    nbytes, sha256 = await sink.finish()
-    about = {**file.about, "bytes": nbytes, "sha256": sha256}
-    return Result(about["name"], MP4, nbytes, sha256, bool(about["complete"])), {**plan.manifest, "files": [about]}
 
 
 def _pace(site: SiteConfig) -> float:

@@ -92,6 +92,28 @@ def build(tracks: Sequence[MovieTrack], created_ns: int, *, inband: bool = False
     """
     chunks = [_Chunks.of(track) for track in tracks]
     extents = _interleave(chunks)
+    return _movie(tracks, chunks, extents, [extents.at[extents.track == n] for n in range(len(tracks))], created_ns, inband=inband)
+
+
+def build_around(tracks: Sequence[MovieTrack], runs: Extents, created_ns: int) -> Movie:
+    """The same tables over media that is more than the samples: whole `runs` of the tapes, as they are and in this order.
+
+    Every sample lies in a run of its own track (an index into `tracks`), whose offsets rise; `runs.at` counts from the first media byte.
+    """
+    chunks = [_Chunks.of(track) for track in tracks]
+    places = []
+    for number, part in enumerate(chunks):
+        of_track = runs.track == number
+        offset, at = runs.offset[of_track], runs.at[of_track]
+        order = np.argsort(offset)
+        run = order[np.searchsorted(offset[order], part.offset, side="right") - 1]
+        places.append(at[run] + part.offset - offset[run])
+    return _movie(tracks, chunks, runs, places, created_ns, inband=False)
+
+
+def _movie(tracks: Sequence[MovieTrack], chunks: list[_Chunks], extents: Extents, chunk_at: list[Int64], created_ns: int, *,
+           inband: bool) -> Movie:
+    """The file whose media are the extents; `chunk_at` are the places of each track's chunks, counted from the first media byte."""
     media_bytes = int(extents.size.sum())
     wide = media_bytes + 64 * sum(len(track.samples) for track in tracks) + (1 << 20) >= U32
     tables = [_tables(track, part, inband=inband) for track, part in zip(tracks, chunks, strict=True)]
@@ -99,9 +121,8 @@ def build(tracks: Sequence[MovieTrack], created_ns: int, *, inband: bool = False
     blank = _moov(tracks, tables, [np.zeros_like(part.first) for part in chunks], created, wide=wide)
     mdat = mdat_head(media_bytes)
     start = len(FTYP) + len(blank) + len(mdat)
-    places = extents.at + start
-    moov = _moov(tracks, tables, [places[extents.track == n] for n in range(len(tracks))], created, wide=wide)
-    return Movie(FTYP + moov + mdat, Extents(extents.track, extents.offset, extents.size, places), start + media_bytes)
+    moov = _moov(tracks, tables, [at + start for at in chunk_at], created, wide=wide)
+    return Movie(FTYP + moov + mdat, Extents(extents.track, extents.offset, extents.size, extents.at + start), start + media_bytes)
 
 
 def _interleave(chunks: list[_Chunks]) -> Extents:

@@ -18,14 +18,15 @@ from api.sending import Source
 from api.times import rfc3339
 from recorder.base.clock import SystemClock
 from recorder.base.config import SiteConfig
-from recorder.base.errors import ConfigError, Gone, NotFound, Refused, WatchroomError
+from recorder.base.errors import ConfigError, Conflict, Gone, NotFound, Refused, WatchroomError
 from recorder.base.rulebook import Expiry, Member, rule_book
 from storage.catalogue import Catalogue
 from storage.store import TapeStore
 
 ANSWER_S = 30.0
 PIECE = 1 << 20
-ERRORS: dict[int, type[WatchroomError]] = {400: ConfigError, 401: Refused, 403: Refused, 404: NotFound, 410: Gone, 416: NotFound, 421: Refused}
+ERRORS: dict[int, type[WatchroomError]] = {400: ConfigError, 401: Refused, 403: Refused, 404: NotFound, 409: Conflict,
+                                         410: Gone, 416: NotFound, 421: Refused, 422: ConfigError}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def from_server(base: str, token: str, wanted: Wanted, file: BinaryIO) -> Saved:
         with opener.open(request, timeout=ANSWER_S) as answer:
             return receive(answer, file)
     except urllib.error.HTTPError as error:
-        raise answered(error, wanted.camera) from None
+        raise answered(error, f"camera {wanted.camera}") from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise WatchroomError(f"the download failed: {reason}", where=base, remedy="check that the server runs and can be reached") from None
@@ -78,7 +79,7 @@ def receive(answer: http.client.HTTPResponse, file: BinaryIO) -> Saved:
     return Saved(got, int(answer.headers["Watchroom-Frames"]), answer.headers["Watchroom-Start"], answer.headers["Watchroom-Complete"] == "yes")
 
 
-def answered(error: urllib.error.HTTPError, camera: str) -> WatchroomError:
+def answered(error: urllib.error.HTTPError, where: str) -> WatchroomError:
     """The server's problem document (RFC 9457) as an error."""
     try:
         problem = json.loads(error.read(1 << 16))
@@ -89,7 +90,7 @@ def answered(error: urllib.error.HTTPError, camera: str) -> WatchroomError:
     if causes:
         message += f" ({', '.join(causes)})"
     fallback = "make a token with: watchroom token add NAME" if error.code in {401, 403} else "see watchroom camera list, and the timeline"
-    return ERRORS.get(error.code, WatchroomError)(message, where=f"camera {camera}", remedy=remedy or fallback)
+    return ERRORS.get(error.code, WatchroomError)(message, where=where, remedy=remedy or fallback)
 
 
 def from_volume(site: SiteConfig, wanted: Wanted, file: BinaryIO) -> Saved:

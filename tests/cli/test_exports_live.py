@@ -76,4 +76,28 @@ def test_an_export_outlives_five_kills_of_the_api_and_the_retention_of_its_foota
         assert found["result"]["complete"]
         until(lambda: ask(site, "GET", "holds", token)[1]["items"] == [], "its hold is released")
         assert len(ask(site, "GET", "holds?state=all", token)[1]["items"]) == 1
+        check_command_line(site, token, start_ns, end_ns)
     assert "Traceback" not in site.log()
+
+
+def check_command_line(site: Site, token: str, start_ns: int, end_ns: int) -> None:
+    """`watchroom export` on what is recorded now, and on what has gone."""
+    held = site.folder / "token"
+    held.write_text(token)
+    known = ("--token-file", held)
+    now_ns = time.time_ns() - 3 * NS
+    file = site.folder / "pack.zip"
+    wanted = ("one", "--start", now_ns - NS, "--end", now_ns)
+    made = site.run("export", "make", *wanted, "--reason", "case 8", "--format", "pack", "-o", file, "--json", *known).json()
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == made["result"]["sha256"]
+    site.run("export", "get", made["id"], "-o", file, *known).says(5, "is there already")
+    assert site.run("export", "get", made["id"], "-o", file, "--force", *known).out.startswith(f"{file}: ")
+    assert site.run("export", "look", "one", "--start", "4s", "--end", "3s", *known).code == 0
+    gone = ("one", "--start", start_ns, "--end", end_ns)
+    assert "expired" in site.run("export", "look", *gone, *known).out
+    site.run("export", "make", *gone, "--reason", "too late", *known).says(4, "retired")
+    assert [job["state"] for job in site.run("export", "list", "--json", *known).json()] == ["done", "done"]
+    assert "case 8" in site.run("export", "list", *known).out
+    site.run("export", "cancel", made["id"], *known)
+    site.run("export", "get", made["id"], *known).says(4, "no such export")
+    site.run("export", "make", *wanted, "--reason", "no token").says(6, "token")

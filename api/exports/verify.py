@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+"""Checks an evidence pack of Watchroom: python3 verify.py PACK.zip (or the folder it was unpacked to).
+
+Needs Python 3.8 and nothing else. With the module `blake3` it also proves each row of footage against the seal that the recorder gave it.
+Exit code: 0 all is as it was packed, 1 something is not, 2 this is no pack.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+import zipfile
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    Read = dict[str, tuple[str, int]]
+
+PIECE = 1 << 20
+TEXT_MAX = 1 << 30
+SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^\r\n]{1,400})")
+SUMS, MANIFEST, SCHEMA = "SHA256SUMS", "manifest.json", "watchroom-export/1"
+
+
+class NoPack(Exception):
+    """What is to be checked is no pack."""
+
+
+class Pack(Protocol):
+    """Files by name."""
+
+    def names(self) -> Iterator[str]:
+        """All files."""
+
+    def open(self, name: str) -> IO[bytes]:
+        """A file that `names` gave."""
+
+
+class Folder:
+    """A pack that was unpacked."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.realpath(path)
+
+    def names(self) -> Iterator[str]:
+        """All files, with `/` between folders."""
+        for folder, folders, files in os.walk(self.path):
+            folders.sort()
+            for name in sorted(files):
+                yield os.path.relpath(os.path.join(folder, name), self.path).replace(os.sep, "/")
+
+    def open(self, name: str) -> IO[bytes]:
+        """A file that `names` gave."""
+        return open(os.path.join(self.path, *name.split("/")), "rb")
+
+
+class Zip:
+    """A pack as it came; nothing is unpacked."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self.archive = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise NoPack(f"{path} cannot be read: {error}") from None
+
+    def names(self) -> Iterator[str]:
+        """All files."""
+        yield from (info.filename for info in self.archive.infolist())
+
+    def open(self, name: str) -> IO[bytes]:
+        """A file that `names` gave."""
+        return self.archive.open(name)
+
+
+def text_of(pack: Pack, name: str) -> str:
+    """A file of text, whole."""
+    with pack.open(name) as file:
+        data = file.read(TEXT_MAX + 1)
+    if len(data) > TEXT_MAX:
+        raise NoPack(f"{name} is larger than 1 GiB")
+    return data.decode("utf-8")
+
+
+def sha256_of(pack: Pack, name: str) -> tuple[str, int]:
+    """Digest and size of a file."""
+    digest, size = hashlib.sha256(), 0
+    with pack.open(name) as file:
+        while True:
+            piece = file.read(PIECE)
+            if not piece:
+                return digest.hexdigest(), size
+            digest.update(piece)
+            size += len(piece)
+
+
+def sums_of(pack: Pack) -> dict[str, str]:
+    """{name: digest} as SHA256SUMS has it."""
+    found = {}
+    for line in text_of(pack, SUMS).splitlines():
+        match = SUM_LINE.fullmatch(line)
+        if match is None or match.group(2) in found:
+            raise NoPack(f"{SUMS} has a line that is none: {line[:80]!r}")
+        found[match.group(2)] = match.group(1)
+    return found
+
+
+def check_sums(pack: Pack) -> tuple[list[str], Read]:
+    """What is wrong with the files, and {name: (digest, size)} of all that were read."""
+    names = [name for name in pack.names() if not name.endswith("/")]
+    if SUMS not in names or MANIFEST not in names:
+        raise NoPack(f"there is no {SUMS} or no {MANIFEST} in it")
+    wrong = [f"{name} is there twice" for name in sorted(set(names)) if names.count(name) > 1]
+    listed, read = sums_of(pack), {}
+    wrong += [f"{name} is missing" for name in sorted(listed) if name not in names]
+    wrong += [f"{name} is in no list: it was added" for name in sorted(set(names)) if name not in listed and name != SUMS]
+    for name in sorted(listed):
+        if name in names:
+            try:
+                read[name] = sha256_of(pack, name)
+            except (OSError, zipfile.BadZipFile, EOFError) as error:
+                wrong.append(f"{name} cannot be read: {error}")
+                continue
+            if read[name][0] != listed[name]:
+                wrong.append(f"{name} was altered: its SHA-256 is {read[name][0]}")
+    return wrong, read
+
+
+def check_manifest(pack: Pack, read: Read) -> tuple[list[str], dict[str, Any]]:
+    """What in the manifest is not so, and the manifest."""
+    try:
+        manifest = json.loads(text_of(pack, MANIFEST))
+        if manifest["schema"] != SCHEMA:
+            raise NoPack(f"its manifest is of schema {manifest['schema']!r}; this program knows {SCHEMA}")
+        wrong = []
+        for file in manifest["files"]:
+            said = [(file["name"], file["sha256"], file["bytes"])]
+            if "rows" in file:
+                said.append((file["rows"], file["rows_sha256"], None))
+            for name, digest, size in said:
+                have = read.get(name)
+                if have is None or have[0] != digest or size not in (None, have[1]):
+                    wrong.append(f"{name} is not the file of the manifest")
+        return wrong, manifest
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoPack(f"its manifest cannot be read: {error!r}") from None
+
+
+def blake3_or_none() -> Any:
+    """The hash function of the module blake3, if it is there."""
+    try:
+        from blake3 import blake3
+    except ImportError:
+        return None
+    return blake3
+
+
+def check_rows(pack: Pack, file: dict[str, Any]) -> tuple[int, int | None, list[str]]:
+    """(rows in all, rows proved, what is wrong) of a master; None proved where there is no blake3."""
+    blake3 = blake3_or_none()
+    rows, proved, wrong, at = 0, 0, [], 0
+    with pack.open(file["name"]) as media:
+        for row in sorted(csv.DictReader(io.StringIO(text_of(pack, file["rows"]))), key=lambda row: int(row["at"])):
+            rows += 1
+            if not row["leaf"] or blake3 is None:
+                continue
+            at = skip(media, int(row["at"]) - at, at)
+            data = media.read(int(row["bytes"]))
+            at += len(data)
+            leaf = blake3(int(row["row"]).to_bytes(8, "little") + bytes.fromhex(row["record"]) + bytes.fromhex(row["entries"]) + data)
+            if len(data) != int(row["bytes"]) or leaf.hexdigest() != row["leaf"]:
+                wrong.append(f"{file['name']}: row {row['row']} of track {row['track']} is not what was sealed")
+            else:
+                proved += 1
+    return rows, proved if blake3 is not None else None, wrong
+
+
+def skip(media: IO[bytes], count: int, at: int) -> int:
+    """Pass over bytes of a stream; where it then stands."""
+    if count < 0:
+        raise NoPack("its rows overlap")
+    while count:
+        got = len(media.read(min(count, PIECE)))
+        if not got:
+            raise NoPack("a list of rows goes beyond its file")
+        count, at = count - got, at + got
+    return at
+
+
+def tell(manifest: dict[str, Any]) -> None:
+    """What the pack says of itself."""
+    for name in ("site", "export", "made", "by", "reason", "reference"):
+        say(f"{name + ':':<10} ", manifest.get(name, ""))
+    for file in manifest["files"]:
+        say("", file["name"])
+        for item in file["items"]:
+            say("    camera ", item["camera"]["id"], f"{item['frames']} pictures", item["first"], item["last"])
+            for gap in item["gaps"]:
+                say("    GAP ", gap["start"], gap["end"], gap["cause"])
+            for word in ("damage", "expired", "missing"):
+                for part in item[word]:
+                    say(f"    {word.upper()} ", part["start"], part["end"])
+    for item in manifest.get("nothing", []):
+        say("NOTHING of camera ", item["camera"]["id"], item["asked"]["start"], item["asked"]["end"], item["why"])
+
+
+def say(word: str, *values: object) -> None:
+    """One line; the words of a file as a terminal may show them."""
+    print(word + ", ".join(printable(value) for value in values))
+
+
+def printable(value: object) -> str:
+    """Words of a file as a terminal may show them."""
+    return "".join(char if char.isprintable() else "?" for char in str(value))
+
+
+def verify(path: str) -> int:
+    """Check a pack and say what was found; the exit code."""
+    pack: Pack = Folder(path) if os.path.isdir(path) else Zip(path)
+    wrong, read = check_sums(pack)
+    more, manifest = check_manifest(pack, read)
+    wrong += more
+    tell(manifest)
+    for file in manifest["files"] if not wrong else []:
+        if "rows" in file:
+            rows, proved, more = check_rows(pack, file)
+            wrong += more
+            words = f"{proved} proved against the recorder's seal" if proved is not None else "not proved one by one: no module blake3 here"
+            say("", f"{file['name']}: {rows} rows, {words}")
+    for line in wrong:
+        say("WRONG: ", line)
+    print(f"{len(read)} files: {'NOT as they were packed' if wrong else 'all as they were packed'}")
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Checks an evidence pack of Watchroom.")
+    parser.add_argument("pack", help="the .zip, or the folder it was unpacked to")
+    try:
+        return verify(parser.parse_args().pack)
+    except (NoPack, OSError, ValueError, KeyError, TypeError) as error:
+        print("this is no pack that can be checked: " + printable(error), file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

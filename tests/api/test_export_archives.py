@@ -1,0 +1,188 @@
+"""Exports of several items: one MP4 with all tracks, a zip with a file of each, a pack that anybody can check."""
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blake3 import blake3
+
+from recorder.base.config import RetentionRule, SiteConfig
+from recorder.base.media import NS
+from storage.catalogue import Catalogue
+from tests.api.exporting import Holds, ended, footage
+from tests.storage_read.reference_writer import BASE_NS, RefVolume, gop
+
+
+@pytest.fixture
+def site(site: SiteConfig) -> SiteConfig:
+    """The same with a rule under which footage of the simulated clock's time has not expired by the real one."""
+    return replace(site, retention=RetentionRule(days=3660.0))
+
+
+@pytest.fixture
+def holds(catalogue: Catalogue, site: SiteConfig, supervisor: Any) -> Holds:
+    made = Holds(catalogue, site)
+    supervisor.more |= made.calls()
+    return made
+
+
+@pytest.fixture
+async def two(start: Any, volume: RefVolume, holds: Any) -> Any:
+    """An API with footage of two cameras, of one with a gap, and a token."""
+    footage(volume, 40)
+    yard = footage(volume, 20, camera=2, au_bytes=10_000)
+    yard.gap(10)
+    for _ in range(20):
+        yard.write_row(gop(25, size=10_000, key=20_000))
+    yard.commit()
+    api = await start()
+    api.clock.advance(3600)
+    api.key = await api.token("export")
+    return api
+
+
+def item(camera: str, first: float, last: float) -> dict[str, Any]:
+    return {"camera": camera, "start": BASE_NS + round(first * NS), "end": BASE_NS + round(last * NS)}
+
+
+async def made(api: Any, *items: dict[str, Any], **more: Any) -> tuple[dict[str, Any], bytes]:
+    """The job, done, and its result."""
+    asked = await api.ask("POST", "exports", token=api.key, json={"items": list(items), "reason": "case", **more})
+    assert asked.status == 202, asked.body
+    job = await ended(api, asked.json["id"], api.key)
+    assert job["state"] == "done", job
+    return job, (await api.get(job["result"]["address"], token=api.key)).body
+
+
+async def test_several_items_share_one_mp4(two: Any) -> None:
+    job, body = await made(two, item("north", 5, 35), item("yard", 5, 35))
+    assert body.count(b"trak") == 2 and job["result"]["name"].startswith("2-cameras_main_")
+    manifest = (await two.get(job["result"]["manifest"], token=two.key)).json
+    assert [one["camera"]["id"] for one in manifest["files"][0]["items"]] == ["north", "yard"]
+    (gap,) = manifest["files"][0]["items"][1]["gaps"]
+    assert (gap["start_ns"] - BASE_NS, gap["end_ns"] - BASE_NS) == (20 * NS, 30 * NS)
+
+
+async def test_a_zip_holds_what_clips_are_and_says_what_is_not_there(two: Any) -> None:
+    job, body = await made(two, item("north", 5, 35), item("yard", 21, 29), item("yard", 30, 40), format="zip")
+    assert job["result"]["media_type"] == "application/zip" and hashlib.sha256(body).hexdigest() == job["result"]["sha256"]
+    archive = zipfile.ZipFile(io.BytesIO(body))
+    assert archive.testzip() is None
+    films = [name for name in archive.namelist() if name.endswith(".mp4")]
+    assert archive.namelist() == [*films, "manifest.json", "SHA256SUMS"] and len(films) == 2
+    clip = await two.get("cameras/north/clip.mp4", token=await two.token("view"), params={
+        name: str(item("north", 5, 35)[name]) for name in ("start", "end")})
+    assert archive.read(films[0]) == clip.body
+    sums = dict(reversed(line.split("  ")) for line in archive.read("SHA256SUMS").decode().splitlines())
+    assert sums == {name: hashlib.sha256(archive.read(name)).hexdigest() for name in [*films, "manifest.json"]}
+    manifest = json.loads(archive.read("manifest.json"))
+    assert [file["sha256"] for file in manifest["files"]] == [sums[name] for name in films]
+    (nothing,) = manifest["nothing"]
+    assert nothing["camera"]["id"] == "yard" and [gap["cause"] for gap in nothing["gaps"]] == ["offline"]
+
+
+async def test_a_pack_holds_whole_rows_each_under_its_seal_and_a_program_that_checks_it(two: Any, tmp_path: Path) -> None:
+    _, body = await made(two, item("north", 5.5, 34.5), item("yard", 15, 33), format="pack", reference="case 7")
+    file = tmp_path / "pack.zip"
+    file.write_bytes(body)
+    archive = zipfile.ZipFile(file)
+    masters = [name for name in archive.namelist() if name.endswith(".mp4")]
+    assert archive.namelist() == [*(name for master in masters for name in (master, master + ".rows.csv")), "verify.py", "README.txt",
+                                  "manifest.json", "SHA256SUMS"]
+    check_rows(archive, masters[0], range(5, 35))
+    check_rows(archive, masters[1], [*range(15, 20), *range(20, 23)])
+    good = checked(file)
+    assert good.returncode == 0 and "GAP 2026-01-01T00:00:20" in good.stdout and "case 7" in good.stdout, good
+    assert "30 rows, " in good.stdout and "proved against the recorder's seal" in good.stdout
+    bare = checked(file, "-I", "-S")        # nothing but the standard library
+    assert bare.returncode == 0 and "no module blake3 here" in bare.stdout, bare
+
+
+def check_rows(archive: zipfile.ZipFile, master: str, numbers: Any) -> None:
+    media, lines = archive.read(master), archive.read(master + ".rows.csv").decode().splitlines()
+    names = lines[0].split(",")
+    rows = [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
+    assert [int(row["row"]) for row in rows] == list(numbers)
+    sealed = [row for row in rows if row["leaf"]]
+    assert sealed or len(rows) < 10         # a chunk of the small footage may still be open
+    for row in sealed:
+        data = media[int(row["at"]):int(row["at"]) + int(row["bytes"])]
+        leaf = blake3(int(row["row"]).to_bytes(8, "little") + bytes.fromhex(row["record"]) + bytes.fromhex(row["entries"]) + data)
+        assert leaf.hexdigest() == row["leaf"]
+
+
+def checked(path: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """What the pack's own program says of it."""
+    program = path.parent / "verify.py"
+    if path.suffix == ".zip":
+        program.write_bytes(zipfile.ZipFile(path).read("verify.py"))
+    return subprocess.run([sys.executable, *options, program, path], capture_output=True, text=True, timeout=120, check=False, cwd=path.parent)
+
+
+async def test_whatever_is_changed_in_a_pack_is_found(two: Any, tmp_path: Path) -> None:
+    _, body = await made(two, item("north", 5, 25), format="pack")
+    file, folder = tmp_path / "pack.zip", tmp_path / "unpacked"
+    file.write_bytes(body)
+    zipfile.ZipFile(file).extractall(folder)
+    (master,) = (folder / "master").glob("*.mp4")
+    shutil.copy(folder / "verify.py", tmp_path / "verify.py")
+    assert checked(folder).returncode == 0
+    for name, change in {"altered": lambda: flip(master), "missing": (folder / "README.txt").unlink, "added": (folder / "more").touch}.items():
+        change()
+        found = checked(folder)
+        assert found.returncode == 1 and name in found.stdout, found
+    (folder / "manifest.json").unlink()
+    assert checked(folder).returncode == 2
+    file.write_bytes(body[:-100])
+    assert checked_with(tmp_path, file).returncode == 2
+    file.write_bytes(body[:2_000_000] + bytes([body[2_000_000] ^ 1]) + body[2_000_001:])
+    assert checked_with(tmp_path, file).returncode == 1
+
+
+def checked_with(folder: Path, path: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, folder / "verify.py", path], capture_output=True, text=True, timeout=120, check=False)
+
+
+def flip(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(1_000_000)
+        byte = file.read(1)
+        file.seek(1_000_000)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+async def test_forged_sums_do_not_hide_an_altered_row(two: Any, tmp_path: Path) -> None:
+    _, body = await made(two, item("north", 5, 25), format="pack")
+    file, folder = tmp_path / "pack.zip", tmp_path / "unpacked"
+    file.write_bytes(body)
+    zipfile.ZipFile(file).extractall(folder)
+    shutil.copy(folder / "verify.py", tmp_path / "verify.py")
+    (master,) = (folder / "master").glob("*.mp4")
+    before = hashlib.sha256(master.read_bytes()).hexdigest()
+    flip(master)
+    after = hashlib.sha256(master.read_bytes()).hexdigest()
+    manifest = folder / "manifest.json"
+    old = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    manifest.write_text(manifest.read_text().replace(before, after))
+    sums = folder / "SHA256SUMS"
+    sums.write_text(sums.read_text().replace(before, after).replace(old, hashlib.sha256(manifest.read_bytes()).hexdigest()))
+    found = checked(folder)
+    assert found.returncode == 1 and "is not what was sealed" in found.stdout, found
+
+
+@pytest.mark.parametrize("more", [
+    {"items": [item("north", 5, 35), item("north", 5, 35)], "format": "zip"}, {"items": [item("north", 5, 9), item("north", 10, 12)]},
+    {"items": [item("north", 5, 35), item("yard", 5, 35)], "gaps": "close"},
+    {"items": [item("north", 5, 35)], "format": "pack", "gaps": "close"},
+    {"items": [item("north", k, k + 1) for k in range(101)], "format": "zip"},
+])
+async def test_what_cannot_share_a_file_is_refused(two: Any, more: dict[str, Any]) -> None:
+    assert (await two.ask("POST", "exports", token=two.key, json={"reason": "case", **more})).status == 400

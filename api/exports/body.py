@@ -37,12 +37,14 @@ class AskedExport:
     audio: str = "source"
     reference: str = ""
     priority: str = "normal"
+    webhook: str = ""
 
 
 def read_export(body: dict[str, Any], now_ns: int) -> AskedExport:
     """The export that a body asks for. Raises Problem 400; 416 for what lies in the future."""
     readers = {"items": _items, "reason": read_words, "format": _one_of(FORMATS), "gaps": _one_of(("keep", "close")),
-               "audio": _one_of(("source", "none")), "reference": read_text, "priority": _one_of(PRIORITIES)}
+               "audio": _one_of(("source", "none")), "reference": read_text, "priority": _one_of(PRIORITIES),
+               "webhook": read_text}
     asked = AskedExport(**members("", body, readers, ("items", "reason")))
     for at, item in enumerate(asked.items):
         _check(f"items.{at}.end", item, now_ns)
@@ -122,5 +124,6 @@ EXPORT_SCHEMA: dict[str, Any] = {
         "audio": {"enum": ["source", "none"], "default": "source"},
         "reference": {**SHORT_TEXT, "description": "a case number, ..."},
         "priority": {"enum": list(PRIORITIES), "default": "normal"},
+        "webhook": {**SHORT_TEXT, "description": "called when the job has ended; one of the addresses that the configuration allows"},
     },
 }

@@ -10,8 +10,10 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from api.exports import webhook
 from api.exports.holding import Holding
 from api.exports.job import AUTHOR, PRIORITIES, Failure, Job, Result, State
 from api.exports.run import Run
@@ -33,8 +35,13 @@ DAY_NS = 86_400 * NS
 RECORD_NS = 31 * DAY_NS       # how long a job is still told of after its file has gone
 OPEN_MAX = 1_000              # jobs that wait or run
 OPEN_PER_HOLDER = 100
-KEPT_FREE = 1 << 30           # of the folder's file system, beside what is expected of jobs
+KEPT_FREE = 256 << 20         # of the folder's file system, beside what is expected of jobs
 Told = Callable[[Job], None]
+
+
+def secret_line(file: Path | None) -> str:
+    """The first line of the file of the webhooks' secret; "" without one: the configuration does not allow that beside addresses."""
+    return "" if file is None else file.read_text().split("\n", 1)[0].removesuffix("\r")
 
 
 class Desk:
@@ -50,8 +57,10 @@ class Desk:
         self._keys: dict[str, str] = {}          # Idempotency-Key (digest with its holder) -> job
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._calling: dict[str, asyncio.Task[None]] = {}
+        self._caller: webhook.Caller | None = None
         self._wake = asyncio.Event()
-        self._ending = asyncio.Lock()
+        self._changing = asyncio.Lock()
         self.ready = False
 
     async def run(self) -> None:
@@ -190,15 +199,25 @@ class Desk:
     async def _tidy_up(self, job: Job) -> None:
         now_ns = self._clock.wall_ns()
         if job.hold and await self._holding.release(job):
-            job = await self._put(replace(job, hold=""))
+            job = await self._change(job, hold="")
         if job.state is State.DONE and not job.gone and now_ns >= job.expires_ns:
-            job = await self._put(replace(job, expires_ns=0))       # first nobody is given it any more
+            job = await self._change(job, expires_ns=0)       # first nobody is given it any more
             await self._at_disk(self._shelf.clear, job.id)
             await self.note("expired", job)
             self._told(job)
+        if webhook.due(job, now_ns) and job.id not in self._calling:
+            task = self._calling[job.id] = asyncio.create_task(self._call(job), name=f"webhook {job.id}")
+            task.add_done_callback(lambda _: self._calling.pop(job.id, None))
         if now_ns >= job.ended_ns + RECORD_NS and job.nbytes == 0 and not job.hold:
             self._forget(job)
             await self._at_disk(self._shelf.remove, job.id)
+
+    async def _call(self, job: Job) -> None:
+        """One try to tell that the job has ended."""
+        if self._caller is None:
+            line = await self._at_disk(secret_line, self._site.exports.webhook_secret_file)
+            self._caller = webhook.Caller(webhook.secret_of(line), self._clock)
+        await self._change(job, call=await self._caller.call(job))
 
     def _begin(self) -> None:
         """Start processes, the most urgent jobs first, while there are workers."""
@@ -238,7 +257,7 @@ class Desk:
 
     async def _ended(self, job: Job, state: State, by: str, **more: Any) -> Job:
         """Write the end down, then let go of what the job no longer needs. A job ends once: what came first counts."""
-        async with self._ending:
+        async with self._changing:
             known = self._jobs.get(job.id)
             if known is None or known.ended:
                 return known or job
@@ -253,9 +272,13 @@ class Desk:
 
     async def _end(self) -> None:
         """The process ends: so do the jobs' processes, at once; the next one goes on from what they have left."""
-        for task in list(self._tasks.values()):
+        ending = [*self._tasks.values(), *self._calling.values()]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            await caller.close()
         await self._at_disk(self._shelf.close)
 
     # -- inside --
@@ -269,6 +292,11 @@ class Desk:
         self._jobs.pop(job.id, None)
         if self._keys.get(job.key) == job.id:
             del self._keys[job.key]
+
+    async def _change(self, job: Job, **values: Any) -> Job:
+        """Something else is so of a job now; nothing that others change meanwhile is lost."""
+        async with self._changing:
+            return await self._put(replace(self._jobs.get(job.id, job), **values))
 
     async def _put(self, job: Job) -> Job:
         """What becomes of a job is known to others once it is durable."""

@@ -72,6 +72,19 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A webhook to be called when the job has ended (api/exports/webhook.py). `id` is the same at each try; times are UTC ns, 0: not yet."""
+
+    address: str
+    id: str
+    tries: int = 0
+    next_ns: int = 0
+    done_ns: int = 0
+    given_up: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One export. `by` is who asked; `key` and `body` are digests of its Idempotency-Key (with the holder) and of what came with it.
 
@@ -92,6 +105,7 @@ class Job:
     expires_ns: int = 0
     result: Result | None = None
     failure: Failure | None = None
+    call: Call | None = None
 
     @property
     def ended(self) -> bool:
@@ -130,6 +144,7 @@ def from_json(values: Mapping[str, Any]) -> Job:
     """The inverse; KeyError, TypeError or ValueError for what is none."""
     wanted = values["wanted"]
     items = tuple(Item(**item) for item in wanted["items"])
-    result, failure = values["result"], values["failure"]
+    result, failure, call = values["result"], values["failure"], values.get("call")
     return Job(**{**values, "wanted": Wanted(**{**wanted, "items": items}), "state": State(values["state"]),
-                  "result": Result(**result) if result else None, "failure": Failure(**failure) if failure else None})
+                  "result": Result(**result) if result else None, "failure": Failure(**failure) if failure else None,
+                  "call": Call(**call) if call else None})

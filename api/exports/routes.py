@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,8 +18,9 @@ from api.events import EVENTS
 from api.exports import shelf
 from api.exports.body import EXPORT_SCHEMA, AskedExport, read_export
 from api.exports.desk import Desk
-from api.exports.job import Item, Job, State, Wanted, new_id
+from api.exports.job import Call, Item, Job, State, Wanted, new_id
 from api.exports.look import Look, between, described, look
+from api.exports.webhook import allowed
 from api.filebytes import FileBytes
 from api.holds import author, camera_records, reaches_all
 from api.media import MEDIA
@@ -68,8 +70,9 @@ async def create(request: web.Request) -> web.Response:
     _anything(looks)
     if key and (made := desk.by_key(key, digest)) is not None:      # while we looked
         return web.json_response(said(desk, made))
+    call = _call(request, asked.webhook)
     desk.room(author(grant), nbytes)
-    job = Job(new_id(now_ns), _wanted(asked, items), author(grant), now_ns, nbytes, key, digest)
+    job = Job(new_id(now_ns), _wanted(asked, items), author(grant), now_ns, nbytes, key, digest, call=call)
     job = await desk.take(job)
     return web.json_response(said(desk, job), status=202, headers={"Location": f"{ROOT}/exports/{job.id}"})
 
@@ -87,6 +90,15 @@ def _item(request: web.Request, where: str, camera_id: str, track: str, start_ns
     found = list(camera_records(request.app[keys.REGISTRY], request[keys.GRANT], where, camera_id))
     camera = next((camera for camera in found if camera.removed_ns is None), found[-1])
     return Item(camera.number, camera.id, track, start_ns, end_ns)
+
+
+def _call(request: web.Request, address: str) -> Call | None:
+    """Whom to tell in the end. Problem 422 unless the configuration allows that address."""
+    if not address:
+        return None
+    if not allowed(address, request.app[keys.SITE].exports.webhooks):
+        raise Problem(422, "webhooks may not call this address", parameter="webhook", remedy="ask for it to be named in exports.webhooks")
+    return Call(address, "msg_" + secrets.token_hex(16))
 
 
 def _wanted(asked: AskedExport, items: tuple[Item, ...]) -> Wanted:
@@ -186,6 +198,8 @@ def said(desk: Desk, job: Job) -> dict[str, Any]:
         "bytes": total, "done_bytes": done, "progress": 1.0 if job.state is State.DONE else min(1.0, done / total) if total else 0.0,
         "eta_s": round(run.eta_s, 1) if run and job.state is State.RUNNING and run.eta_s is not None else None,
         "error": {"message": scrub(job.failure.message), "remedy": scrub(job.failure.remedy)} if job.failure else None,
+        "webhook": {"address": job.call.address, "id": job.call.id, "tries": job.call.tries, "delivered": _time(job.call.done_ns),
+                    "given_up": job.call.given_up, "error": job.call.error} if job.call else None,
         "result": {"name": made.name, "media_type": made.media_type, "bytes": made.nbytes, "sha256": made.sha256, "complete": made.complete,
                    "address": f"{address}/result", "manifest": f"{address}/manifest"} if made else None,
     }

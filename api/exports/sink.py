@@ -57,8 +57,7 @@ class Sink:
     def __init__(self, folder: Path, size: int, pace: Pace, tell: Callable[[int], None]) -> None:
         self._folder, self._size, self._pace, self._tell = folder, size, pace, tell
         self._fd = _open(folder / shelf.PART)
-        self._buffer = mmap.mmap(-1, PIECE_BYTES)
-        self._view = memoryview(self._buffer)
+        self._view = memoryview(mmap.mmap(-1, PIECE_BYTES))        # page-aligned, as O_DIRECT wants it
         self.whole = hashlib.sha256()
         self._known, self._known_sha = self._mark()
         self._at = 0                # of the piece in the buffer
@@ -110,9 +109,7 @@ class Sink:
         """Close the file; what is there stays."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            self._view.release()
-            self._buffer.close()
-            os.close(fd)
+            os.close(fd)        # the buffer goes with us: an error's frames may still look into it
 
     async def _piece(self) -> None:
         self.whole.update(self._view)

@@ -120,7 +120,8 @@ class ExportsConfig:
     """`[exports]`: jobs that make files of footage (api/exports). `folder` None: `exports` in state_dir.
 
     Results take at most `bytes_max` together and go after `days`. Each of the `workers` writes at most `mb_per_s` MB/s; 0: as fast as it
-    goes, or 100 where the folder shares a file system with a volume.
+    goes, or 100 where the folder shares a file system with a volume. Webhooks may call addresses below `webhooks`, signed with what the
+    first line of `webhook_secret_file` holds.
     """
 
     folder: Path | None = None
@@ -128,6 +129,8 @@ class ExportsConfig:
     bytes_max: int = 100_000_000_000
     days: float = 7.0
     mb_per_s: float = 0.0
+    webhooks: tuple[str, ...] = ()
+    webhook_secret_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from recorder.base.config import (
 )
 from recorder.base.hidden_login import ENCODE, hides_login
 from recorder.base.media import ID_PATTERN, valid_id
-from recorder.base.passwords import PASSWORD_KEYS, read_password
+from recorder.base.passwords import PASSWORD_KEYS, first_line, read_password
 from recorder.base.toml_table import Table, read_toml, shorten, without_none
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ def read_config(file: Path) -> SiteConfig:
     return fill(SiteConfig, plain, given={
         "server": read_server(top.table("server")),
         "recording": read_recording(top.table("recording")),
-        "exports": fill(ExportsConfig, top.table("exports")),
+        "exports": read_exports(top.table("exports")),
         **read_retention(top.table("retention")),
         "signing": read_signing(top.table("signing")),
         "volumes": read_volumes(top),
@@ -187,6 +187,24 @@ def read_recording(table: Table | None) -> RecordingConfig:
         if value < least:
             raise table.error(slower, f"{value} is below {faster} = {least}", f"make it at least {least}")
     return recording
+
+
+def read_exports(table: Table | None) -> ExportsConfig:
+    """`[exports]`; webhooks go to named places only, and signed."""
+    exports = fill(ExportsConfig, table)
+    if table is None:
+        return exports
+    for address in exports.webhooks:
+        parts = split_url(address)
+        local = parts is not None and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        if parts is None or not parts.hostname or parts.scheme not in ({"http", "https"} if local else {"https"}) or "@" in parts.netloc \
+                or parts.query or parts.fragment:
+            raise table.error("webhooks", f"{shorten(address)} cannot be used", "write it like https://dams.example.org/watchroom/")
+    if exports.webhooks and exports.webhook_secret_file is None:
+        raise table.error("webhook_secret_file", "is missing beside webhooks", "put a long random line into a file and name it")
+    if exports.webhook_secret_file is not None:
+        first_line(table, "webhook_secret_file", exports.webhook_secret_file)
+    return exports
 
 
 def read_volumes(top: Table) -> tuple[VolumeConfig, ...]:

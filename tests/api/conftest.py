@@ -16,10 +16,11 @@ from api import keys
 from api.process import Served, serving
 from recorder.base.camera_json import camera_from_json, camera_to_json
 from recorder.base.clock import SimulatedClock
-from recorder.base.config import CameraConfig, ExportsConfig, ServerConfig, SiteConfig, StreamConfig, TlsConfig, VolumeConfig
+from recorder.base.config import CameraConfig, ExportsConfig, RetentionRule, ServerConfig, SiteConfig, StreamConfig, TlsConfig, VolumeConfig
 from recorder.base.control import ControlServer
 from recorder.base.errors import WatchroomError
 from storage.catalogue import Catalogue
+from tests.api.exporting import Holds
 from tests.storage_read.reference_writer import RefVolume
 
 PASSWORD = "s3cret p@ss/word"
@@ -123,7 +124,7 @@ def volume(tmp_path: Path) -> Iterator[RefVolume]:
 
 @pytest.fixture
 def site(tmp_path: Path, volume: RefVolume) -> SiteConfig:
-    """A site with one volume, bound to loopback."""
+    """A site with one volume, bound to loopback; what was recorded at the simulated time has not expired at the real one, of processes."""
     (tmp_path / "state" / "run").mkdir(parents=True)
     return SiteConfig(
         "Test site",
@@ -131,6 +132,7 @@ def site(tmp_path: Path, volume: RefVolume) -> SiteConfig:
         live_dir=tmp_path / "live",
         volumes=(VolumeConfig(tmp_path / "volume", on_root=True),),
         server=ServerConfig(port=0, hosts=("127.0.0.1",)),
+        retention=RetentionRule(days=3660.0),
     )
 
 
@@ -161,6 +163,8 @@ class FakeSupervisor:
         self.more: dict[str, Callable[[dict[str, Any]], Any]] = {}
 
     async def answer(self, call: str, args: dict[str, Any]) -> Any:
+        if call == "hold.list" and call not in self.more:
+            return {"holds": [], "more": False}         # asked at the start, by the desk of exports
         if call not in {"events", "status"}:        # asked for all the time
             self.calls.append((call, args))
         if self.fails:
@@ -180,6 +184,14 @@ class FakeSupervisor:
 @pytest.fixture
 def supervisor(catalogue: Catalogue) -> FakeSupervisor:
     return FakeSupervisor(catalogue)
+
+
+@pytest.fixture
+def holds(catalogue: Catalogue, site: SiteConfig, supervisor: FakeSupervisor) -> Holds:
+    """The supervisor takes and releases holds."""
+    made = Holds(catalogue, site)
+    supervisor.more |= made.calls()
+    return made
 
 
 Start = Callable[..., Any]

@@ -89,8 +89,8 @@ async def test_a_camera_says_how_it_fares(api: Any) -> None:
     assert [track["name"] for track in north["tracks"]] == ["main", "audio"]
     assert yard["gap"] == {"cause": "auth", "start": "2026-01-01T00:00:00.500000000Z"}
     assert north["position"] == {"latitude": 51.5, "longitude": -0.1}
-    every = {track: {"days": 31.0, "days_min": 0.0, "by": "site-wide"} for track in ("main", "sub", "audio", "metadata")}
-    assert north["rule"] == {"days": 31.0, "bytes_max": 0, "own": False, "by": "site-wide", "days_min": 0.0, "tracks": every}
+    every = {track: {"days": 3660.0, "days_min": 0.0, "by": "site-wide"} for track in ("main", "sub", "audio", "metadata")}
+    assert north["rule"] == {"days": 3660.0, "bytes_max": 0, "own": False, "by": "site-wide", "days_min": 0.0, "tracks": every}
 
 
 async def test_a_slot_that_has_fallen_silent_is_not_believed(api: Any) -> None:

@@ -7,31 +7,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blake3 import blake3
 
-from recorder.base.config import RetentionRule, SiteConfig
 from recorder.base.media import NS
-from storage.catalogue import Catalogue
-from tests.api.exporting import Holds, ended, footage
+from tests.api.exporting import ended, footage
 from tests.storage_read.reference_writer import BASE_NS, RefVolume, gop
-
-
-@pytest.fixture
-def site(site: SiteConfig) -> SiteConfig:
-    """The same with a rule under which footage of the simulated clock's time has not expired by the real one."""
-    return replace(site, retention=RetentionRule(days=3660.0))
-
-
-@pytest.fixture
-def holds(catalogue: Catalogue, site: SiteConfig, supervisor: Any) -> Holds:
-    made = Holds(catalogue, site)
-    supervisor.more |= made.calls()
-    return made
 
 
 @pytest.fixture

@@ -247,6 +247,7 @@ def defaults(cls: type) -> dict[str, Any]:
 def sample(tmp_path: Path) -> SiteConfig:
     (tmp_path / "north-road.password").write_text("secret")
     (tmp_path / "cameras-ca.pem").write_text("CAs")
+    (tmp_path / "webhook.secret").write_text("a long random line\n")
     return read_config(write(tmp_path, sample_with_every_line()))
 
 
@@ -259,7 +260,7 @@ TABLES = {"server", "recording", "exports", "retention", "signing", "volumes", "
 EXAMPLES = {
     ServerConfig: {"tls"},
     RecordingConfig: {"tls_ca", "import_dir"},
-    ExportsConfig: {"folder"},
+    ExportsConfig: {"folder", "webhook_secret_file"},
     SigningConfig: {"heads"},
     CameraConfig: {"sub", "latitude", "longitude", "rule", "user", "password"},
     RetentionRule: {"days", "audio"},

@@ -1,10 +1,14 @@
 """Exports through the whole server: the API is killed while one is made, retention passes over its footage, and nothing of it is lost."""
 
 import hashlib
+import http.server
 import os
 import signal
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -40,9 +44,37 @@ def fetched(site: Site, path: str, token: str) -> bytes:
         return body
 
 
-def begun(site: Site, port: int, seconds: int) -> tuple[str, int, int]:
+@contextmanager
+def listener() -> Iterator[tuple[int, list[str]]]:
+    """Whom webhooks are for: its port, and the ids of what has come."""
+    ids: list[str] = []
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            ids.append(self.headers["webhook-id"])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port, ids
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def begun(site: Site, port: int, told: int, seconds: int) -> tuple[str, int, int]:
     """A token and a range of so many seconds that has been recorded; its footage expires after 9 s."""
-    site.write("[exports]", "mb_per_s = 1.0", "[retention]", "days = 0.0001", camera("one", f"rtsp://127.0.0.1:{port}/cam0"))
+    (site.folder / "secret").write_text("s3cret line")
+    site.write("[exports]", "mb_per_s = 1.0", f'webhooks = ["http://127.0.0.1:{told}/"]', 'webhook_secret_file = "secret"',
+               "[retention]", "days = 0.0001", camera("one", f"rtsp://127.0.0.1:{port}/cam0"))
     site.file.write_text(site.file.read_text().replace("[recording]", "[recording]\nchunk_close_s = 10"))
     site.start("serve", "--config", site.file, log="serve")
     until(lambda: "Test: 1 slots" in site.log() and frames(site, "one") > 10, "recording")
@@ -54,9 +86,10 @@ def begun(site: Site, port: int, seconds: int) -> tuple[str, int, int]:
 
 def test_an_export_outlives_five_kills_of_the_api_and_the_retention_of_its_footage(site: Site) -> None:
     site.init()
-    with simulated("--count", 1, "--size", "640x480", "--bitrate", "12000") as port:
-        token, start_ns, end_ns = begun(site, port, 6)
-        wanted = {"items": [{"camera": "one", "start": start_ns, "end": end_ns}], "reason": "accident", "priority": "high"}
+    with listener() as (told, ids), simulated("--count", 1, "--size", "640x480", "--bitrate", "12000") as port:
+        token, start_ns, end_ns = begun(site, port, told, 6)
+        wanted = {"items": [{"camera": "one", "start": start_ns, "end": end_ns}], "reason": "accident", "priority": "high",
+                  "webhook": f"http://127.0.0.1:{told}/done"}
         status, job = ask(site, "POST", "exports", token, wanted)
         assert status == 202, job
         clip = fetched(site, f"/api/v1/cameras/one/clip.mp4?start={start_ns}&end={end_ns}&wait=1", token)
@@ -69,13 +102,16 @@ def test_an_export_outlives_five_kills_of_the_api_and_the_retention_of_its_foota
             done = min(found["done_bytes"], len(clip) - (3 << 20))
             kill_api(site)
         until(lambda: job_of(site, job["id"], token).get("state") == "done", "it is done")
-        found = job_of(site, job["id"], token)
+        found = until(lambda: (one := job_of(site, job["id"], token)) and one["webhook"]["delivered"] and one, "it is told")
+        kill_api(site)
+        until(lambda: job_of(site, job["id"], token), "the API answers")
         until(lambda: ask(site, "GET", f"cameras/one/timeline?start={start_ns}&end={end_ns}", token)[1]["spans"] == [], "retention has passed")
         body = fetched(site, found["result"]["address"], token)
         assert body == clip and hashlib.sha256(body).hexdigest() == found["result"]["sha256"]
         assert found["result"]["complete"]
         until(lambda: ask(site, "GET", "holds", token)[1]["items"] == [], "its hold is released")
         assert len(ask(site, "GET", "holds?state=all", token)[1]["items"]) == 1
+        assert ids == [found["webhook"]["id"]]
         check_command_line(site, token, start_ns, end_ns)
     assert "Traceback" not in site.log()
 

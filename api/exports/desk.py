@@ -33,6 +33,8 @@ T = TypeVar("T")
 LOOK_S = 1.0
 DAY_NS = 86_400 * NS
 RECORD_NS = 31 * DAY_NS       # how long a job is still told of after its file has gone
+FETCH_S = 3600                # whoever fetches for longer is noted again
+KEPT_MAX = 10_000             # jobs that are told of; beyond that the oldest without a file are not
 OPEN_MAX = 1_000              # jobs that wait or run
 OPEN_PER_HOLDER = 100
 KEPT_FREE = 256 << 20         # of the folder's file system, beside what is expected of jobs
@@ -59,6 +61,7 @@ class Desk:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._calling: dict[str, asyncio.Task[None]] = {}
         self._caller: webhook.Caller | None = None
+        self._fetched: dict[tuple[str, str], int] = {}      # who has begun to fetch what, and when
         self._wake = asyncio.Event()
         self._changing = asyncio.Lock()
         self.ready = False
@@ -158,6 +161,14 @@ class Desk:
             await self._at_disk(self._shelf.clear, job.id)
         return job
 
+    async def note_fetch(self, job: Job, by: str) -> None:
+        """A line in the audit when somebody begins to fetch a result: players ask for it in many pieces."""
+        now_s = self._clock.mono_ns() // NS
+        self._fetched = {key: at_s for key, at_s in self._fetched.items() if now_s - at_s < FETCH_S}
+        if (job.id, by) not in self._fetched:
+            self._fetched[job.id, by] = now_s
+            await self.note("fetched", job, by=by)
+
     async def note(self, what: str, job: Job, **more: Any) -> None:
         """A line in the audit."""
         items = [[item.camera, item.number, item.track, item.start_ns, item.end_ns] for item in job.wanted.items]
@@ -193,10 +204,12 @@ class Desk:
     async def _tidy(self) -> None:
         """Release holds, take away what has expired."""
         await self._holding.release_strays()
+        bare = sorted(job.id for job in self._jobs.values() if job.ended and not job.nbytes and not job.hold)
+        surplus = set(bare[:max(0, len(self._jobs) - KEPT_MAX)])
         for job in [job for job in self._jobs.values() if job.ended]:
-            await self._tidy_up(job)
+            await self._tidy_up(job, surplus=job.id in surplus)
 
-    async def _tidy_up(self, job: Job) -> None:
+    async def _tidy_up(self, job: Job, *, surplus: bool) -> None:
         now_ns = self._clock.wall_ns()
         if job.hold and await self._holding.release(job):
             job = await self._change(job, hold="")
@@ -208,7 +221,7 @@ class Desk:
         if webhook.due(job, now_ns) and job.id not in self._calling:
             task = self._calling[job.id] = asyncio.create_task(self._call(job), name=f"webhook {job.id}")
             task.add_done_callback(lambda _: self._calling.pop(job.id, None))
-        if now_ns >= job.ended_ns + RECORD_NS and job.nbytes == 0 and not job.hold:
+        if (surplus or now_ns >= job.ended_ns + RECORD_NS) and job.nbytes == 0 and not job.hold:
             self._forget(job)
             await self._at_disk(self._shelf.remove, job.id)
 

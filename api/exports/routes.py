@@ -145,7 +145,7 @@ async def result(request: web.Request) -> web.StreamResponse:
     with request.app[CLIPS].take(request[keys.GRANT].holder):
         source = _open(request, job, shelf.RESULT)
         if request.method == "GET":
-            await request.app[DESK].note("fetched", job, by=author(request[keys.GRANT]), range=request.headers.get("Range", ""))
+            await request.app[DESK].note_fetch(job, author(request[keys.GRANT]))
         return await send_file(request, source, etag=f'"{made.sha256}"', headers={
             "Content-Type": made.media_type, "Repr-Digest": repr_digest(made.sha256), "Cache-Control": "private, no-cache",
             "Content-Disposition": f'attachment; filename="{made.name}"'})

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import fcntl
 import json
+import logging
 import os
 import sys
 import time
@@ -27,6 +28,8 @@ from recorder.base.errors import Conflict, Gone, StorageError, WatchroomError
 from recorder.base.rulebook import Expiry, Member, rule_book
 from storage.catalogue import Catalogue
 from storage.store import TapeStore
+
+log = logging.getLogger("watchroom.exports")
 
 NICE = 10
 TELL_S = 0.2
@@ -113,6 +116,7 @@ async def _copy(site: SiteConfig, store: TapeStore, job: Job, plan: Plan, folder
     if (folder / shelf.RESULT).exists():        # it was killed between the name and the word
         (folder / shelf.RESULT).rename(folder / shelf.PART)
     total, pace = size_of(job, plan), Pace(_pace(site))
+    begun_s, begun_cpu_s = time.monotonic(), time.process_time()
     while True:
         sink = Sink(folder, total, pace, _Progress(total))
         try:
@@ -122,6 +126,7 @@ async def _copy(site: SiteConfig, store: TapeStore, job: Job, plan: Plan, folder
             (folder / shelf.MARK).unlink()      # made anew from its first byte
         finally:
             sink.close()
+    log.info("export %s: %d bytes, %.2f s of CPU, %.2f s", job.id, total, time.process_time() - begun_cpu_s, time.monotonic() - begun_s)
     shelf.write_whole(folder / shelf.MANIFEST, text)
     (folder / shelf.PART).rename(folder / shelf.RESULT)
     shelf.write_whole(folder / shelf.MADE, json.dumps(asdict(result)).encode())

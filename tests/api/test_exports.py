@@ -53,7 +53,7 @@ async def test_a_range_becomes_a_file_with_its_digest_and_manifest(exporter: Any
     check_manifest((await exporter.get(job["result"]["manifest"], token=exporter.key)).json, job)
     await until(exporter, job["id"], exporter.key, lambda _: not holds.standing())
     audit = [json.loads(line) for line in (site.exports_dir / "audit.jsonl").read_text().splitlines()]
-    assert [entry["event"] for entry in audit] == ["asked", "done", "fetched", "fetched"]
+    assert [entry["event"] for entry in audit] == ["asked", "done", "fetched"]
     assert all(entry["reason"] == "accident" and entry["reference"] == "case 7" for entry in audit) and audit[0]["by"] == "test"
 
 

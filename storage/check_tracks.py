@@ -17,7 +17,9 @@ ADOPT = "record its camera to this volume, or end the server and run watchroom c
 
 
 def check_documents(path: Path) -> list[Finding]:
-    """Documents of groups and of what holds have kept, and missing ones of tracks; those of tracks that are there their readers look at."""
+    """Documents of groups and of what holds have kept, and missing ones of tracks; those of tracks that are there their readers look at.
+    A track without a chunk may lack any: the power may have failed while it was made.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return list(_documents(fd))
@@ -27,7 +29,8 @@ def check_documents(path: Path) -> list[Finding]:
 
 def _documents(fd: int) -> Iterator[Finding]:
     cameras = zarrmeta.list_cameras(fd)
-    for group in sorted({group for camera in cameras for group in zarrmeta.groups(camera)} | {"tape.zarr"}):
+    begun = {camera: any(zarrmeta.has_chunks(fd, camera, name) for name in zarrmeta.list_folders(fd, camera)) for camera in cameras}
+    for group in sorted({group for camera in cameras if begun[camera] for group in zarrmeta.groups(camera)}):
         if not zarrmeta.is_group(fd, group):
             yield error(f"{group}/{META}", "is not the group it should be", REPAIR)
     for camera in cameras:
@@ -38,7 +41,8 @@ def _documents(fd: int) -> Iterator[Finding]:
             try:
                 zarrmeta.read_track(fd, camera, name)
             except FileNotFoundError:
-                yield error(f"{track_path(camera, name)}/{META}", "is missing", REPAIR)
+                if zarrmeta.has_chunks(fd, camera, name):
+                    yield error(f"{track_path(camera, name)}/{META}", "is missing", REPAIR)
             except FormatError as failed:
                 yield error(failed.where, failed.message, failed.remedy)
 
@@ -46,5 +50,10 @@ def _documents(fd: int) -> Iterator[Finding]:
 def check_known(store: TapeStore, path: Path) -> list[Finding]:
     """Tracks that no journal names, and no worker has in work. A journal may be read while it is written."""
     known = known_tapes(path)
-    return [error(track_path(camera, name), UNKNOWN, ADOPT) for camera in store.cameras() for name in store.tracks(camera)
-            if (camera, name) not in known and all(file.find(camera, name) is None for file in store.live_files())]
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return [error(track_path(camera, name), UNKNOWN, ADOPT) for camera in store.cameras() for name in store.tracks(camera)
+                if (camera, name) not in known and zarrmeta.has_chunks(fd, camera, name)
+                and all(file.find(camera, name) is None for file in store.live_files())]
+    finally:
+        os.close(fd)

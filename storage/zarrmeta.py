@@ -147,6 +147,11 @@ def list_folders(volume_fd: int, camera: int) -> list[str]:
     return sorted(name for name in _names(volume_fd, base) if valid_id(name) and _is_folder(volume_fd, f"{base}/{name}"))
 
 
+def has_chunks(volume_fd: int, camera: int, track: str) -> bool:
+    """True if a chunk lies in the track's folder: before, a power cut may leave any part of a track that was being made."""
+    return bool(_names(volume_fd, f"{track_path(camera, track)}/c"))
+
+
 def list_held(volume_fd: int, camera: int) -> list[str]:
     """Names of the camera's tracks of which holds have kept something."""
     return sorted(name.removesuffix(HELD) for name in _names(volume_fd, f"tape.zarr/cam-{camera}") if name.endswith(HELD))

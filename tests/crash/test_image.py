@@ -17,6 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from aftermath import check_clean, check_tape, seeds
+from held import NS, hold
 from loopimage import make_image, mount, unmount
 from rig import Camera, Rig
 
@@ -24,6 +25,8 @@ from recorder.base.media import TrackKind
 from storage import steps
 from storage.steps import Step
 
+HOLD_TURNS = 40
+HOLD_S = 4
 NEVER = {Step.RECOVERED_ZERO, Step.RECOVERED_RINGS, Step.RECOVERED_FILES, Step.RING_GROWN}
 
 
@@ -99,7 +102,17 @@ class Filmed:
                 camera.sent.clear()
             rig.clock.advance(0.4)
             rig.turn(commit=turn % 3 != 2)
+            if turn % HOLD_TURNS == HOLD_TURNS - 1:
+                self._hold(main, turn // HOLD_TURNS + 1)
         rig.close()
+
+    def _hold(self, camera: Camera, number: int) -> None:
+        """Hold the last seconds, no longer those of the hold before."""
+        assert self.rig is not None
+        now_ns = camera.start_ns + camera.au * NS // camera.fps
+        if number > 1:
+            self.rig.slot.release(hold(number - 1, 0, 1).id, now_ns, "test")
+        self.rig.slot.hold(hold(number, now_ns - HOLD_S * NS, now_ns))
 
     def close(self) -> None:
         if self.rig is not None and self.rig.slot._lock_fd >= 0:

@@ -1,5 +1,6 @@
 """`/metrics` in Prometheus' text format (0.0.4), written by hand. Labels are ids and words of ours; nothing a camera says becomes one."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,6 +19,7 @@ from api.status import CameraStatus
 from api.system import figures_of, states, volumes
 from recorder.base.errors import WatchroomError
 
+SUPERVISOR_S = 2.0
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 TRACK_COUNTERS = (
@@ -140,8 +142,9 @@ async def _volumes(page: Page, app: web.Application) -> None:
 async def _signing(page: Page, app: web.Application) -> None:
     """Of sites that sign the heads of their volumes."""
     try:
-        said = (await app[keys.SUPERVISOR].call("status", {})).get("signing") or []
-    except (Problem, WatchroomError):
+        async with asyncio.timeout(SUPERVISOR_S):
+            said = (await app[keys.SUPERVISOR].call("signing", {})).get("volumes") or []
+    except (Problem, WatchroomError, TimeoutError):
         said = []
     now_ns = app[keys.CLOCK].wall_ns()
     known = [({"volume": str(int(one["volume"]))}, one) for one in said]

@@ -44,7 +44,8 @@ def _signed(site: SiteConfig, number: int, volume: Volume, store: TapeStore, key
     folder = site.heads_dir / uuid
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     before = known.get(uuid)
-    proof, seals = sign(store, volume, folder, key, now_ns, Mark(before.sequence, before.digest) if before is not None else None)
+    mark = Mark(before.sequence, before.digest) if before is not None else None
+    proof, seals = sign(store, volume, folder, key, now_ns, mark, settled=True)
     if proof.newest is not None:
         known[uuid] = LastSigned(str(volume.path), proof.newest.sequence, proof.newest.digest, now_ns)
         write_last(site.signed_file, known)

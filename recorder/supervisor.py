@@ -195,6 +195,8 @@ class Supervisor:
     async def _answer(self, call: str, args: dict[str, Any]) -> Any:
         if call == "status":
             return await self._status()
+        if call == "signing":
+            return {"volumes": self._signer.status()}
         if call == "events":
             return self._notes.after(str(args["life"]), int(args["last"]))
         if call == "hold.add":

@@ -7,8 +7,9 @@ from pathlib import Path
 from recorder.base.errors import FormatError
 from storage import zarrmeta
 from storage.check_journal import known_tapes
+from storage.chunkfile import parse_head, read_index
 from storage.finding import Finding, error
-from storage.layout import HELD, track_path
+from storage.layout import HELD, PAGE, track_path
 from storage.store import TapeStore
 from storage.zarrmeta import META, REPAIR
 
@@ -48,12 +49,25 @@ def _documents(fd: int) -> Iterator[Finding]:
 
 
 def check_known(store: TapeStore, path: Path) -> list[Finding]:
-    """Tracks that no journal names, and no worker has in work. A journal may be read while it is written."""
+    """Tracks with footage that no journal names, and no worker has in work. A journal may be read while it is written.
+
+    A track that a crash took before its first commit holds nothing that was ever acknowledged: its camera goes on with it.
+    """
     known = known_tapes(path)
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    return [error(track_path(camera, name), UNKNOWN, ADOPT) for camera in store.cameras() for name in store.tracks(camera)
+            if (camera, name) not in known and all(file.find(camera, name) is None for file in store.live_files())
+            and any(map(_acknowledged, (path / track_path(camera, name) / "c").glob("[0-9]*")))]
+
+
+def _acknowledged(file: Path) -> bool:
+    """True if a chunk is sealed, or its shard index shows something, or that cannot be told."""
     try:
-        return [error(track_path(camera, name), UNKNOWN, ADOPT) for camera in store.cameras() for name in store.tracks(camera)
-                if (camera, name) not in known and zarrmeta.has_chunks(fd, camera, name)
-                and all(file.find(camera, name) is None for file in store.live_files())]
-    finally:
-        os.close(fd)
+        with file.open("rb") as opened:
+            page = opened.read(PAGE)
+        head = parse_head(page, file.name)
+        marked = read_index(page, head.chunk_class)
+    except FileNotFoundError:
+        return False
+    except (OSError, FormatError):
+        return True
+    return head.sealed or marked is None or bool(marked.any())

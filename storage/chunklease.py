@@ -67,6 +67,10 @@ class ChunkLease:
         """The chunk's first page as it is now, and the file's size (for the check)."""
         return os.pread(self._fd, PAGE, 0), os.fstat(self._fd).st_size
 
+    def changed_ns(self) -> int:
+        """When the file was last written to, UTC."""
+        return os.fstat(self._fd).st_mtime_ns
+
     def footer(self, head: ChunkHead) -> Footer:
         """The footer of the chunk, which `head` says is sealed; raises FormatError."""
         return read_footer(self._fd, head, f"cam-{self._camera}/{self._track} chunk {self.chunk}")

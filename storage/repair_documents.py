@@ -12,6 +12,7 @@ from storage.layout import HELD, LARGE, ChunkClass, track_path
 from storage.volume import Volume
 from storage.zarrmeta import META
 
+DIGITS_MAX = 12         # of a chunk's number: 16 EB of tape
 Kinds = dict[tuple[int, str], TrackKind]
 
 
@@ -42,7 +43,8 @@ def _track(volume: Volume, aside: Aside, camera: int, name: str, known: Kinds, d
         why = "is missing"
     except FormatError as failed:
         why = failed.message
-    numbers = [int(one) for one in volume.list_dir(f"{track_path(camera, name)}/c") if one.isascii() and one.isdigit()]
+    names = volume.list_dir(f"{track_path(camera, name)}/c")
+    numbers = [int(one) for one in names if one.isascii() and one.isdigit() and len(one) <= DIGITS_MAX]
     kind = known.get((camera, name.removesuffix(HELD))) or _kind(volume, camera, name, numbers)
     if kind is None:
         left.append(f"{where}: {why}, and neither a journal nor a chunk tells of what kind the track is; move its folder away")

@@ -21,13 +21,16 @@ from storage.store import TapeStore
 from storage.verify_bytes import ALTERED
 from storage.volume import Volume
 
+SETTLE_NS = 5_000_000_000        # a seal is durable with the next commit
 NOT_SIGNED = "; it has not been signed"
 
 
-def sign(store: TapeStore, volume: Volume, folder: Path, key: Ed25519PrivateKey, now_ns: int, mark: Mark | None = None) -> tuple[Proof, int]:
+def sign(store: TapeStore, volume: Volume, folder: Path, key: Ed25519PrivateKey, now_ns: int, mark: Mark | None = None, *,
+         settled: bool = False) -> tuple[Proof, int]:
     """Append a document (more, beyond DOCUMENT_SEALS) with every new seal of `volume`, the only one in `store`; (what is wrong, new seals).
 
-    Nothing is signed behind a document that does not hold, or if `mark`, the newest one told elsewhere, is not there. A chunk whose digest
+    With `settled` what was sealed in the last SETTLE_NS waits for the next time: a power cut may yet have it sealed again, otherwise. Nothing
+    is signed behind a document that does not hold, or if `mark`, the newest one told elsewhere, is not there. A chunk whose digest
     does not fit its footer is not signed, and is a finding.
     """
     proof = Proof()
@@ -37,7 +40,8 @@ def sign(store: TapeStore, volume: Volume, folder: Path, key: Ed25519PrivateKey,
     book = _Book(folder, key, volume.uuid, last, now_ns)
     for camera in zarrmeta.list_cameras(volume.dir_fd):
         for name in sorted({*store.tracks(camera), *zarrmeta.list_held(volume.dir_fd, camera)}):
-            for seal in _track_seals(store, volume, camera, name, book.newest.get((camera, name), -1), proof.findings):
+            after = book.newest.get((camera, name), -1)
+            for seal in _track_seals(store, volume, (camera, name), after, proof.findings, now_ns if settled else 0):
                 book.add(seal)
     book.finish()
     proof.newest = book.last.mark if book.last is not None else None
@@ -104,10 +108,11 @@ class _Book:
         self.last, self._waiting, self._written = heads.read(made, self._key.public_key()), [], True
 
 
-def _track_seals(store: TapeStore, volume: Volume, camera: int, name: str, after: int, findings: list[Finding]) -> list[Seal]:
+def _track_seals(store: TapeStore, volume: Volume, track: tuple[int, str], after: int, findings: list[Finding], now_ns: int) -> list[Seal]:
     """Seals of what the track has sealed behind chunk `after`, in order; also of chunks that are gone already, but for what holds have kept."""
+    camera, name = track
     try:
-        found = new_seals(store.track(camera, name), range(after + 1), findings)
+        found = new_seals(store.track(camera, name), range(after + 1), findings, now_ns)
     except (NotFound, FormatError) as failed:
         findings.append(error(f"cam-{camera}/{name}", failed.message + NOT_SIGNED, failed.remedy))
         found = {}
@@ -120,19 +125,24 @@ def _track_seals(store: TapeStore, volume: Volume, camera: int, name: str, after
     return [found[number] for number in sorted(found)]
 
 
-def new_seals(track: TrackReader, known: Container[int], findings: list[Finding]) -> dict[int, Seal]:
-    """Of the track's sealed chunks that are not known, by number. Of two the older was sealed first: it is never left out for the other."""
+def new_seals(track: TrackReader, known: Container[int], findings: list[Finding], now_ns: int = 0) -> dict[int, Seal]:
+    """Of the track's sealed chunks that are not known, by number. Of two the older was sealed first: it is never left out for the other.
+
+    Those that were written to in the SETTLE_NS before `now_ns` are left out.
+    """
     numbers = [number for number in offline.chunk_numbers(track.chunks_fd()) if number not in known]
-    found = {number: seal for number in numbers if (seal := _seal(track, number, findings)) is not None}
+    found = {number: seal for number in numbers if (seal := _seal(track, number, findings, now_ns)) is not None}
     again = [number for number in numbers if found and number not in found and number < max(found)]
-    return found | {number: seal for number in again if (seal := _seal(track, number, [])) is not None}
+    return found | {number: seal for number in again if (seal := _seal(track, number, [], now_ns)) is not None}
 
 
-def _seal(track: TrackReader, number: int, findings: list[Finding]) -> Seal | None:
+def _seal(track: TrackReader, number: int, findings: list[Finding], now_ns: int) -> Seal | None:
     where = f"cam-{track.camera}/{track.name} chunk {number}"
     try:
         with track.open_chunk(number) as lease:
             head = lease.head
+            if 0 <= now_ns - lease.changed_ns() < SETTLE_NS:
+                return None
             if head.sealed and lease.footer(head).digest() != head.digest:
                 findings.append(error(where, "its digest is not that of its footer" + NOT_SIGNED, ALTERED))
             elif head.sealed:

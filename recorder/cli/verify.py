@@ -79,7 +79,7 @@ def _one(args: argparse.Namespace, site: SiteConfig | None, path: Path, live_dir
     store = TapeStore([path], live_dir)
     try:
         if args.sign:
-            return sign(store, volume, args.heads, heads.private_key(args.sign), SystemClock().wall_ns(), args.newest)
+            return sign(store, volume, args.heads, heads.private_key(args.sign), SystemClock().wall_ns(), args.newest, settled=True)
         task = _task(args, site, volume)
         return verify(store, volume, task.folder, task.public_key, args.newest or task.mark), 0
     finally:

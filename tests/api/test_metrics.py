@@ -105,7 +105,7 @@ async def test_signing_is_told_of_sites_that_sign(api: Any, supervisor: Any) -> 
     assert not any(name.startswith("watchroom_signing") for name in told), "it signs nothing"
     now_ns = api.served.app[keys.CLOCK].wall_ns()
     one = {"volume": 0, "signed_ns": now_ns - 3_600_000_000_000, "failed": False, "overdue": True, "message": "signing.key /etc/x: is missing"}
-    supervisor.more["status"] = lambda args: {"signing": [one, {**one, "volume": 1, "signed_ns": 0, "overdue": False}]}
+    supervisor.more["signing"] = lambda args: {"volumes": [one, {**one, "volume": 1, "signed_ns": 0, "overdue": False}]}
     text = (await api.get("/metrics", token=token)).body.decode()
     told = samples(text)
     assert told['watchroom_signing_failed{volume="0"}'] == 1

@@ -233,6 +233,8 @@ def test_nobody_takes_a_new_track_for_unknown_while_it_records(make_rig: Make) -
 def test_a_folder_of_which_nothing_tells_what_it_is_is_left(make_rig: Make) -> None:
     rig, _ = stopped(make_rig)
     (rig.path / "tape.zarr/cam-1/sub/c").mkdir(parents=True)
+    assert lines_of(rig) == [], "the power failed while it was made"
+    (rig.path / "tape.zarr/cam-1/sub/c/0").write_bytes(b"nothing")
     assert [line for line in lines_of(rig) if "cam-1/sub/zarr.json: is missing" in line]
     done = repair(rig)
     assert len(done.left) == 1 and "cam-1/sub" in done.left[0]

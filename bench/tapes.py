@@ -27,13 +27,14 @@ def tape_aus(track: TrackReader) -> Iterator[TapeAu]:
     """All AUs of a track in decode order that can be read now, provisional ones included: up to the open row as it is met."""
     number = track.edges().first_row
     while len(run := track.rows_from(number, ROWS_AT_ONCE)):
-        yield from _run_aus(track, run)
+        yield from run_aus(track, run)
         if run.open:        # it grows while we read: what comes after it is not what follows what we have seen of it
             return
         number = run.next
 
 
-def _run_aus(track: TrackReader, run: RowRun) -> Iterator[TapeAu]:
+def run_aus(track: TrackReader, run: RowRun) -> Iterator[TapeAu]:
+    """All AUs of these rows in decode order."""
     entries, data = track.entries(run), _bytes_of(track, run)
     for i in range(len(entries.size)):
         row, at = int(entries.row[i]), int(entries.offset[i])

@@ -46,6 +46,11 @@ class Camera:
         for stream in self.streams:
             stream.move(cause, why, failed=failed)
 
+    @property
+    def moving(self) -> bool:
+        """True while it is on its way."""
+        return any(stream.moving for stream in self.streams)
+
     def sweep(self, mono_ns: int) -> None:
         """Once a second."""
         for stream in self.streams:

@@ -12,8 +12,8 @@ from recorder.base.errors import Conflict, NotFound
 from recorder.base.media import NS, GapCause
 from recorder.base.tasks import TaskSet
 from recorder.camera import Camera
-from recorder.feed import Places
 from recorder.stream import Services
+from recorder.tapes import Places
 
 CAMERAS_MAX = 4096
 FEW = 8                  # up to so many cameras nobody is asked to wait at the start
@@ -87,7 +87,7 @@ class Cameras:
 
     async def go_home(self) -> None:
         """Cameras that record elsewhere than at home go there, one after the other; those without any volume begin at once."""
-        for number in [number for number, tapes in self._tapes.items() if tapes.path is None]:
+        for number in [number for number, tapes in self._tapes.items() if tapes.path is None and not self._cameras[number].moving]:
             self._move(number, GapCause.DISK, "no volume took it")
         for number in list(self._tapes):
             if number in self._tapes and self._tapes[number].misplaced:

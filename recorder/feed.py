@@ -6,14 +6,17 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from recorder._ext.auqueue import AuQueue
 from recorder._ext.rtp import RtpTrack
 from recorder.base.config import RecordingConfig, RetentionRule, StreamConfig
-from recorder.base.media import GapCause, SampleEntry, SenderReport, TrackKind
+from recorder.base.errors import VolumeError
+from recorder.base.media import GapCause, SampleEntry, TrackKind
+from recorder.movable import MovableTape
 from recorder.rtp.formats import RtpFormat, sample_entry_for, video_facts
+from recorder.tapes import Places, Tape, Tapes
+from storage.tape import Come
 
 if TYPE_CHECKING:
     from recorder._ext.rtp import RtpStats
@@ -27,81 +30,6 @@ CEILING_MIN_BPS = 32_000_000
 EMPTY_WAIT_S = 5.0
 EMPTY_LOOKS = 250
 COUNTED = (("aus", "aus"), ("bytes", "bytes"), ("damaged_aus", "damaged_aus"), ("lost_packets", "lost"), ("overrun_packets", "overrun"))
-
-
-class Tape(Protocol):
-    """What a source needs of storage.tape.TapeWriter."""
-
-    @property
-    def end_ns(self) -> int:
-        """UTC end of the newest row or gap."""
-
-    @property
-    def kept_ns(self) -> int:
-        """The same of what a failing disk does not take."""
-
-    @property
-    def next_session(self) -> int:
-        """The number of the next session."""
-
-    def begin_session(self, session: int, start_ns: int, transport: str) -> None:
-        """A connection begins to deliver."""
-
-    def end_session(self, session: int, end_ns: int, reason: str) -> None:
-        """It has ended."""
-
-    def publish(self, session: int, shift_ns: int) -> None:
-        """Move the session's provisional rows."""
-
-    def open_gap(self, cause: GapCause, start_ns: int | None = None, detail: str = "") -> None:
-        """Footage is missing."""
-
-    def come_from(self, end_ns: int, cause: GapCause, detail: str) -> None:
-        """It was recorded elsewhere up to `end_ns`."""
-
-    def then(self, call: Callable[[], None]) -> None:
-        """Call when all of this has taken effect."""
-
-    def sender_report(self, report: SenderReport) -> None:
-        """Evidence."""
-
-    def clock_epoch(self, wall_ns: int, step_ns: int) -> None:
-        """Our clock stepped."""
-
-    def set_rule(self, rule: RetentionRule) -> None:
-        """How long footage stays."""
-
-    def detach(self) -> None:
-        """The end of the track's recording."""
-
-
-class Tapes(Protocol):
-    """What a source needs of storage.slot.Slot."""
-
-    def open_track(self, camera: int, name: str, kind: TrackKind, *, clock_rate: int, queue: AuQueue, rule: RetentionRule,
-                   describe: Callable[[int], SampleEntry | None]) -> Tape:
-        """The tape of a track; may touch the disk."""
-
-
-class Places(Tapes, Protocol):
-    """One camera's tapes on the volumes (recorder.rack.SlotTapes)."""
-
-    home: str
-
-    @property
-    def path(self) -> Path | None:
-        """Of the volume they lie on; None while no track has been opened."""
-
-    @property
-    def failed(self) -> bool:
-        """True if that has failed."""
-
-    @property
-    def misplaced(self) -> bool:
-        """True if they should lie on another one."""
-
-    def leave(self) -> None:
-        """The next track that is opened chooses anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +62,7 @@ class TrackFeed:
         self.kind = kind
         self.clock_rate = clock_rate
         self.queue = queue
-        self.tape: Tape
+        self.tape: MovableTape
         self.track: RtpTrack | None = None
         self.session = 0
         self.floor_ns = 0                # where the track ended when the session began
@@ -156,7 +84,7 @@ class TrackFeed:
         opening = asyncio.ensure_future(asyncio.to_thread(tapes.open_track, camera, name, kind, clock_rate=clock_rate, queue=queue,
                                                           rule=rule, describe=feed.describe))
         try:
-            feed.tape = await asyncio.shield(opening)
+            feed.tape = MovableTape(await asyncio.shield(opening))
         except asyncio.CancelledError:
             opening.add_done_callback(_let_go)     # the thread goes on; a tape that nobody knows could never be opened again
             raise
@@ -166,6 +94,34 @@ class TrackFeed:
                 feed.gap = left.cause
                 feed.tape.come_from(left.kept_ns, left.cause, left.detail[:200])
         return feed
+
+    async def hand_over(self, tapes: Places, camera: int, rule: RetentionRule, cause: GapCause, detail: str, *, failed: bool) -> None:
+        """Go on in a tape on another volume in the midst of the session: what is not sure to be kept of the present one, whose volume may have
+        `failed`, is taken from the queue once more, as far as it still is there; what is not is missing for `cause`.
+
+        Raises StorageError, Conflict: then the tape is to be left.
+        """
+        au, kept_ns = self.tape.seam if failed else await self._parted()
+        self.tape.leave()
+        self.queue.rewind(au)
+        come = Come(kept_ns, cause, detail[:200], *self.tape.session)
+        opening = asyncio.ensure_future(asyncio.to_thread(tapes.open_track, camera, self.name, self.kind, clock_rate=self.clock_rate,
+                                                          queue=self.queue, rule=rule, describe=self.describe, come=come))
+        try:
+            tape = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_let_go)
+            raise
+        self.tape.arrive(tape)
+
+    async def _parted(self) -> tuple[int, int]:
+        """The seam, once the writer takes nothing from the queue any more."""
+        found: list[tuple[int, int]] = []
+        self.tape.part(found.append)
+        await _until(lambda: bool(found))
+        if not found:
+            raise VolumeError("the writer does not let go of a track", where=self.name, remedy="see the log")
+        return found[0]
 
     @property
     def end_ns(self) -> int:

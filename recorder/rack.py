@@ -23,9 +23,12 @@ from storage.events import SlotEvent, VolumeBack, VolumeFailed
 from storage.siteholds import SiteHolds
 from storage.siterules import SiteRules
 from storage.slot import Slot
-from storage.tape import TapeWriter
+from storage.tape import Come, TapeWriter
 
-SILENT_S = 5.0          # a disk that has not answered for so long has failed, if there is another one; `buffer_s` of pictures wait meanwhile
+# A disk that has not answered for so long has failed, if there is another one. A commit may take 500 ms; with what was not durable before it
+# `buffer_s` of pictures must last until another volume takes them.
+SILENT_S = 2.5
+CLOSE_S = 5.0           # for the menders at the end
 SLOW_S = 30.0           # recovery of one volume may hold up the cameras of the others for so long
 RETRY_S = 2.0           # between two looks whether a failed volume is well again
 RETRY_MAX_S = 60.0      # for one that fails again and again
@@ -141,7 +144,7 @@ class Rack:
             self._closed.set()
             shelves = list(self.shelves)
         for mender in self._menders:
-            mender.join(SILENT_S)
+            mender.join(CLOSE_S)
         with ThreadPoolExecutor(len(shelves)) as pool:
             list(pool.map(Shelf.close, shelves))
 
@@ -213,7 +216,7 @@ class Rack:
         mender.start()
 
     def look(self) -> None:
-        """Once a second: a disk that does not answer has failed, if there is another one. Does not block."""
+        """Several times a second: a disk that does not answer has failed, if there is another one. Does not block."""
         for shelf in list(self.shelves):
             silent_s = 0.0 if shelf.failed else shelf.silent_s()
             if silent_s > SILENT_S and any(other is not shelf and not other.failed for other in self.shelves):
@@ -248,13 +251,14 @@ class SlotTapes:
         self._shelf: Shelf | None = None
 
     def open_track(self, camera: int, name: str, kind: TrackKind, *, clock_rate: int, queue: AuQueue, rule: RetentionRule,
-                   describe: Callable[[int], SampleEntry | None]) -> TapeWriter:
+                   describe: Callable[[int], SampleEntry | None], come: Come | None = None) -> TapeWriter:
         """As storage.slot.Slot.open_track. Raises VolumeError if no volume takes it."""
         while True:
             shelf = self._chosen()
             try:
                 slot = self._rack.slot(self._number, shelf)
-                return slot.open_track(camera, name, kind, clock_rate=clock_rate, queue=queue, rule=rule, describe=describe)
+                return slot.open_track(camera, name, kind, clock_rate=clock_rate, queue=queue, rule=rule, describe=describe,
+                                       come=come)
             except VolumeError:
                 if not shelf.failed:
                     raise

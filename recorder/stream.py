@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -23,7 +23,7 @@ from recorder.base.errors import Conflict, OtherKind, SourceError, StorageError
 from recorder.base.media import NS, GapCause, TrackKind
 from recorder.base.source_url import SCHEMES, source_url
 from recorder.drainer import Drainer
-from recorder.feed import Left, Places, TrackFeed, ceiling_bps, small_queue, video_queue
+from recorder.feed import Left, TrackFeed, ceiling_bps, small_queue, video_queue
 from recorder.gate import Backoff, HandshakeGate
 from recorder.liveness import Life, Liveness
 from recorder.rates import Rates
@@ -33,6 +33,7 @@ from recorder.rtp.formats import VIDEO_CLOCK, RtpFormat
 from recorder.rtsp.address import AddressBook
 from recorder.source import Opened, RtspSource, Session, Source, SourceEnded
 from recorder.sources.source import LibavSource
+from recorder.tapes import Places
 from recorder.timeline import RESTART_STEP_NS, SessionTimeline, TrackTimeline, WallOffset
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ class Services:
     recording: RecordingConfig
     log: logging.Logger
     rng: random.Random = field(default_factory=random.Random)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Why a stream's tapes are to be left for others, and whether nothing more can be written to them."""
+
+    cause: GapCause
+    why: str
+    failed: bool
 
 
 class Stream:
@@ -86,16 +96,54 @@ class Stream:
         self._moving: SourceError | None = None          # why the tapes are to be left for others
         self._failed = False                             # and whether nothing more can be written to them
         self._left: dict[str, Left] = {}                 # by track name
+        self._moves: list[Move] = []                     # to be made in the midst of the session
+        self._handing: asyncio.Task[None] | None = None  # who makes them
         self._wake = asyncio.Event()
 
     def move(self, cause: GapCause, why: str, *, failed: bool) -> None:
-        """Go to another volume: the session ends, and the next begins at once, with new tapes. `failed`: the volume of the present ones has."""
-        self._failed = self._failed or failed
-        if self._moving is None and self.state not in {"stopped", "ended"}:
-            self._moving = SourceError(why, cause=cause, where=self._where)
+        """Go to another volume. The session goes on; where that cannot be it ends, and the next begins at once.
+
+        `failed`: nothing more can be written to the present tapes.
+        """
+        if self.state in {"stopped", "ended"}:
+            return
+        move = Move(cause, why, failed)
+        if self._moving is not None or self._session is None or any(f.track is not None and f.track.provisional for f in self.feeds.values()):
+            self._begin_anew(move)       # footage whose time is not settled yet cannot be taken along
+            return
+        self._moves.append(move)
+        if not self.moving:
+            self._handing = asyncio.create_task(self._hand_over(), name=f"{self._where} moves")
+
+    @property
+    def moving(self) -> bool:
+        """True while the tracks go from a volume to another in the midst of a session."""
+        return self._handing is not None and not self._handing.done()
+
+    def _begin_anew(self, move: Move) -> None:
+        """The session ends, and the next begins at once, with new tapes."""
+        self._failed = self._failed or move.failed
+        if self._moving is None:
+            self._moving = SourceError(move.why, cause=move.cause, where=self._where)
             if self._session is not None:
                 self._session.end(self._moving)
             self._wake.set()
+
+    async def _hand_over(self) -> None:
+        """Take every track to its new tape."""
+        while self._moves:
+            move = self._moves.pop(0)
+            try:
+                for kind, feed in list(self.feeds.items()):
+                    if feed.track is not None:
+                        await feed.hand_over(self._with.tapes, self._number, self._rule, move.cause, move.why, failed=move.failed)
+                    else:
+                        self._left[feed.name] = await feed.leave(move.cause, move.why, failed=move.failed)
+                        del self.feeds[kind]
+            except (StorageError, Conflict) as error:
+                self._complain(f"it cannot go to another volume as it is: {error}")
+                self._moves.clear()
+                self._begin_anew(replace(move, failed=True))
 
     async def run(self, spread_s: float = 0.0) -> None:
         """Record until cancelled; then everything is told to the camera and to the tapes. Waits up to `spread_s` before the first try."""
@@ -111,6 +159,9 @@ class Stream:
                     await asyncio.wait_for(self._wake.wait(), wait_s)
                 self._enter("connecting")
         finally:
+            if self._handing is not None:
+                self._handing.cancel()
+                await asyncio.gather(self._handing, return_exceptions=True)
             self._enter("stopped")
 
     async def _rest(self, ended: SourceEnded) -> None:
@@ -178,6 +229,9 @@ class Stream:
 
     async def _leave_tapes(self) -> None:
         """Let go of the tapes that are to be left. A track that is not opened again at once keeps what was left of it."""
+        if self._handing is not None:
+            await self._handing
+            self._handing = None
         self._wake.clear()
         moving, self._moving = self._moving, None
         if moving is not None:

@@ -31,6 +31,7 @@ from storage.camera_record import declared_kbps
 from storage.events import SlotBroken, SlotEvent, VolumeBack, VolumeFailed
 
 SWEEP_S = 1.0
+DISKS_S = 0.25
 YOUNG_OBJECTS = 50_000  # between two collections: the worker's objects live for as long as its cameras, and hardly any are in cycles
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,8 @@ class Worker:
         self._cameras, self._ready = Cameras(services, self._site.retention, log), True
         control = ControlServer(self._site.slot_socket(self._number), self._answer, log)
         drainer.start()
-        tasks = [asyncio.create_task(self._sweep(), name="sweep"), asyncio.create_task(self._go_home(), name="volumes"),
+        tasks = [asyncio.create_task(self._sweep(), name="sweep"), asyncio.create_task(self._watch_disks(), name="disks"),
+                 asyncio.create_task(self._go_home(), name="volumes"),
                  asyncio.create_task(asyncio.to_thread(self._rack.others), name="slots left")]
         try:
             await control.start()
@@ -146,10 +148,14 @@ class Worker:
             await asyncio.sleep(due - loop.time())
             try:
                 self._cameras.sweep()
-                self._rack.look()
                 self._noted.turn(self._clock.mono_ns())
             except Exception:            # the timer outlives a defect in one turn
                 log.exception("slot %d: a sweep failed", self._number)
+
+    async def _watch_disks(self) -> None:
+        while True:
+            await asyncio.sleep(DISKS_S)
+            self._rack.look()
 
     async def _answer(self, call: str, args: dict[str, Any]) -> Any:
         match call:

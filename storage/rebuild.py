@@ -21,10 +21,8 @@ from storage.replay import LOGGED, Found, FoundChunk, RowView
 from storage.rings import FIRST_FRAMES, FIRST_ROWS, IndexWriter
 from storage.steps import Step, step
 from storage.tapebook import FOOTER_START, ClosedChunk, OpenChunk
-from storage.tapework import TapeWork
+from storage.tapework import NO_QUEUE_BYTES, TapeWork
 from storage.volume import Volume
-
-NO_QUEUE_BYTES = 4096
 
 
 class Rebuilder:

@@ -29,7 +29,7 @@ from storage.events import SlotBroken, SlotEvent, VolumeFailed
 from storage.heldstore import HeldStore
 from storage.hold import Hold
 from storage.holdkeeper import HoldUsage, Kept, SlotHolds
-from storage.items import Checkpoint, CheckpointEnd, On, Tape, encode
+from storage.items import Checkpoint, CheckpointEnd, On, SessionStart, Tape, encode
 from storage.journal import SEGMENT_BYTES, Journal
 from storage.keeper import Desk, Keeper
 from storage.layout import track_path
@@ -42,7 +42,7 @@ from storage.retainer import OwnRules, Rules
 from storage.salvage import from_footers
 from storage.siteholds import SiteHolds
 from storage.steps import Step, step
-from storage.tape import TapeWriter
+from storage.tape import Come, TapeWriter
 from storage.tapework import TapeWork
 from storage.volume import Volume
 from storage.zarrmeta import create_track
@@ -222,8 +222,10 @@ class Slot:
         return returned
 
     def open_track(self, camera: int, name: str, kind: TrackKind, *, clock_rate: int, queue: AuQueue, rule: RetentionRule,
-                   describe: Callable[[int], SampleEntry | None]) -> TapeWriter:
+                   describe: Callable[[int], SampleEntry | None], come: Come | None = None) -> TapeWriter:
         """The tape of a track, made if new; its AUs are taken from `queue`. Blocks on the disk for a new track. Any thread.
+
+        `come`: it comes from another tape; the session goes on under the tape's `next_session` - 1, and what the queue holds belongs to it.
 
         Conflict if it is open already, OtherKind if it exists with another kind or clock. VolumeError if the volume has failed.
         """
@@ -231,6 +233,7 @@ class Slot:
             raise VolumeError("the volume has failed", where=str(self.volume.path), remedy="see the first error in the log")
         with self._open_lock:
             work = self._works.get((camera, name))
+            made = work is None
             if work is None:
                 work = self._made(Tape(self._next_tape(), camera, clock_rate, kind, name), rule)
             elif (work.ident.kind, work.ident.clock_rate) != (kind, clock_rate):
@@ -239,14 +242,19 @@ class Slot:
             elif not self._free(work):
                 raise Conflict("the track is open already", where=f"cam-{camera}/{name}")
             work.attached, work.queue = True, queue
+            session = work.next_session
+            work.next_session += come is not None
         attached = threading.Event()
 
         def attach() -> None:
             work.attach(queue, rule, describe)
+            if come is not None:
+                work.come(SessionStart(session, come.start_ns, come.transport), come.au_session, come.kept_ns, come.cause, come.detail)
             attached.set()
 
         self._on_writer(attach)
-        attached.wait(ATTACH_S)      # commands given before the queue is bound would count another queue's AUs
+        if not made:
+            attached.wait(ATTACH_S)      # commands given before the queue is bound would count another queue's AUs
         self._wake_keeper.set()
         return TapeWriter(work, self._detach)
 

@@ -1,11 +1,27 @@
 """The writing side of one track's tape, as its session sees it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from recorder.base.config import RetentionRule
 from recorder.base.media import GapCause, SenderReport
 from storage.items import ClockEpoch, SessionStart
 from storage.tapework import TapeWork
+
+
+@dataclass(frozen=True, slots=True)
+class Come:
+    """A track that comes from another tape in the midst of a session: recorded there up to `kept_ns`, left because of `cause`.
+
+    `au_session` is the session's number as its AUs bear it; it began at `start_ns` over `transport`.
+    """
+
+    kept_ns: int
+    cause: GapCause
+    detail: str
+    au_session: int
+    start_ns: int
+    transport: str
 
 
 class TapeWriter:
@@ -28,6 +44,17 @@ class TapeWriter:
         return self._work.kept_ns()
 
     @property
+    def seam(self) -> tuple[int, int]:
+        """For a tape whose volume has failed: the AU of its queue with which begins what is not sure to be kept, and the UTC end of what is.
+
+        Looks at memory only. The queue is then to be taken away (`AuQueue.rewind`): the writer may hang in the midst of it."""
+        return self._work.seam()
+
+    def part(self, call: Callable[[tuple[int, int]], None]) -> None:
+        """Take no more from the queue; then `call` with the seam, on the writer's thread."""
+        self._work.post(lambda: call(self._work.part()), at_once=True)
+
+    @property
     def next_session(self) -> int:
         """The number that the track's next session bears."""
         return self._work.next_session
@@ -42,10 +69,11 @@ class TapeWriter:
         """Tape offset and row number below which a power cut takes nothing."""
         return self._work.core.durable
 
-    def begin_session(self, session: int, start_ns: int, transport: str) -> None:
-        """A connection to the camera begins to deliver; the first AU that is kept is a clean access point."""
+    def begin_session(self, session: int, start_ns: int, transport: str, au_session: int | None = None) -> None:
+        """A connection to the camera begins to deliver; the first AU that is kept is a clean access point. AUs bear the number `au_session`
+        (None: the session's)."""
         self._work.next_session = max(self._work.next_session, session + 1)
-        self._work.post(lambda: self._work.begin_session(SessionStart(session, start_ns, transport)))
+        self._work.post(lambda: self._work.begin_session(SessionStart(session, start_ns, transport), au_session))
 
     def end_session(self, session: int, end_ns: int, reason: str) -> None:
         """It has ended; its rows that were never published stay where their AUs' stamps put them."""

@@ -27,6 +27,7 @@ from storage.tapebook import TapeBook, row_end_ns
 
 REPORT_NS = 60_000_000_000      # sender reports are kept at most so often, and the first of each session
 NO_ROW = (1 << 64) - 1
+NO_QUEUE_BYTES = 4096           # of a queue that nobody fills
 HOLE_NS = 10_000_000            # less is no gap: rounding of rows' ends (storage/timeline.py says the same)
 ENTRY_CONFIG_MAX = 16 << 10     # of a sample entry: a footer holds dozens, so that no camera can fill chunks with parameter sets
 ENTRIES_MAX = 1024              # of a tape: a checkpoint of many cameras that all lie stays in one record
@@ -54,10 +55,10 @@ class TapeWork(TapeBook):
 
     # Commands, from any thread
 
-    def post(self, call: Callable[[], None]) -> None:
-        """Run `call` on the writer's thread once the AUs that are in the queue now have been taken. Any thread."""
+    def post(self, call: Callable[[], None], *, at_once: bool = False) -> None:
+        """Run `call` on the writer's thread once the AUs that are in the queue now have been taken (`at_once`: or none of them). Any thread."""
         with self._lock:
-            head = tapewriter.queue_head(self.queue) if self.queue is not None else 0
+            head = tapewriter.queue_head(self.queue) if self.queue is not None and not at_once else 0
             self._commands.append((head, call))
             if len(self._commands) == 1:
                 self.core.hold(head)
@@ -167,7 +168,8 @@ class TapeWork(TapeBook):
 
     def _end_gap(self, end_ns: int) -> None:
         if self.gap is not None:
-            self.note(GapClose(self.gap.start_ns, max(end_ns, self.gap.start_ns)))
+            start_ns = self.gap.start_ns
+            self.note(GapClose(start_ns, end_ns if end_ns - start_ns > HOLE_NS else start_ns))
         self.gap = None
         self._gap_ends_at_row = False
         self.core.close_gap(end_ns)
@@ -202,8 +204,8 @@ class TapeWork(TapeBook):
 
     # Sessions, gaps, evidence
 
-    def begin_session(self, start: SessionStart) -> None:
-        """A session begins: its AUs may come."""
+    def begin_session(self, start: SessionStart, au_session: int | None = None) -> None:
+        """A session begins: its AUs, which bear the number `au_session` (None: the same), may come."""
         if self.session is not None:
             self.end_session(self.session.session, start.start_ns, "superseded")
         if self.gap is None and self.core.end_ns:
@@ -213,7 +215,7 @@ class TapeWork(TapeBook):
         self.session = start
         self.next_session = max(self.next_session, start.session + 1)
         self._report_ns = 0
-        self._check(self.core.begin_session(start.session))
+        self._check(self.core.begin_session(start.session, au_session))
         self.note(start)
 
     def end_session(self, session: int, end_ns: int, reason: str) -> None:
@@ -279,9 +281,29 @@ class TapeWork(TapeBook):
         self.note(self.gap)
         self.core.reach(end_ns)
 
-    def kept_ns(self) -> int:
-        """UTC end of the newest closed row that is durable, else where the oldest that is not begins; never reads the disk. Any thread."""
+    def seam(self) -> tuple[int, int]:
+        """The AU of the queue with which begins what is not durable row by row, and `kept_ns`; never reads the disk. Any thread."""
         number = self.core.durable[1]
+        au = self.core.began(number)
+        return au if au is not None else NO_ROW, self.kept_ns(number)
+
+    def part(self) -> tuple[int, int]:
+        """Take no more from the queue; the session goes on elsewhere. The seam."""
+        self._check(self.core.close_row())
+        found = self.seam()
+        if self.session is not None:
+            self.end_session(self.session.session, max(self.core.end_ns, self.session.start_ns), "it goes on on another volume")
+        with self._lock:
+            self.core.bind(AuQueue(NO_QUEUE_BYTES, 1))
+            self.queue = None
+            self._commands = deque((0, call) for _, call in self._commands)     # they waited for AUs that are not taken here
+        return found
+
+    def kept_ns(self, number: int | None = None) -> int:
+        """UTC end of the newest closed row that is durable, else where the oldest that is not begins; never reads the disk. Any thread.
+
+        `number`: of the first row that is not."""
+        number = self.core.durable[1] if number is None else number
         raw = self.core.row(number - 1) if number else None
         if raw is not None:
             return row_end_ns(raw)
@@ -311,6 +333,11 @@ class TapeWork(TapeBook):
         self.core.reach(gap.start_ns)
 
     # Beginning and end
+
+    def come(self, start: SessionStart, au_session: int, kept_ns: int, cause: GapCause, detail: str) -> None:
+        """The track comes from another tape in the midst of a session, before anything is taken from its queue."""
+        self.come_from(kept_ns, cause, detail)
+        self.begin_session(start, au_session)
 
     def attach(self, queue: AuQueue, rule: RetentionRule, describe: Callable[[int], SampleEntry | None]) -> None:
         """AUs come from `queue` from now on."""

@@ -2,6 +2,9 @@
 
 Row numbers and offsets are a tape's own, so whoever reads rows reads them from one tape: a `Piece`. Where one tape's footage ends and
 another's goes on there is always a break (another session), so nothing that is played without a break needs two tapes.
+
+A camera that goes to another volume takes along what was not durable on the one it leaves, from the start of a row on. What is left of
+those rows there is the same footage once more: of rows that begin at once the longest is shown.
 """
 
 from bisect import bisect_left
@@ -107,14 +110,41 @@ def stretches(tapes: Sequence[TrackReader], start_ns: int, end_ns: int) -> Itera
         yield tapes[0], start_ns, end_ns
         return
     heads = {tape: head for tape in tapes if (head := _head(tape, start_ns)) is not None and head < end_ns}
+    last: Stretch | None = None
     while heads:
-        tape = min(heads, key=lambda one: heads[one])
+        tape = _front(tapes, heads, end_ns, last[0] if last is not None else None)
         begin_ns = heads.pop(tape)
         stop_ns = max(min([*heads.values(), end_ns]), begin_ns + 1)
-        yield tape, begin_ns, stop_ns
+        if last is not None and last[0] is tape:
+            begin_ns = last[1]
+        elif last is not None:
+            yield last
+        last = tape, begin_ns, stop_ns
         following = tape.row_from(stop_ns)
         if following is not None and following[1] < end_ns:
             heads[tape] = following[1]
+    if last is not None:
+        yield last
+
+
+def _front(tapes: Sequence[TrackReader], heads: dict[TrackReader, int], end_ns: int, before: TrackReader | None) -> TrackReader:
+    """The tape that goes on first. Where several begin with the same row: the one that has most of it (of equals another than `before`),
+    and the others go on behind that row."""
+    least_ns = min(heads.values())
+    front = [tape for tape in tapes if tape in heads and heads[tape] - least_ns < HOLE_NS]
+    if len(front) == 1:
+        return front[0]
+    ends = {tape: tape.rows(heads[tape], heads[tape] + 1).end_ns for tape in front}
+    whole = [tape for tape in front if ends[tape] > max(ends.values()) - HOLE_NS]
+    chosen = next((tape for tape in whole if tape is not before), whole[0])
+    for tape in front:
+        if tape is not chosen:
+            following = tape.row_from(max(ends[chosen] - HOLE_NS, heads[tape] + 1))
+            if following is None or following[1] >= end_ns:
+                del heads[tape]
+            else:
+                heads[tape] = following[1]
+    return chosen
 
 
 def _head(tape: TrackReader, start_ns: int) -> int | None:
@@ -156,8 +186,13 @@ def _overlaps(gap: Gap, start_ns: int, end_ns: int) -> bool:
 
 
 def _begin(gap: Gap, tapes: Sequence[TrackReader], rank: int) -> Gap:
-    """The gap without what another tape has after all: of a disk that failed more may be left than was known to be."""
-    begin_ns = gap.start_ns
+    """The gap without what another tape has after all: of a disk that failed more may be left than was known to be. Nothing of it is left
+    if the track went on over there with the very row that was the last here."""
+    begin_ns, begun_ns = gap.start_ns, _begun(tapes[rank], gap.start_ns)
+    for at, tape in enumerate(tapes):
+        run = tape.rows(begin_ns, begin_ns + 1) if at != rank and begun_ns else None
+        if run is not None and len(run) and (abs(run.start_ns - begun_ns) < HOLE_NS or (at > rank and run.start_ns >= begun_ns)):
+            return replace(gap, end_ns=begin_ns)
     for tape in (tape for at, tape in enumerate(tapes) if at != rank):
         while len(run := tape.rows(begin_ns, begin_ns + HOLE_NS)) and run.end_ns > begin_ns:
             begin_ns = run.end_ns

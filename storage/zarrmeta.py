@@ -1,9 +1,10 @@
-"""zarr.json of groups and arrays, written by us: temporary file, fsync, rename, fsync of the folder. A test has zarr itself make the same.
+"""zarr.json of groups and arrays, written by us: temporary file, rename; durable with the next commit. A test has zarr itself make the same.
 
 A track is a Zarr v3 array of uint8; a chunk file is one shard (`sharding_indexed`, index at the start, inner codec `bytes`): inner chunk
 k lies at byte 4096 + k * inner_bytes, which the index says or denies. `shape` runs ahead of the tape in whole steps of SHAPE_STEP chunks.
 """
 
+import errno
 import json
 import os
 import re
@@ -59,8 +60,9 @@ def array_document(camera: int, track: str, kind: TrackKind, chunks: int) -> dic
 
 
 def create_track(volume_fd: int, camera: int, track: str, kind: TrackKind) -> None:
-    """Make the groups and the array of a track; leaves an existing array as it is. Each document is whole wherever it is found after a
-    power cut; that all are there is sure with the next commit, before which no footage is.
+    """Make the groups and the array of a track; leaves an existing array as it is. Nothing is waited for, since hundreds of tracks are made
+    at once when a volume has failed: all is durable with the next commit, before which no footage is. A power cut earlier leaves a document
+    whole, or empty, which is as good as none.
 
     `volume_fd` is the descriptor of the volume's folder. Raises FormatError if the track exists with another kind.
     """
@@ -170,10 +172,9 @@ def _names(volume_fd: int, path: str) -> list[str]:
 
 def _exists(volume_fd: int, path: str) -> bool:
     try:
-        os.stat(path, dir_fd=volume_fd, follow_symlinks=False)
+        return os.stat(path, dir_fd=volume_fd, follow_symlinks=False).st_size > 0
     except FileNotFoundError:
         return False
-    return True
 
 
 def _is_folder(volume_fd: int, path: str) -> bool:
@@ -189,6 +190,8 @@ def _load(volume_fd: int, path: str) -> dict[str, Any]:
         raw = os.pread(fd, META_MAX_BYTES, 0)
     finally:
         os.close(fd)
+    if not raw:
+        raise FileNotFoundError(errno.ENOENT, "a power cut came before it was written", f"{path}/{META}")
     try:
         document = json.loads(raw)
     except ValueError:
@@ -203,7 +206,7 @@ def _ensure(volume_fd: int, path: str, document: dict[str, Any]) -> bool:
     _folder(volume_fd, path)
     if _exists(volume_fd, f"{path}/{META}"):
         return False
-    _write(volume_fd, path, document)
+    _write(volume_fd, path, document, durable=False)
     return True
 
 

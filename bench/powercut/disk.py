@@ -12,17 +12,21 @@ IMAGE_BYTES = {"ext4": 400 << 20, "xfs": 420 << 20}
 
 
 class PowerDisk:
-    """A disk of `kind` (a file system) in `folder`, which holds nothing else. Needs root, /dev/fuse and loop devices."""
+    """A disk of `kind` (a file system) in `folder`, which holds nothing else. Needs root, /dev/fuse and loop devices.
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    With `plain_bytes` it is a sparse file of that size and logs nothing: power cuts cannot be asked for.
+    """
+
+    def __init__(self, folder: Path, kind: str, *, plain_bytes: int = 0) -> None:
         self.kind, self.files, self.point = kind, folder / "files", folder / "mounted"
         image = folder / "image"
         with image.open("wb") as file:
-            file.truncate(IMAGE_BYTES[kind])
+            file.truncate(plain_bytes or IMAGE_BYTES[kind])
         subprocess.run([*MAKE[kind], image], check=True)
         self.files.mkdir()
         self.point.mkdir()
-        self._server = subprocess.Popen([sys.executable, "-m", "bench.powercut.server", self.files, image], stdin=subprocess.PIPE,
+        self._server = subprocess.Popen([sys.executable, "-m", "bench.powercut.server", self.files, image,
+                                         *(["plain"] if plain_bytes else [])], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, bufsize=1)
         if self._answer() != "ready":
             raise RuntimeError("the disk's process did not start: /dev/fuse and root are needed")

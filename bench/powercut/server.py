@@ -1,12 +1,14 @@
-"""The disk's process: `python -m bench.powercut.server MOUNTPOINT IMAGE`. Commands on standard input, an answer of one line to each.
+"""The disk's process: `python -m bench.powercut.server MOUNTPOINT IMAGE [plain]`. Commands on standard input, an answer of one line to each.
 
 `mark N`: everything so far has been acknowledged as number N. `recorded`: the recording is over; says how many entries there are.
 `cut AT SEED`: there is a file `cut-<n>` as the power cut before entry AT may have left the disk; says its name and the last mark before.
 `forget NAME`: it is needed no more.
+`plain`: nothing is logged, so that the disk may be large; of the commands only the following are of use then.
 `fail`: from now on reads, writes and flushes end with EIO. `stall`: they do not end at all. `heal`: they do as before.
 """
 
 import errno
+import os
 import random
 import select
 import sys
@@ -51,6 +53,33 @@ class Recorded:
         self._now.clear()
 
 
+class Plain:
+    """A disk in a file, which may be sparse; it keeps no log."""
+
+    def __init__(self, image: Path) -> None:
+        self.size = image.stat().st_size
+        self.failing = False
+        self._fd = os.open(image, os.O_RDWR | os.O_CLOEXEC)
+
+    def _check(self) -> None:
+        if self.failing:
+            raise OSError(errno.EIO, "the disk fails")
+
+    def read(self, at: int, size: int) -> bytes:
+        """As written last."""
+        self._check()
+        return os.pread(self._fd, size, at)
+
+    def write(self, at: int, data: bytes) -> None:
+        """Kept."""
+        self._check()
+        os.pwrite(self._fd, data, at)
+
+    def flush(self) -> None:
+        """Nothing here can be lost but with the machine."""
+        self._check()
+
+
 class Cut:
     """A disk after a power cut. What is written to it goes with it."""
 
@@ -72,9 +101,10 @@ class Cut:
 class Server:
     """See the module."""
 
-    def __init__(self, point: Path, image: Path) -> None:
+    def __init__(self, point: Path, image: Path, *, plain: bool = False) -> None:
         self._folder = Folder(point)
-        self._disk = Recorded(image)
+        self._film = Recorded(image) if not plain else None
+        self._disk: Recorded | Plain = self._film or Plain(image)
         self._folder.add("disk", self._disk)
         self._cuts, self._stalled = 0, False
         self._commands: dict[str, Callable[..., str]] = {
@@ -109,20 +139,26 @@ class Server:
         self._disk.failing = self._stalled = False
         return "ok"
 
+    @property
+    def _log(self) -> Recorded:
+        if self._film is None:
+            raise RuntimeError("a plain disk keeps no log")
+        return self._film
+
     def _mark(self, number: str) -> str:
-        self._disk.log.entries.append(Mark(int(number)))
+        self._log.log.entries.append(Mark(int(number)))
         return "ok"
 
     def _recorded(self) -> str:
-        self._disk.forget_now()
+        self._log.forget_now()
         self._folder.drop("disk")
-        return str(len(self._disk.log.entries))
+        return str(len(self._log.log.entries))
 
     def _cut(self, at: str, seed: str) -> str:
-        blocks, mark = self._disk.log.cut(int(at), random.Random(int(seed)))  # noqa: S311
+        blocks, mark = self._log.log.cut(int(at), random.Random(int(seed)))  # noqa: S311
         self._cuts += 1
         name = f"cut-{self._cuts}"
-        self._folder.add(name, Cut(self._disk.log.base, blocks))
+        self._folder.add(name, Cut(self._log.log.base, blocks))
         return f"{name} {mark}"
 
     def _forget(self, name: str) -> str:
@@ -131,4 +167,4 @@ class Server:
 
 
 if __name__ == "__main__":
-    Server(Path(sys.argv[1]), Path(sys.argv[2])).run()
+    Server(Path(sys.argv[1]), Path(sys.argv[2]), plain="plain" in sys.argv[3:]).run()

@@ -3,6 +3,9 @@
 A queue holds whole access units in a ring of bytes that is mapped twice in a row, so every AU lies contiguous in memory, and a ring of
 `au_t` that describes them. Positions (`pos`) count bytes for ever; `base[pos & mask]` is the byte. The producer alone moves `write_pos`,
 `au_head`; the consumer alone moves `au_tail`, `free_pos`. Heads and tails are published with release and read with acquire.
+
+What has been taken stays where it is until the producer needs the room. So when the consumer's disk has failed, the producer takes the queue
+away from it (`rewind`) and has another one take what the disk does not keep once more.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -12,9 +15,11 @@ cdef extern from * nogil:
     """
     #define wr_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define wr_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define wr_lock(p) do {} while (__atomic_exchange_n((p), 1, __ATOMIC_ACQUIRE))
     """
     uint64_t wr_load(uint64_t* p)
     void wr_store(uint64_t* p, uint64_t v)
+    void wr_lock(uint64_t* p)
 
 # au_t.flags
 cdef enum:
@@ -54,6 +59,10 @@ cdef struct queue_t:
     uint64_t dropped_bytes
     uint64_t watched            # consumer publishes: not 0 while somebody watches, so AUs are wanted at every tick
     int64_t dropping_since_ns   # producer: not 0 while AUs are dropped up to the next access point (recv_ns of the first)
+    uint64_t turn               # held for as long as tail and owner are changed together, by nobody who may sleep
+    void* owner                 # the consumer that may publish a tail; NULL: none
+    uint64_t rewound            # AU to which the queue was rewound last, and the running CRC before it
+    uint32_t rewound_crc
 
 cdef inline int queue_room(queue_t* q, uint64_t nbytes) noexcept nogil:
     """1 if `nbytes` more fit behind write_pos and an au_t slot is free."""
@@ -72,6 +81,27 @@ cdef inline int queue_put(queue_t* q, const void* data, uint64_t nbytes) noexcep
     q.write_pos += nbytes
     return 1
 
+cdef inline int queue_publish(queue_t* q, void* owner, uint64_t au_tail, uint64_t free_pos) noexcept nogil:
+    """The consumer `owner` has taken AUs below `au_tail`, bytes below `free_pos`; 0 if the queue is not its own any more."""
+    cdef int own
+    wr_lock(&q.turn)
+    own = q.owner == owner
+    if own:
+        if free_pos > q.free_pos:
+            wr_store(&q.free_pos, free_pos)
+        wr_store(&q.au_tail, au_tail)
+    wr_store(&q.turn, 0)
+    return own
+
+cdef inline uint32_t queue_own(queue_t* q, void* owner) noexcept nogil:
+    """From now on `owner` alone consumes; the running CRC before the AU at `au_tail`."""
+    wr_lock(&q.turn)
+    q.owner = owner
+    wr_store(&q.turn, 0)
+    if q.au_tail and q.rewound == q.au_tail:
+        return q.rewound_crc
+    return q.aus[(q.au_tail - 1) & q.au_mask].crc if q.au_tail else 0
+
 cdef inline void queue_abort(queue_t* q) noexcept nogil:
     """Forget the AU in the making."""
     q.write_pos = q.start_pos
@@ -89,3 +119,4 @@ cdef inline void queue_commit(queue_t* q, au_t* au) noexcept nogil:
 
 cdef class AuQueue:
     cdef queue_t q
+    cdef bint is_whole(self, uint64_t number) noexcept nogil

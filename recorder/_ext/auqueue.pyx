@@ -2,7 +2,7 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
-from recorder._ext.crc32c cimport wr_crc_setup
+from recorder._ext.crc32c cimport wr_crc32c, wr_crc_setup
 
 wr_crc_setup()
 
@@ -91,6 +91,36 @@ cdef class AuQueue:
             wr_store(&self.q.au_tail, self.q.au_tail + 1)
             limit -= 1
         return out
+
+    def rewind(self, uint64_t number):
+        """Take the queue away from its consumer; the next one begins at AU `number` or, if that is not there whole any more (or its time was a
+        first guess), at the first behind it that is. Returns its number. The producer's thread, or while there is no producer.
+
+        The consumer before may be in the midst of reading, or writing to a disk, what it has taken: it cannot publish that any more.
+        """
+        cdef queue_t* q = &self.q
+        cdef uint64_t head = q.au_head, first
+        with nogil:
+            wr_lock(&q.turn)
+            q.owner = NULL
+            wr_store(&q.turn, 0)
+            first = q.au_tail
+            while first > number and first > 1 and head - first < q.au_mask and self.is_whole(first - 1):
+                first -= 1
+            if first < q.au_tail:
+                q.rewound = first
+                q.rewound_crc = q.aus[(first - 1) & q.au_mask].crc
+                wr_store(&q.free_pos, q.aus[first & q.au_mask].pos)
+                wr_store(&q.au_tail, first)
+        return first
+
+    cdef bint is_whole(self, uint64_t number) noexcept nogil:
+        """Whether a taken AU is still in the queue to the last byte; the one before it too has its entry."""
+        cdef queue_t* q = &self.q
+        cdef au_t* au = &q.aus[number & q.au_mask]
+        if au.flags & AU_PROVISIONAL or au.pos + q.capacity < q.write_pos:
+            return False
+        return wr_crc32c(q.aus[(number - 1) & q.au_mask].crc, queue_at(q, au.pos), au.nbytes) == au.crc
 
     @property
     def capacity(self):

@@ -44,6 +44,10 @@ cdef enum:
     STAGED_ENTRIES = 4096
     ENTRY_MAX = 32              # three varints of at most 10 bytes
 
+cdef struct began_t:            # at which AU of the queue a row began
+    uint64_t row
+    uint64_t au
+
 cdef extern from "directwrite.h" nogil:
     ctypedef struct wr_direct:
         uint32_t count
@@ -81,6 +85,7 @@ cdef struct track_t:
     uint64_t frames_capacity
     # what the next AU meets
     uint32_t session
+    uint32_t au_session         # the same as AUs call it
     uint16_t format
     uint16_t entry
     int waiting                 # for an access point
@@ -103,6 +108,7 @@ cdef struct track_t:
     uint64_t entries_end
     int64_t end_ns              # of the newest closed row or gap
     uint64_t provisional_row    # 2^64-1: none
+    began_t began[128]          # of the newest rows, by number
     # staged by the pass under way
     const unsigned char* run
     uint64_t run_pos            # its first byte in the queue

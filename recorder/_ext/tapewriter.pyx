@@ -6,14 +6,15 @@ and Python decides. Bounds: a pass stages at most STAGED_ROWS rows and STAGED_EN
 ENTRY_MAX bytes; the live file's windows are larger than what may wait for the journal (`held`).
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, ENOMEM, EOPNOTSUPP, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, ENOMEM, EOPNOTSUPP, ESTALE, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 from posix.stdlib cimport posix_memalign
 
 from recorder._ext.auqueue cimport (
-    AU_DAMAGED, AU_DISCONTINUITY, AU_KEY, AU_LEADING, AU_PROVISIONAL, AuQueue, au_t, queue_at, queue_t, wr_load, wr_store)
+    AU_DAMAGED, AU_DISCONTINUITY, AU_KEY, AU_LEADING, AU_PROVISIONAL, AuQueue, au_t, queue_at, queue_own, queue_publish, queue_t, wr_load,
+    wr_store)
 from recorder._ext.crc32c cimport wr_crc32c, wr_crc_range, wr_crc_setup
 
 wr_crc_setup()
@@ -190,8 +191,11 @@ cdef void match_phase(track_t* t, const au_t* au) noexcept nogil:
 
 cdef void start_row(track_t* t, const au_t* au, int broken) noexcept nogil:
     cdef row_t* row = &t.row
+    cdef began_t* began = &t.began[(t.next_row + t.staged_rows) & <uint64_t>(LIVE_ROWS - 1)]
     if t.run_bytes == 0 and t.direct_fd >= 0:
         match_phase(t, au)
+    began.au = t.taken
+    wr_store(&began.row, t.next_row + t.staged_rows)
     memset(row, 0, sizeof(row_t))
     row.t_ns = au.wall_ns if au.wall_ns > t.end_ns else t.end_ns
     row.media_pts = au.pts
@@ -219,7 +223,7 @@ cdef void start_row(track_t* t, const au_t* au, int broken) noexcept nogil:
 cdef int cut(track_t* t, const au_t* au) noexcept nogil:
     """Whether `au` starts a row: 0 no, 1 yes, leading on; 2 yes, and media time does not lead on."""
     cdef int64_t age = au.dts - t.row_dts0
-    if au.flags & AU_DISCONTINUITY or au.gap or au.dts < t.last_dts or t.row.session != au.session:
+    if au.flags & AU_DISCONTINUITY or au.gap or au.dts < t.last_dts or t.row.session != t.session:
         return 2
     if t.force_cut or t.row.sample_entry != t.entry:
         return 1
@@ -269,7 +273,7 @@ cdef inline void pass_by(track_t* t, const au_t* au) noexcept nogil:
 
 cdef int admit(track_t* t, const au_t* au) noexcept nogil:
     """DONE if the AU may be taken, MORE if it has been skipped, or what is needed first."""
-    if au.session != t.session:
+    if au.session != t.au_session:
         return NEED_SESSION
     if t.entry == 0 or au.format != t.format:
         return NEED_FORMAT
@@ -483,17 +487,19 @@ cdef int flush(track_t* t) noexcept nogil:
 
 
 cdef int tell(track_t* t) noexcept nogil:
-    """The bytes are written: rows and entries to the live file, then the queue's room back to its producer; 0 or errno."""
+    """The bytes are written: rows and entries to the live file, then the queue's room back to its producer; 0 or errno.
+
+    ESTALE: the queue has been taken away meanwhile (the disk has failed), so the bytes may not be what was meant to be written."""
     cdef int failed
+    if t.q.owner != t:
+        return ESTALE
     if t.touched:
         show(t)
         failed = write_rings(t)
         if failed:
             return failed
-    if t.free_pos > t.q.free_pos:
-        wr_store(&t.q.free_pos, t.free_pos)
-    if t.taken != t.q.au_tail:
-        wr_store(&t.q.au_tail, t.taken)
+    if t.taken != t.q.au_tail or t.free_pos > t.q.free_pos:
+        return 0 if queue_publish(t.q, t, t.taken, t.free_pos) else ESTALE
     return 0
 
 
@@ -541,22 +547,23 @@ cdef class TapeCore:
         self.t.waiting = 1
         self.t.taken = queue.q.au_tail
         self.t.free_pos = queue.q.free_pos
-        if self.t.taken:
-            self.t.last_crc = queue.q.aus[(self.t.taken - 1) & queue.q.au_mask].crc
+        self.t.last_crc = queue_own(&queue.q, &self.t)
+        memset(self.t.began, 0xFF, sizeof(self.t.began))
         self.t.pend_fd = -1
 
     def __dealloc__(self):
         free(self.t.tail)
 
     def bind(self, AuQueue queue not None):
-        """Take AUs from this queue from now on; the one before is empty or given up."""
+        """Take AUs from this queue from now on, from where the consumer before it, or `AuQueue.rewind`, has left it; the one before is empty
+        or given up."""
         cdef track_t* t = &self.t
         self.end_row()
         self.queue = queue
         t.q = &queue.q
         t.taken = queue.q.au_tail
         t.free_pos = queue.q.free_pos
-        t.last_crc = queue.q.aus[(t.taken - 1) & queue.q.au_mask].crc if t.taken else 0
+        t.last_crc = queue_own(&queue.q, t)
         t.format = t.entry = 0
         t.ahead = 0
 
@@ -583,7 +590,7 @@ cdef class TapeCore:
         t.ring_rows = first
         t.frames_end = low
         t.end_ns = end_ns
-        t.session = session
+        t.session = t.au_session = session
         lock_live(t)
         for i in range(next_row - first):
             memcpy(live_row(t, first + i), PyBytes_AS_STRING(rows) + i * 64, 64)
@@ -644,10 +651,11 @@ cdef class TapeCore:
         """`count` bytes more of items will go into the open chunk's footer."""
         self.t.items_bytes += count
 
-    def begin_session(self, uint32_t session):
-        """AUs of `session` may come; the first that is kept is a clean access point."""
+    def begin_session(self, uint32_t session, au_session=None):
+        """AUs of `session`, which they call `au_session` (None: the same), may come; the first that is kept is a clean access point."""
         cdef int failed = self.end_row()
         self.t.session = session
+        self.t.au_session = session if au_session is None else au_session
         self.t.format = self.t.entry = 0
         self.t.waiting = 1
         self.t.last_dur = 0
@@ -791,6 +799,15 @@ cdef class TapeCore:
         for i in range(stop - start):
             p[i] = <char>live_entries(&self.t)[(start + i) & (LIVE_ENTRIES - 1)]
         return out if self.t.entries_end - start <= LIVE_ENTRIES // 2 else None     # a stage is half of the other half: nothing was lapped
+
+    def began(self, uint64_t number):
+        """The queue's AU with which row `number` began, None if that is not known. Any thread."""
+        cdef began_t* began = &self.t.began[number & <uint64_t>(LIVE_ROWS - 1)]
+        cdef uint64_t au
+        if wr_load(&began.row) != number:
+            return None
+        au = began.au
+        return au if wr_load(&began.row) == number else None
 
     def hold(self, uint64_t number):
         """AUs from `number` (of the queue) on wait for a command. The producer's thread, under the command lock."""

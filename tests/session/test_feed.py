@@ -15,8 +15,9 @@ async def test_no_key_frame_after_a_crash_leaves_the_crash_its_time(end_ns: int,
     tapes = MemoryTapes()
     feed = await TrackFeed.open(tapes, 1, "main", TrackKind.VIDEO, 90_000, RetentionRule(), AuQueue(1 << 20, 256))
     calls: list[tuple[GapCause, int | None]] = []
-    monkeypatch.setattr(feed.tape, "end_ns", end_ns)
-    monkeypatch.setattr(feed.tape, "open_gap", lambda cause, start_ns=None, detail="": calls.append((cause, start_ns)))
+    tape = tapes.by_name[1, "main"]
+    tape.end_ns = end_ns
+    monkeypatch.setattr(tape, "open_gap", lambda cause, start_ns=None, detail="": calls.append((cause, start_ns)))
     feed.session = 4
     feed.open_gap(GapCause.NO_KEYFRAME, 9_000)
     assert calls == [(GapCause.NO_KEYFRAME, start_ns)]

@@ -14,15 +14,16 @@ from rig import Rig
 
 @pytest.fixture
 def make_rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    """Rigs on one volume, closed at the end (a crashed one is closed already)."""
+    """Rigs on one volume, or on that in `path`, closed at the end (a crashed one is closed already)."""
     made: list[Rig] = []
 
     def make(**more: Any) -> Rig:
-        rig = Rig(tmp_path / "volume", tmp_path / "live", **more)
+        path = more.pop("path", tmp_path / "volume")
+        path.mkdir(exist_ok=True)
+        rig = Rig(path, tmp_path / "live", **more)
         made.append(rig)
         return rig
 
-    (tmp_path / "volume").mkdir()
     yield make
     for rig in made:
         if rig.slot._lock_fd >= 0:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.powercut.disk import PowerDisk
@@ -45,6 +46,13 @@ class Bay:
             track = store.whole(1, "main")
             first_ns = track.bounds().first_ns
             return [gap for gap in track.gaps(*ALL) if gap.start_ns >= first_ns]
+
+    def has_every_picture(self) -> None:
+        """From the first to the last, over all volumes, each once: what the failed disk had not kept was recorded again on the other."""
+        assert [gap.cause for gap in self.gaps()] == [GapCause.STOPPED]
+        with closing(TapeStore([volume.path for volume in self.site.volumes], self.site.live_dir)) as store:
+            times = np.concatenate([piece.tape.entries(piece.run).wall_ns for piece in store.whole(1, "main").pieces(*ALL)])
+        assert np.diff(times).min() > 30_000_000 and np.diff(times).max() < 50_000_000, "25 pictures a second"
 
     async def status(self) -> dict[str, Any]:
         """The worker's."""
@@ -129,7 +137,7 @@ async def test_a_disk_that_fails_loses_its_camera_to_the_other_and_gets_it_back(
         await bay.records_on(0)
         assert not (await bay.status())["volumes"][0]["failed"]
     assert bay.places() == [0, 1, 0]
-    assert {gap.cause for gap in bay.gaps()[:-1]} == {GapCause.DISK}
+    bay.has_every_picture()
 
 
 async def test_a_failed_disk_is_not_written_to_again_before_it_is_mounted_anew(bay: Bay) -> None:
@@ -148,7 +156,7 @@ async def test_a_volume_that_vanished_is_left_and_found_again(bay: Bay) -> None:
         bay.mount()
         await bay.records_on(0)
     assert bay.places() == [0, 1, 0]
-    assert {gap.cause for gap in bay.gaps()[:-1]} == {GapCause.DISK}
+    bay.has_every_picture()
 
 
 async def test_a_file_system_that_turns_read_only_is_left(bay: Bay) -> None:
@@ -167,7 +175,7 @@ async def test_a_disk_that_stands_still_is_left_and_used_again_when_it_goes_on(b
         bay.disk.ask("heal")
         await bay.records_on(0)
     assert bay.places() == [0, 1, 0]
-    assert {gap.cause for gap in bay.gaps()[:-1]} == {GapCause.DISK}
+    assert {gap.cause for gap in bay.gaps()[:-1]} <= {GapCause.DISK, GapCause.OVERLOAD}
 
 
 async def test_a_short_stall_costs_nothing(bay: Bay) -> None:

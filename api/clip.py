@@ -9,9 +9,10 @@ from aiohttp import web
 from api import keys
 from api.clipcontents import contents
 from api.clipformat import FORMATS, extension
-from api.clipplan import CLIP_MAX_NS, Clip, ClipQuery, plan_together
+from api.clipplan import CLIP_MAX_NS, Clip, ClipQuery, assemble, plan_together, shoot_together
 from api.clips import CLIPS
 from api.credentials import link
+from api.derived import derive
 from api.media import MEDIA, Media
 from api.parameters import END, START, TRACK, Parameter, one_of, time_range
 from api.problems import Problem
@@ -27,6 +28,8 @@ SHORT_NS = 60 * NS            # heads of longer clips are made in a thread of th
 GAPS = Parameter("gaps", one_of("keep", "close"), {"enum": ["keep", "close"]},
                  "keep: media time is wall time, the last picture before a gap stands. close: gaps take no time.", "keep")
 AUDIO = Parameter("audio", one_of("source", "none"), {"enum": ["source", "none"]}, "The camera's sound as it is, or none.", "source")
+CLIP_AUDIO = Parameter("audio", one_of("source", "aac", "none"), {"enum": ["source", "aac", "none"]},
+                       "The camera's sound as it is; as AAC-LC, derived, for players that cannot take it; or none.", "source")
 ENTRY = Parameter("entry", one_of("record", "inband"), {"enum": ["record", "inband"]},
                   "record: avc1/hvc1. inband: avc3/hev1, which tells players to heed parameter sets between the pictures.", "record")
 FORMAT = Parameter("format", one_of(*FORMATS), {"enum": list(FORMATS)}, "mp4 is exact to the frame; fmp4 and ts begin at the access point "
@@ -35,19 +38,22 @@ WAIT = Parameter("wait", one_of("0", "1"), {"enum": ["0", "1"]}, "1: wait up to 
 
 
 async def find(media: Media, queries: Sequence[ClipQuery]) -> Clip:
-    """The clip of these cameras, from the cache while its footage stands, else planned (in a thread if it is long)."""
+    """The clip of these cameras, from the cache while its footage stands, else planned (in a thread, of its own if it is long)."""
     key = tuple(queries)
     held = media.clips.get(key)
     if isinstance(held, Clip) and held.stands(media.store):
         return held
     now_ns = media.clock.wall_ns()
-    if sum(query.end_ns - query.start_ns for query in key) <= SHORT_NS:
-        made = await media.look_up(lambda store: plan_together(store, key, now_ns))
+    in_thread = media.look_up if sum(query.end_ns - query.start_ns for query in key) <= SHORT_NS else media.compute
+    if any(query.aac for query in key):
+        shots, missing = await in_thread(lambda store: shoot_together(store, key, now_ns))
+        derived = [await derive(media, shot) for shot in shots]
+        made = await in_thread(lambda _: assemble(derived, missing))
     else:
-        made = await media.compute(lambda store: plan_together(store, key, now_ns))
+        made = await in_thread(lambda store: plan_together(store, key, now_ns))
     media.counts.clips += 1
     if made.complete:
-        media.clips.put(key, made, made.weight)
+        media.clips.put(key, made, made.weight + sum(len(one.data) for one in made.derived), (made,))
     return made
 
 
@@ -72,7 +78,16 @@ def query_of(request: web.Request) -> ClipQuery:
     if end_ns - start_ns > CLIP_MAX_NS:
         raise Problem(400, "one clip holds at most 12 hours", parameter="end", remedy="ask for it in parts")
     return ClipQuery(request[keys.CAMERA].number, TRACK.of(request), start_ns, end_ns, GAPS.of(request) == "close",
-                     AUDIO.of(request) == "source", ENTRY.of(request) == "inband", format=FORMAT.of(request))
+                     CLIP_AUDIO.of(request) != "none", ENTRY.of(request) == "inband", format=FORMAT.of(request),
+                     aac=_aac(request))
+
+
+def _aac(request: web.Request) -> bool:
+    """True if sound is to be derived; Problem 400 where the format is none for it."""
+    wanted = CLIP_AUDIO.of(request) == "aac"
+    if wanted and FORMAT.of(request) not in {"mp4", "fmp4"}:
+        raise Problem(400, "derived sound comes in MP4 only", parameter="audio", remedy="ask for format=mp4 or fmp4")
+    return wanted
 
 
 async def clip_mp4(request: web.Request) -> web.StreamResponse:
@@ -95,7 +110,8 @@ def about(request: web.Request, made: Clip, described: str) -> dict[str, str]:
     address = link(request, request[keys.GRANT], f"{described}?{urlencode(_same(request))}")
     return {"Watchroom-Complete": "yes" if made.complete else "no", "Watchroom-Start": rfc3339(made.start_ns),
             "Watchroom-Frames": str(made.frames), "Cache-Control": "private, no-cache",
-            "Link": f'<{address}>; rel="describedby"; type="application/json"'}
+            "Link": f'<{address}>; rel="describedby"; type="application/json"',
+            **({"Watchroom-Audio": f"derived; aac from {made.derived[0].codec}"} if made.derived else {})}
 
 
 def _same(request: web.Request) -> dict[str, str]:
@@ -130,7 +146,7 @@ def routes() -> list[Route]:
     described = Answer("what is in the clip, and its gaps and damage, in UTC and in the file's time", "Contents")
     root, problems = f"{ROOT}/cameras/{{camera}}", (404, 409, 410, 416)
     return [Route("GET", f"{root}/clip.mp4", clip_mp4, "An MP4 of any range, exact to the frame", scopes=VIEW,
-                  parameters=(START, END, TRACK, GAPS, AUDIO, ENTRY, FORMAT, WAIT), answers={200: text, 206: text}, problems=(*problems, 429),
-                  signable=True),
+                  parameters=(START, END, TRACK, GAPS, CLIP_AUDIO, ENTRY, FORMAT, WAIT), answers={200: text, 206: text},
+                  problems=(*problems, 429), signable=True),
             Route("GET", f"{root}/clip.json", clip_json, "What a clip holds and lacks", scopes=VIEW,
-                  parameters=(START, END, TRACK, GAPS, AUDIO, FORMAT), answers={200: described}, problems=problems, signable=True)]
+                  parameters=(START, END, TRACK, GAPS, CLIP_AUDIO, FORMAT), answers={200: described}, problems=problems, signable=True)]

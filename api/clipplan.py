@@ -18,7 +18,7 @@ from api.footage import Footage, Timeline, load_track, place_of
 from api.mp4.clip import MOVIE_HZ, Extents, Movie, MovieTrack, build
 from api.mp4.fragmented import build_fragmented
 from api.problems import Problem
-from api.tapebytes import TapeBytes, VirtualBytes
+from api.tapebytes import MemoryBytes, TapeBytes, VirtualBytes
 from api.times import rfc3339
 from api.ts.plan import TransportStream, build_ts
 from api.ts.source import TsBytes
@@ -34,6 +34,7 @@ CLIP_MAX_NS = 12 * 3600 * NS  # of one file: its head stays under some tens of M
 MEETS_NS = NS // 2            # a gap that starts within this of the last picture's end follows it
 AUDIO_GIVEN_UP_NS = 10 * NS   # audio that is so far behind the video is not coming
 GAPS_SHOWN = 100
+DERIVED = "aac"               # name of a derived sound track
 
 Tape = tuple[int, str, int]   # a camera's number, a track's name, the place of a volume
 
@@ -51,6 +52,7 @@ class ClipQuery:
     inband: bool = False
     name: str = ""            # what players show as the name of the tracks
     format: str = "mp4"       # of api/clipformat.py
+    aac: bool = False         # sound that players cannot take is made into AAC-LC (api/derived.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,26 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
+class Derived:
+    """A sound track that was made of the camera's `codec`: its bytes, and (track, place, least offset) of each tape that it was made of."""
+
+    camera: int
+    codec: str
+    data: bytes
+    tapes: tuple[tuple[str, int, int], ...]
+
+    def stands(self, store: TapeStore) -> bool:
+        """True while its source may be read."""
+        return all(store.tape(self.camera, name, place).stands(np.array([offset])) for name, place, offset in self.tapes)
+
+
+@dataclass(frozen=True, slots=True)
 class Shot:
-    """What one camera gives to a file: tracks as `shown` names them."""
+    """What one camera gives to a file: tracks as `shown` names them; the one named DERIVED lies in `derived`."""
 
     shown: Shown
     tracks: tuple[MovieTrack, ...]
+    derived: Derived | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,7 @@ class Clip:
     etag: str
     missing: tuple[Missing, ...] = ()
     stream: TransportStream | None = None
+    derived: tuple[Derived, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -116,14 +134,15 @@ class Clip:
         """Pictures of all cameras (AUs of a sound track alone)."""
         return sum(one.frames for one in self.shown)
 
-    def readers(self, store: TapeStore) -> list[TrackReader]:
-        """Of its tapes."""
-        return [store.tape(camera, name, place) for camera, name, place in self.tapes]
+    def readers(self, store: TapeStore) -> list[TrackReader | None]:
+        """Of its tapes; None of what is derived."""
+        return [store.tape(camera, name, place) if name != DERIVED else None for camera, name, place in self.tapes]
 
     def stands(self, store: TapeStore) -> bool:
         """True while all its bytes are still there."""
         extents = self.movie.extents
-        return all(reader.stands(extents.offset[extents.track == n]) for n, reader in enumerate(self.readers(store)))
+        recorded = (reader is None or reader.stands(extents.offset[extents.track == n]) for n, reader in enumerate(self.readers(store)))
+        return all(recorded) and all(one.stands(store) for one in self.derived)
 
     @property
     def weight(self) -> int:
@@ -138,7 +157,9 @@ class Clip:
 
     def open(self, store: TapeStore, disks: Disks) -> VirtualBytes | TsBytes:
         """Its bytes, read on the running loop, cold pages by `disks`; close it."""
-        tapes = [TapeBytes(reader, disks, partial(store.held, reader)) for reader in self.readers(store)]
+        data = {one.camera: one.data for one in self.derived}
+        tapes = [TapeBytes(reader, disks, partial(store.held, reader)) if reader is not None else MemoryBytes(data[camera])
+                 for (camera, _, _), reader in zip(self.tapes, self.readers(store), strict=True)]
         if self.stream is not None:
             return TsBytes(self.stream, self.movie.extents, tapes)
         return VirtualBytes(self.movie.head, self.movie.extents, tapes, self.movie.inline)
@@ -151,6 +172,11 @@ def plan(store: TapeStore, query: ClipQuery, now_ns: int) -> Clip:
 
 def plan_together(store: TapeStore, queries: Sequence[ClipQuery], now_ns: int) -> Clip:
     """One file of several cameras, in this order. Those without footage are `missing`; raises as `plan` does if none has any."""
+    return assemble(*shoot_together(store, queries, now_ns))
+
+
+def shoot_together(store: TapeStore, queries: Sequence[ClipQuery], now_ns: int) -> tuple[list[Shot], list[Missing]]:
+    """What each camera gives, and those that give nothing; raises as `plan` does if none gives anything. Plain values."""
     shots: list[Shot] = []
     missing: list[Missing] = []
     for query in queries:
@@ -161,7 +187,7 @@ def plan_together(store: TapeStore, queries: Sequence[ClipQuery], now_ns: int) -
             if len(missing) + 1 == len(queries):
                 raise
             missing.append(lack)
-    return assemble(shots, missing)
+    return shots, missing
 
 
 def lacking(query: ClipQuery, error: NotFound | Gone | Problem) -> Missing:
@@ -226,7 +252,9 @@ def assemble(shots: Sequence[Shot], missing: Sequence[Missing] = ()) -> Clip:
     whole = Movie(b"", stream.extents, stream.size) if stream else _written(query, tracks, zero_ns)
     movie, tapes = by_tape(whole, sources)
     shown = tuple(shot.shown for shot in shots)
-    return Clip(movie, tapes, shown, zero_ns, _etag(movie, tapes, stream, complete=_whole(shown, missing)), tuple(missing), stream)
+    derived = tuple(shot.derived for shot in shots if shot.derived is not None)
+    etag = _etag(movie, tapes, stream, derived, complete=_whole(shown, missing))
+    return Clip(movie, tapes, shown, zero_ns, etag, tuple(missing), stream, derived)
 
 
 def _written(query: ClipQuery, tracks: Sequence[MovieTrack], zero_ns: int) -> Movie:
@@ -243,14 +271,16 @@ def _whole(shown: Sequence[Shown], missing: Sequence[Missing]) -> bool:
 def _placed(track: MovieTrack, shown: Shown, zero_ns: int) -> MovieTrack:
     """The track in a file whose media time 0 is `zero_ns`."""
     delay = track.edit.delay + (shown.start_ns - zero_ns) * MOVIE_HZ // NS
-    return replace(track, edit=replace(track.edit, delay=delay), name=shown.query.name)
+    return replace(track, edit=replace(track.edit, delay=delay), name=track.name or shown.query.name)
 
 
-def _etag(movie: Movie, tapes: Sequence[Tape], stream: TransportStream | None, *, complete: bool) -> str:
+def _etag(movie: Movie, tapes: Sequence[Tape], stream: TransportStream | None, derived: Sequence[Derived], *, complete: bool) -> str:
     """Of the head and the places of the bytes on the tapes: what is never written twice, so the same footage has the same tag."""
     digest = hashlib.blake2b(movie.head, digest_size=16)
     digest.update(movie.inline)
     digest.update(repr(tapes).encode())
+    for one in derived:
+        digest.update(one.data)
     columns = [movie.extents.track, movie.extents.offset, movie.extents.size]
     for column in [*columns, *([stream.units.pts, stream.units.dts, stream.units.packets] if stream else [])]:
         digest.update(np.ascontiguousarray(column).tobytes())

@@ -10,6 +10,7 @@ from api.problems import RETRY_S, Problem
 
 PER_HOLDER = 8
 STREAMS_PER_HOLDER = 128
+PICTURES_PER_HOLDER = 32       # half of those that may wait for a decoder
 
 
 class ClipSlots:
@@ -31,7 +32,7 @@ class ClipSlots:
         if self._running[holder] >= self._per_holder:
             self.refused += 1
             raise Problem(
-                429, f"{self._per_holder} {self._what} are being sent already", remedy="wait for one to end",
+                429, f"{self._per_holder} {self._what} are on their way already", remedy="wait for one to end",
                 headers={"Retry-After": str(RETRY_S)},
             )
         self._running[holder] += 1
@@ -45,3 +46,4 @@ class ClipSlots:
 
 CLIPS = web.AppKey("clips", ClipSlots)
 STREAMS = web.AppKey("streams", ClipSlots)
+PICTURES = web.AppKey("pictures", ClipSlots)

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
 from api import keys
-from api.clips import CLIPS, STREAMS
+from api.clips import CLIPS, PICTURES, STREAMS
 from api.decoder.pool import DecoderPool
 from api.disks import Disks
 from api.looks import Looks
@@ -19,7 +19,6 @@ from api.making import Making
 from api.metrics import EXTRA, Page
 from api.mp4.clip import Extents
 from api.tapebytes import TapeBytes, VirtualBytes
-from api.wanted import Wanted
 from recorder.base.clock import Clock
 from recorder.base.errors import WatchroomError
 from storage.reader import TrackReader
@@ -49,6 +48,13 @@ class MediaCounts:
     slow_closed: int = 0
     viewers_late: int = 0
     viewers_keyed: int = 0
+
+
+class Made(Protocol):
+    """Something that footage was made into, or is to be."""
+
+    def stands(self, store: TapeStore) -> bool:
+        """True while the footage may be read."""
 
 
 class Cache:
@@ -128,10 +134,11 @@ class Media:
         if (now_s := asyncio.get_running_loop().time()) >= self._swept_s + SWEEP_S:
             self._swept_s = now_s
             self.pictures.sweep(self._stands)
+            self.clips.sweep(self._stands)
 
-    def _stands(self, of: Sequence[Wanted]) -> bool:
+    def _stands(self, of: Sequence[Made]) -> bool:
         try:
-            return all(one.stands(self.store.tape(one.camera, one.track, one.place)) for one in of)
+            return all(one.stands(self.store) for one in of)
         except WatchroomError:
             return False
 
@@ -202,7 +209,7 @@ def _families(page: Page, app: web.Application) -> None:
                 [({"volume": place}, disk.reads) for place, disk in disks])
     page.family("watchroom_media_cold_reads_waiting", "gauge", "Of these in hand.",
                 [({"volume": place}, disk.waiting) for place, disk in disks])
-    refused = [("token", app[CLIPS].refused + app[STREAMS].refused), ("index", app[MEDIA].looks.refused), ("decoder", _refused(app[MEDIA])),
-               ("disk", sum(disk.refused for _, disk in disks))]
+    refused = [("token", sum(app[slots].refused for slots in (CLIPS, STREAMS, PICTURES))), ("index", app[MEDIA].looks.refused),
+               ("decoder", _refused(app[MEDIA])), ("disk", sum(disk.refused for _, disk in disks))]
     page.family("watchroom_media_refused_total", "counter", "Readers refused, by what was full: their token's share, the threads that look at "
                 "indexes, the decoders' queue, the disk.", [({"full": word}, count) for word, count in refused])

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from api import keys
 from api.byteranges import none_match
+from api.clips import PICTURES
 from api.decoder.pool import DecoderFailed
 from api.decoder.wire import BODY_MAX, Job
 from api.media import MEDIA, Media
@@ -14,7 +15,7 @@ from api.mp4.clip import Extents
 from api.parameters import TIME_SCHEMA, TRACK, Parameter, integer
 from api.problems import Problem
 from api.routes import ROOT, VIEW, Answer, Route
-from api.times import parse_time, rfc3339
+from api.times import MOST_NS, parse_time, rfc3339
 from api.wanted import Wanted, find
 
 TRIES = 2                     # decoders that one picture may cost
@@ -77,16 +78,22 @@ async def _recorded(media: Media, wanted: Wanted) -> bytes:
         source.close()
 
 
+def _before_the_end(time_ns: int | None) -> int | None:
+    """The time, or the last one that has another behind it."""
+    return None if time_ns is None else min(time_ns, MOST_NS - 1)
+
+
 async def frame_jpg(request: web.Request) -> web.StreamResponse:
     """GET of frame.jpg."""
     media, width = request.app[MEDIA], WIDTH.of(request)
-    camera, track, time_ns = request[keys.CAMERA].number, TRACK.of(request), TIME.of(request)
+    camera, track, time_ns = request[keys.CAMERA].number, TRACK.of(request), _before_the_end(TIME.of(request))
     wanted = await media.look_up(lambda store: find(store.whole(camera, track), time_ns))
     etag = etag_of(wanted.key(width))
     headers = {"ETag": etag, "Watchroom-Time": rfc3339(wanted.time_ns), "Cache-Control": "private, no-cache"}
     if none_match(request.headers.get("If-None-Match"), etag):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=await picture(media, wanted, width), headers={**headers, "Content-Type": "image/jpeg"})
+    with request.app[PICTURES].take(request[keys.GRANT].holder):
+        return web.Response(body=await picture(media, wanted, width), headers={**headers, "Content-Type": "image/jpeg"})
 
 
 def etag_of(key: object) -> str:
@@ -97,5 +104,5 @@ def etag_of(key: object) -> str:
 def routes() -> list[Route]:
     """What this module answers."""
     return [Route("GET", f"{ROOT}/cameras/{{camera}}/frame.jpg", frame_jpg, "The picture at a time", scopes=VIEW,
-                  parameters=(TIME, WIDTH, TRACK), problems=(404, 410, 503), signable=True,
+                  parameters=(TIME, WIDTH, TRACK), problems=(404, 410, 429, 503), signable=True,
                   answers={200: Answer("The picture; `Watchroom-Time` is its own time.", media_type="image/jpeg")})]

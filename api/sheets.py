@@ -7,12 +7,13 @@ from aiohttp import web
 
 from api import keys
 from api.byteranges import none_match
+from api.clips import PICTURES
 from api.credentials import link
 from api.media import MEDIA
 from api.parameters import END, START, TIME_SCHEMA, TRACK, Parameter, integer, one_of, time_range, wrong
 from api.routes import ROOT, VIEW, Answer, Route
 from api.sheet import Sheet, SheetQuery, jpeg, plan
-from api.times import parse_time, rfc3339
+from api.times import MOST_NS, parse_time, rfc3339
 from recorder.base.media import NS
 
 HOUR_NS = 3600 * NS
@@ -20,12 +21,21 @@ CELLS_MAX = 400
 STRIP_COLUMNS = 10
 STEPS = ("10", "15", "20", "30", "60", "120", "300")
 
+
+def _hour(text: str) -> int:
+    """The start of the hour in which a time lies; ValueError."""
+    start_ns = parse_time(text) // HOUR_NS * HOUR_NS
+    if start_ns + HOUR_NS > MOST_NS:
+        raise ValueError("must lie between 1970 and 2262")
+    return start_ns
+
+
 COLUMNS = Parameter("columns", integer(1, 20), {"type": "integer", "minimum": 1, "maximum": 20}, "Pictures beside each other.", 6)
 ROWS = Parameter("rows", integer(1, 100), {"type": "integer", "minimum": 1, "maximum": 100}, "Rows; at most 400 pictures in all.", 5)
 WIDTH = Parameter("width", integer(32, 640), {"type": "integer", "minimum": 32, "maximum": 640}, "Width of a picture, made even.", 240)
 FRAMES = Parameter("frames", one_of("key", "exact"), {"enum": ["key", "exact"]},
                    "key: the access point nearest to each time, which costs least. exact: the picture shown then.", "key")
-HOUR = Parameter("hour", parse_time, TIME_SCHEMA, "Any time of the hour (UTC).")
+HOUR = Parameter("hour", _hour, TIME_SCHEMA, "Any time of the hour (UTC).")
 STEP = Parameter("step", one_of(*STEPS), {"enum": list(STEPS)}, "Seconds from picture to picture.", "30")
 STRIP_WIDTH = Parameter("width", integer(32, 320), {"type": "integer", "minimum": 32, "maximum": 320}, "Width of a picture, made even.", 160)
 SHEET_PARAMETERS = (START, END, COLUMNS, ROWS, WIDTH, FRAMES, TRACK)
@@ -44,7 +54,7 @@ def sheet_query(request: web.Request) -> SheetQuery:
 
 def strip_query(request: web.Request) -> SheetQuery:
     """The parameters of a strip; Problem 400."""
-    start_ns = HOUR.of(request) // HOUR_NS * HOUR_NS
+    start_ns = HOUR.of(request)
     count = HOUR_NS // NS // int(STEP.of(request))
     return SheetQuery(request[keys.CAMERA].number, TRACK.of(request), start_ns, start_ns + HOUR_NS, STRIP_COLUMNS, count,
                       STRIP_WIDTH.of(request) & ~1)
@@ -65,7 +75,8 @@ async def as_jpeg(request: web.Request) -> web.StreamResponse:
     headers = {"ETag": sheet.etag, "Cache-Control": "private, no-cache"}
     if none_match(request.headers.get("If-None-Match"), sheet.etag):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=await jpeg(request.app[MEDIA], sheet), headers={**headers, "Content-Type": "image/jpeg"})
+    with request.app[PICTURES].take(request[keys.GRANT].holder):
+        return web.Response(body=await jpeg(request.app[MEDIA], sheet), headers={**headers, "Content-Type": "image/jpeg"})
 
 
 async def as_json(request: web.Request) -> web.StreamResponse:
@@ -121,7 +132,7 @@ def routes() -> list[Route]:
     def three(name: str, text: str, parameters: tuple[Parameter[Any], ...]) -> list[Route]:
         root = f"{ROOT}/cameras/{{camera}}/{name}"
         return [
-            Route("GET", f"{root}.jpg", as_jpeg, text, scopes=VIEW, parameters=parameters, problems=(404, 410, 503), signable=True,
+            Route("GET", f"{root}.jpg", as_jpeg, text, scopes=VIEW, parameters=parameters, problems=(404, 410, 429, 503), signable=True,
                   answers={200: Answer("All pictures in one; black where there is none.", media_type="image/jpeg")}),
             Route("GET", f"{root}.json", as_json, f"{text}: its times", scopes=VIEW, parameters=parameters, problems=(404, 410, 503),
                   signable=True, answers={200: Answer("Times and places of the pictures.", SCHEMA)}),

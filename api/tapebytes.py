@@ -135,13 +135,27 @@ def _close_opened(opening: asyncio.Future[ChunkLease]) -> None:
         opening.result().close()
 
 
+class MemoryBytes:
+    """Bytes that are no footage, in the place of a tape."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill `view` from `offset` on."""
+        view[:] = self._data[offset:offset + len(view)]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class VirtualBytes:
     """A head and the tape bytes behind it as one run of bytes. Constant memory: one piece at a time. Call `close` at the end.
 
     Extents of track -1 lie in `inline`.
     """
 
-    def __init__(self, head: bytes, extents: Extents, tapes: Sequence[TapeBytes], inline: bytes = b"") -> None:
+    def __init__(self, head: bytes, extents: Extents, tapes: Sequence[TapeBytes | MemoryBytes], inline: bytes = b"") -> None:
         self._head, self._extents, self._tapes, self._inline = head, extents, tapes, inline
         self.size = int(extents.at[-1] + extents.size[-1]) if len(extents) else len(head)
 

@@ -12,7 +12,7 @@ from api.problems import Problem
 from api.times import MOST_NS, rfc3339
 from recorder.base.errors import Gone, NotFound
 from recorder.base.media import NS, AuFlag, SampleEntry, TrackKind
-from storage.reader import TrackReader
+from storage.store import TapeStore
 from storage.track import Track
 
 SHOWN_NS = 5 * NS             # a picture older than this was not "shown" at a time without footage
@@ -40,9 +40,9 @@ class Wanted:
         """What makes this picture this picture: its last AU is its own."""
         return self.camera, self.track, self.place, int(self.offset[-1]), width, height
 
-    def stands(self, reader: TrackReader) -> bool:
-        """True while its bytes may be read; `reader` of its tape."""
-        return reader.stands(self.offset)
+    def stands(self, store: TapeStore) -> bool:
+        """True while its bytes may be read."""
+        return store.tape(self.camera, self.track, self.place).stands(self.offset)
 
 
 def find(track: Track, time_ns: int | None) -> Wanted:

@@ -18,23 +18,23 @@ CALM_S = 1.0
 
 
 class Readers:
-    """`with Readers(port, cameras, ...) as readers:` keeps `playbacks` streams and `exports` downloads going until the block ends.
+    """`with Readers(port, cameras, ...) as readers:` keeps `playbacks` streams, `wall` live ones and `exports` downloads going.
 
     An export is a clip of 30 s that ended 10 s ago; with `cold`, one from the oldest footage on. Its client takes `export_bytes_s`. Each
     reader goes from camera to camera.
     """
 
     def __init__(self, port: int, cameras: int, *, playbacks: int, exports: int, export_bytes_s: float, cold: bool,
-                 oldest_ns: Callable[[int], int]) -> None:
+                 oldest_ns: Callable[[int], int], wall: int = 0) -> None:
         self._port = port
         self._cameras = cameras
         self._export_bytes_s = export_bytes_s
         self._cold = cold
         self._oldest_ns = oldest_ns
         self._stop = threading.Event()
-        self.bytes = {"playbacks": 0, "exports": 0}
+        self.bytes = {"playbacks": 0, "exports": 0, "wall": 0}
         self.refused: dict[int, int] = {}
-        counts = {"playbacks": playbacks, "exports": exports}
+        counts = {"playbacks": playbacks, "exports": exports, "wall": wall}
         self._threads = [threading.Thread(target=self._run, args=(kind, number)) for kind, count in counts.items() for number in range(count)]
 
     def __enter__(self) -> Self:
@@ -62,6 +62,8 @@ class Readers:
 
     def _address(self, kind: str, camera: int) -> str:
         now_ns = time.time_ns()
+        if kind == "wall":
+            return f"/api/v1/cameras/cam-{camera}/stream.mp4"
         if kind == "playbacks":
             return f"/api/v1/cameras/cam-{camera}/stream.mp4?{urlencode({'start': now_ns - PLAYBACK_BEHIND_S * NS})}"
         start_ns = self._oldest_ns(camera) if self._cold else now_ns - (EXPORT_S + 10) * NS

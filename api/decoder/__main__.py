@@ -13,8 +13,9 @@ import sys
 import av
 import numpy as np
 
-from api.decoder.picture import UndecodableError, warm_up, work
-from api.decoder.wire import ANSWER, BODY_MAX, DONE, HEAD, JSON_MAX, UNDECODABLE, decode
+from api.decoder.picture import UndecodableError, picture, sheet, warm_up
+from api.decoder.sound import sound, warm_up_sound
+from api.decoder.wire import ANSWER, BODY_MAX, DONE, HEAD, JSON_MAX, UNDECODABLE, SheetJob, SoundJob, Work, decode
 
 MEMORY_BYTES = 2 << 30
 CPU_S = 300
@@ -53,6 +54,13 @@ def serve(sock: socket.socket) -> None:
         sock.sendall(ANSWER.pack(status, len(made)) + made)
 
 
+def work(job: Work) -> bytes:
+    """What was asked for. Raises UndecodableError."""
+    if isinstance(job, SoundJob):
+        return sound(job)
+    return sheet(job) if isinstance(job, SheetJob) else picture(job)
+
+
 def _take(sock: socket.socket, count: int) -> bytearray | None:
     taken, view = bytearray(count), 0
     while view < count:
@@ -67,6 +75,7 @@ def main() -> None:
     """Load everything, then confine, then serve."""
     av.logging.set_level(av.logging.PANIC)
     warm_up(np.zeros((32, 32, 3), np.uint8))
+    warm_up_sound()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         confine()
         serve(sock)

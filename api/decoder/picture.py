@@ -8,7 +8,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from api.decoder.wire import Job, SheetJob, Work
+from api.decoder.wire import Job, SheetJob
 
 DECODERS = {"avc1": "h264", "avc3": "h264", "hvc1": "hevc", "hev1": "hevc", "jpeg": "mjpeg", "vp08": "vp8", "vp09": "vp9", "av01": "av1"}
 PIXELS_MAX = 8192 * 8192
@@ -19,11 +19,6 @@ Planes = NDArray[np.uint8]
 
 class UndecodableError(Exception):
     """The AUs make no such picture; the message says why, without quoting them."""
-
-
-def work(job: Work) -> bytes:
-    """What was asked for. Raises UndecodableError."""
-    return sheet(job) if isinstance(job, SheetJob) else picture(job)
 
 
 def picture(job: Job) -> bytes:
@@ -139,6 +134,6 @@ def warm_up(rgb: NDArray[np.uint8]) -> None:
     for name in set(DECODERS.values()):
         av.CodecContext.create(name, "r")
     try:
-        work(Job("jpeg", b"", (2,), (0,), 0, 0, b"\xff\xd8"))
+        picture(Job("jpeg", b"", (2,), (0,), 0, 0, b"\xff\xd8"))
     except UndecodableError:
         pass

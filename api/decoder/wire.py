@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Self
 
 HEAD = struct.Struct("<II")           # bytes of JSON, bytes of body
 ANSWER = struct.Struct("<BI")         # a Status, bytes of body
+AAC_SAMPLES = 1024                    # of an AU of AAC-LC
+SOUND_LEAD = 3                        # AUs encoded before the first one wanted, and thrown away
 BODY_MAX = 64 << 20                   # of one job: a picture group of half a minute at 16 Mbit/s
 JSON_MAX = 1 << 20
 PICTURE_MAX = 32 << 20
@@ -69,8 +71,39 @@ class SheetJob:
         return cls(said["columns"], said["width"], said["height"], tuple(said["present"]), body)
 
 
-Work = Job | SheetJob
-KINDS: dict[str, type[Job] | type[SheetJob]] = {made.kind: made for made in (Job, SheetJob)}
+@dataclass(frozen=True, slots=True)
+class SoundJob:
+    """Decode AUs of sound (`sizes` bytes each in `body`, the first sample of each at place `at`, in samples of `hz`) and encode AAC-LC.
+
+    The answer: `count` AUs from `first` on, AU k of samples [1024 (k - 1), 1024 k): u32 count, u32 bytes of each, all of them. Where no AU
+    is, there is silence.
+    """
+
+    kind: ClassVar[str] = "sound"
+    codec: str
+    config: bytes
+    hz: int
+    channels: int
+    sizes: tuple[int, ...]
+    at: tuple[int, ...]
+    first: int
+    count: int
+    body: bytes
+
+    def said(self) -> dict[str, Any]:
+        """All but the body."""
+        return {"codec": self.codec, "config": self.config.hex(), "hz": self.hz, "channels": self.channels, "sizes": self.sizes,
+                "at": self.at, "first": self.first, "count": self.count}
+
+    @classmethod
+    def of(cls, said: dict[str, Any], body: bytes) -> Self:
+        """The job that was said; ValueError, KeyError or TypeError if it is none."""
+        return cls(said["codec"], bytes.fromhex(said["config"]), said["hz"], said["channels"], tuple(said["sizes"]), tuple(said["at"]),
+                   said["first"], said["count"], body)
+
+
+Work = Job | SheetJob | SoundJob
+KINDS: dict[str, type[Job] | type[SheetJob] | type[SoundJob]] = {made.kind: made for made in (Job, SheetJob, SoundJob)}
 
 
 def encode(work: Work) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from api.mp4.clip import Extents
-from api.tapebytes import PIECE_BYTES, TapeBytes
+from api.tapebytes import PIECE_BYTES, MemoryBytes, TapeBytes
 from api.ts.elementary import ADTS, adts, delimiter_bytes, to_annex_b
 from api.ts.packets import PACKET, PES_AUDIO, PES_HEADER, PES_VIDEO, PIDS, packetise, pes_header, tables
 from api.ts.plan import PCR_AHEAD, TransportStream
@@ -15,7 +15,7 @@ from recorder.base.media import TrackKind
 class TsBytes:
     """Loop thread only; call `close` at the end. `extents` are the plan's, on `tapes`."""
 
-    def __init__(self, plan: TransportStream, extents: Extents, tapes: Sequence[TapeBytes]) -> None:
+    def __init__(self, plan: TransportStream, extents: Extents, tapes: Sequence[TapeBytes | MemoryBytes]) -> None:
         self._plan, self._extents, self._tapes = plan, extents, tapes
         self.size = plan.size
 

@@ -8,6 +8,7 @@ MEASUREMENTS = {"ingest": "what recording costs, beside other recorders in the s
                 "retention": "weeks of recording in minutes, and every promise of retention looked at",
                 "index": "a month of index of hundreds of cameras: recovery, lookup, timeline, memory, disk",
                 "capacity": "how many cameras this disk carries, and what gives way first",
+                "playback": "what readers get, warm and cold, beside recording: first bytes, pictures, CPU per byte, AUs lost",
                 "crash": "power cuts on real file systems: what is acknowledged is there, nothing else is served"}
 
 

@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from api.clips import PICTURES, PICTURES_PER_HOLDER
 from api.making import Making
 from api.media import PICTURES_AT_ONCE, SWEEP_S
 from api.picture import TRIES
@@ -113,9 +114,35 @@ async def test_widths_and_counts_are_bounded(yard, maker):
                   {"columns": 20, "rows": 20, "width": 640}, {"end": maker.T0 + 32 * 86_400 * NS}):
         answer, _ = await yard.get("sheet.jpg", **{**query, **wrong})
         assert answer.status == 400, wrong
-    for wrong in ({"step": 5}, {"width": 400}, {"hour": "soon"}):
+    for wrong in ({"step": 5}, {"width": 400}, {"hour": "soon"}, {"hour": (1 << 63) - 1}, {"hour": -1}):
         answer, _ = await yard.get("strip.jpg", **{"hour": maker.T0, **wrong})
         assert answer.status == 400, wrong
+
+
+async def test_the_last_moments_that_can_be_said_are_no_error(yard):
+    """Sums with them left 64 bits: a 500."""
+    most = (1 << 63) - 1
+    frame, _ = await yard.get("frame.jpg", time=most)
+    sheet, _ = await yard.get("sheet.json", start=most - 10, end=most)
+    assert (frame.status, sheet.status) == (404, 200)
+
+
+async def test_who_asks_for_many_pictures_at_once_leaves_room_for_others(yard, maker, monkeypatch):
+    held = asyncio.Event()
+
+    async def wait(_job):
+        await held.wait()
+        return b"jpeg"
+
+    monkeypatch.setattr(yard.media.decoders, "work", wait)
+    asked = [asyncio.create_task(yard.get("frame.jpg", time=maker.T0 + n * FRAME_NS)) for n in range(PICTURES_PER_HOLDER + 5)]
+    async with asyncio.timeout(120):
+        while yard.app[PICTURES].refused < 5:
+            await asyncio.sleep(0.01)
+    held.set()
+    answers = [answer for answer, _ in await asyncio.gather(*asked)]
+    assert sorted(answer.status for answer in answers) == [200] * PICTURES_PER_HOLDER + [429] * 5
+    assert yard.app[PICTURES].running == 0
 
 
 async def test_an_odd_width_is_made_even(yard, maker):

@@ -12,6 +12,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("soak")
     group.addoption("--kills", type=int, default=200, metavar="N", help="recorders that tests/crash kills (soak; default 200)")
     group.addoption("--copies", type=int, default=200, metavar="N", help="file system images that tests/crash recovers (soak; default 200)")
+    group.addoption("--questions", type=int, default=500, metavar="N", help="random clips and seeks of tests/media (soak; default 500)")
+
+
+@pytest.fixture
+def questions(request: pytest.FixtureRequest) -> int:
+    """How many random clips and seeks are checked."""
+    return int(request.config.getoption("--questions"))
 
 
 @pytest.fixture

@@ -55,7 +55,8 @@ class Stream:
 
 @functools.lru_cache(maxsize=32)
 def video(codec: str = "h264", frames: int = 150, first: int = 0, gop: int = 25, bframes: int = 0, open_gop: bool = False,
-          width: int = 320, height: int = 240, fps: int = 25) -> Stream:
+          width: int = 320, height: int = 240, fps: int = 25, sets: bool = False) -> Stream:
+    """Pictures `first`, `first` + 1, ...; with `sets` parameter sets stand before each access point too, as cameras send them."""
     held = io.BytesIO()
     with av.open(held, "w", format="mp4", options={"movflags": "empty_moov+frag_keyframe", "video_track_timescale": "90000"}) as out:
         stream = out.add_stream({"h264": "libx264", "hevc": "libx265"}[codec], rate=fps)
@@ -66,6 +67,8 @@ def video(codec: str = "h264", frames: int = 150, first: int = 0, gop: int = 25,
             "x265-params": common + extra, "preset": "ultrafast"}
         if codec == "h264" and bframes:
             stream.options = {**stream.options, "x264-params": common + ":b-pyramid=0"}
+        if codec == "h264" and sets:
+            stream.options = {**stream.options, "x264-params": stream.options["x264-params"] + ":repeat-headers=1"}
         for number in range(frames):
             picture = av.VideoFrame(width, height, "yuv420p")
             planes = np.full((height * 3 // 2, width), 128, np.uint8)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.camera_body import TEXT_MAX, members
+from api.exports.job import AUTHOR
 from api.parameters import wrong
 from api.times import parse_time
 from recorder.base.media import NS, valid_id
@@ -31,6 +32,8 @@ def read_hold(body: dict[str, Any], now_ns: int) -> AskedHold:
     readers = {"cameras": _ids, "start": read_time, "end": read_time, "reason": read_words, "track": read_track, "reference": read_text,
                "owner": read_text, "review": read_time}
     found = members("", body, readers, ("cameras", "start", "end", "reason"))
+    if found.get("owner") == AUTHOR:
+        raise wrong("owner", "is the name of the exports, which release their own holds")
     if found["start"] >= found["end"]:
         raise wrong("end", "must be after start")
     if found["end"] > now_ns + AHEAD_NS:

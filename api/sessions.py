@@ -16,7 +16,8 @@ from recorder.base.media import NS
 
 ANY = frozenset(Scope)
 CAMERAS = re.escape(f"{ROOT}/cameras/") + r"[a-z0-9][a-z0-9-]{0,47}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){1,3}"
-ADDRESS = re.compile(rf"(?:{CAMERAS}|{re.escape(ROOT)}/clip\.(?:mp4|zip|json))(?:\?[!$-;=?-Z_a-z~]*)?")
+EXPORT = rf"{re.escape(ROOT)}/exports/[0-9a-f]{{32}}/(?:result|manifest)"
+ADDRESS = re.compile(rf"(?:{CAMERAS}|{re.escape(ROOT)}/clip\.(?:mp4|zip|json)|{EXPORT})(?:\?[!$-;=?-Z_a-z~]*)?")
 ADDRESS_MAX = 2048
 SESSION_BODY = {
     "type": "object",
@@ -64,7 +65,7 @@ async def make_link(request: web.Request) -> web.Response:
     body = await json_body(request)
     address, seconds = body.get("address"), body.get("seconds", 3600)
     if not isinstance(address, str) or not _signable(address):
-        raise wrong("address", f"must be a path below {ROOT}/cameras/, or {ROOT}/clip.*, with its query, as it will be asked for")
+        raise wrong("address", f"must be a path below {ROOT}/cameras/, {ROOT}/clip.*, or an export's result, as it will be asked for")
     if type(seconds) is not int or not 1 <= seconds <= LINK_S:
         raise wrong("seconds", f"must be an integer from 1 to {LINK_S}")
     grant: Grant = request[keys.GRANT]

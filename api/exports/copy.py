@@ -81,7 +81,7 @@ async def _film(store: TapeStore, sink: Sink, plan: Plan, disks: Disks) -> tuple
     finally:
         source.close()
     nbytes, sha256 = await sink.finish()
-    return Result(file.about["name"], MP4, nbytes, sha256, bool(file.about["complete"])), _manifest(plan, [sha256], [])
+    return Result(file.about["name"], MP4, nbytes, sha256, _complete(plan)), _manifest(plan, [sha256], [])
 
 
 async def _all(store: TapeStore, sink: Sink, job: Job, plan: Plan, disks: Disks) -> tuple[Result, bytes]:
@@ -112,8 +112,13 @@ async def _all(store: TapeStore, sink: Sink, job: Job, plan: Plan, disks: Disks)
     await member(SUMS, "".join(sums).encode())
     await sink.put(archive.end(crcs))
     nbytes, sha256 = await sink.finish()
-    complete = all(file.about["complete"] for file in plan.files) and all(one["complete"] for one in plan.manifest["nothing"])
-    return Result(name_of(job), ZIP, nbytes, sha256, complete), text
+    return Result(name_of(job), ZIP, nbytes, sha256, _complete(plan)), text
+
+
+def _complete(plan: Plan) -> bool:
+    """True if nothing of what was asked for can still come."""
+    whole = all(file.about["complete"] for file in plan.files) and all(one["complete"] for one in plan.manifest.get("nothing", []))
+    return whole and not plan.manifest["volumes_missing"]
 
 
 def name_of(job: Job) -> str:

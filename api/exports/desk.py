@@ -142,6 +142,7 @@ class Desk:
             raise
         finally:
             del self._taking[job.id]
+        self._told(job)
         await self.note("asked", job, by=job.by)
         self._wake.set()
         return job

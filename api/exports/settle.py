@@ -18,6 +18,7 @@ from recorder.base.config import CameraConfig, SiteConfig
 from recorder.base.errors import Gone, NotFound
 from recorder.base.media import NS
 from storage.store import TapeStore
+from storage.volume import VOLUME_JSON
 
 COMPLETE_S = 15.0             # how long the newest of the range is waited for
 POLL_S = 0.5
@@ -36,7 +37,7 @@ class Footage:
 
 async def settle(site: SiteConfig, store: TapeStore, job: Job, cameras: Mapping[int, CameraConfig]) -> Plan:
     """The plan of the job. Raises what api/clipplan.py's `plan` raises if there is nothing of any item."""
-    heading = manifest.heading(site, job, time.time_ns())
+    heading = {**manifest.heading(site, job, time.time_ns()), "volumes_missing": missing_volumes(site)}
     if job.wanted.format == "mp4":
         found = [await _footage(store, job, item, cameras) for item in job.wanted.items]
         return Plan(heading, (_together(job, _some(found)),))
@@ -51,6 +52,11 @@ async def settle(site: SiteConfig, store: TapeStore, job: Job, cameras: Mapping[
     if not files:
         _some(lacking_items)
     return Plan({**heading, "nothing": [one.about for one in lacking_items]}, tuple(files))
+
+
+def missing_volumes(site: SiteConfig) -> list[int]:
+    """Numbers of the site's volumes that are not where they should be: what lies on them is in no file, and not in the figures either."""
+    return [number for number, volume in enumerate(site.volumes) if not (volume.path / VOLUME_JSON).exists()]
 
 
 def parts(item: Item) -> list[Item]:

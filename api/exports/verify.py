@@ -196,6 +196,8 @@ def tell(manifest: dict[str, Any]) -> None:
     """What the pack says of itself."""
     for name in ("site", "export", "made", "by", "reason", "reference"):
         say(f"{name + ':':<10} ", manifest.get(name, ""))
+    if manifest.get("volumes_missing"):
+        say("MISSING when it was made: ", f"{len(manifest['volumes_missing'])} of the recorder's volumes")
     for file in manifest["files"]:
         say("", file["name"])
         for item in file["items"]:

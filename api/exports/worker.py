@@ -100,7 +100,7 @@ async def _make(site: SiteConfig, job: Job, folder: Path) -> None:
     with Catalogue.open(site.catalogue, SystemClock()) as catalogue:
         cameras = {camera.number: camera.config for camera in catalogue.cameras(removed=True)}
     book = rule_book(site, [Member.of(number, config) for number, config in cameras.items()])
-    store = TapeStore([volume.path for volume in site.volumes], site.live_dir, Expiry(lambda: book, time.time_ns))
+    store = TapeStore([volume.path for volume in site.volumes], site.live_dir, Expiry(lambda: book, time.time_ns), lenient=True)
     try:
         plan = load(folder)
         if plan is None:

@@ -205,8 +205,8 @@ async def start(site: SiteConfig, catalogue: Catalogue, clock: SimulatedClock, s
         await control.start()
         stack.push_async_callback(control.close)
 
-        async def begin(exports: ExportsConfig | None = None, **server: Any) -> Api:
-            mine = replace(site, server=replace(site.server, **server), exports=exports or site.exports)
+        async def begin(exports: ExportsConfig | None = None, volumes: tuple[VolumeConfig, ...] = (), **server: Any) -> Api:
+            mine = replace(site, server=replace(site.server, **server), exports=exports or site.exports, volumes=volumes or site.volumes)
             return await stack.enter_async_context(running(mine, catalogue, clock, supervisor))
 
         yield begin

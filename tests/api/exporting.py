@@ -51,6 +51,14 @@ def body(first: float = 10, last: float = 50, **more: Any) -> dict[str, Any]:
     return {"items": [item], "reason": "accident", **more}
 
 
+async def until_true(true: Any, seconds: float = 300) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
 async def ended(api: Any, job_id: str, token: str, *, seconds: float = 300) -> dict[str, Any]:
     """The job once it has ended."""
     return await until(api, job_id, token, lambda job: job["state"] not in {"queued", "running"}, seconds=seconds)

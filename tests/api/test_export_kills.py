@@ -56,8 +56,9 @@ class Server:
             self.process.send_signal(number)
             self.process.wait(60)
 
-    async def ask(self, client: aiohttp.ClientSession, method: str, path: str, **more: Any) -> Any:
-        async with client.request(method, self.root + path, headers={"Authorization": f"Bearer {self.token}"}, **more) as answer:
+    async def ask(self, client: aiohttp.ClientSession, method: str, path: str, *, key: str = "", **more: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.token}", **({"Idempotency-Key": key} if key else {})}
+        async with client.request(method, self.root + path, headers=headers, **more) as answer:
             assert answer.status in {200, 202}, await answer.text()
             return await answer.json()
 
@@ -116,12 +117,13 @@ async def test_five_kills_change_nothing(server: Server, volume: RefVolume, nbyt
     async with aiohttp.ClientSession() as client:
         await server.start(client)
         right = await server.digest(client, f"cameras/north/clip.mp4?start={wanted['start']}&end={wanted['end']}")
-        job = (await server.ask(client, "POST", "exports", json=body))["id"]
+        job = (await server.ask(client, "POST", "exports", json=body, key="one"))["id"]
         for kill in range(1, KILLS + 1):
             found = await server.until(client, f"exports/{job}", lambda one, kill=kill: one["progress"] >= kill / (KILLS + 2))
             assert found["state"] == "running"
             server.end(signal.SIGKILL)
             await server.start(client)
+            assert (await server.ask(client, "POST", "exports", json=body, key="one"))["id"] == job
         found = await server.until(client, f"exports/{job}", lambda one: one["state"] == "done")
         assert found["result"]["sha256"] == right == await server.digest(client, f"exports/{job}/result")
         await server.ask(client, "DELETE", f"exports/{job}")

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from api.events import EVENTS
 from api.schemas import COMPONENTS
-from recorder.base.config import ExportsConfig, SiteConfig
+from recorder.base.config import ExportsConfig, SiteConfig, VolumeConfig
 from recorder.base.errors import Conflict
 from recorder.base.media import NS
-from tests.api.exporting import Holds, body, ended, footage, until
+from tests.api.exporting import Holds, body, ended, footage, until, until_true
 from tests.api.test_description import check
 from tests.storage_read.reference_writer import RefVolume
 
@@ -52,6 +53,11 @@ async def test_a_range_becomes_a_file_with_its_digest_and_manifest(exporter: Any
     assert (part.status, part.body) == (206, result.body[1_000_000:1_001_000]) and part.headers["Repr-Digest"] == result.headers["Repr-Digest"]
     check_manifest((await exporter.get(job["result"]["manifest"], token=exporter.key)).json, job)
     await until(exporter, job["id"], exporter.key, lambda _: not holds.standing())
+    told = [(event.camera, event.data["state"]) for event in exporter.served.app[EVENTS].since(f"{exporter.served.app[EVENTS].boot}-0")[0]
+            if event.kind == "export"]
+    assert told == [("north", "queued"), ("north", "running"), ("north", "done")]
+    metrics = (await exporter.get("/metrics", token=await exporter.token("metrics"))).body.decode()
+    assert 'watchroom_exports{state="done"} 1\n' in metrics and f"watchroom_exports_bytes {len(result.body)}\n" in metrics
     audit = [json.loads(line) for line in (site.exports_dir / "audit.jsonl").read_text().splitlines()]
     assert [entry["event"] for entry in audit] == ["asked", "done", "fetched"]
     assert all(entry["reason"] == "accident" and entry["reference"] == "case 7" for entry in audit) and audit[0]["by"] == "test"
@@ -66,6 +72,17 @@ def check_manifest(found: dict[str, Any], job: dict[str, Any]) -> None:
     (track,) = item["tracks"]
     assert len(track["rows"]) == 40 and [row[0] for row in track["rows"]] == list(range(10, 50))
     assert sum(row[5] is not None for row in track["rows"]) > 20           # those of sealed chunks bear their digest
+
+
+async def test_a_result_opens_by_a_signed_address(exporter: Any) -> None:
+    job = await ended(exporter, (await ask(exporter)).json["id"], exporter.key)
+    for name in ("result", "manifest"):
+        address = f"/api/v1/exports/{job['id']}/{name}"
+        made = await exporter.ask("POST", "links", token=exporter.key, json={"address": address})
+        assert made.status == 201 and (await exporter.get(made.json["address"])).status == 200
+        assert (await exporter.get(made.json["address"].replace("sig=", "sig=0"))).status in {401, 403}
+    for address in (f"/api/v1/exports/{job['id']}", "/api/v1/exports"):
+        assert (await exporter.ask("POST", "links", token=exporter.key, json={"address": address})).status == 400
 
 
 async def test_a_dry_run_says_what_there_is_and_makes_nothing(exporter: Any, holds: Holds) -> None:
@@ -169,6 +186,33 @@ async def test_lists_come_in_pages_the_newest_first(exporter: Any) -> None:
     check(first, COMPONENTS["ExportPage"])
     rest = (await exporter.get(f"exports?limit=100&cursor={first['next']}", token=exporter.key)).json
     assert [job["id"] for job in first["items"] + rest["items"]] == ids and rest["next"] is None
+
+
+async def test_a_hold_of_no_job_is_released_at_the_start_and_no_other(start: Any, holds: Holds) -> None:
+    """An API was killed between taking the hold of a job and telling anybody of the job."""
+    span = {"camera": 1, "track": "main", "start_ns": 1, "end_ns": 2}
+    hold = {"reason": "export", "reference": "export " + "0" * 32, "review_ns": 0, "spans": [span]}
+    for author in ("watchroom exports", "somebody"):
+        holds.calls()["hold.add"]({"hold": {**hold, "author": author}})
+    api = await start()
+    key = await api.token("export")
+    await until_true(lambda: [one.author for one in holds.standing()] == ["somebody"])
+    taken = {"cameras": ["north"], "start": 1, "end": 2, "reason": "x", "owner": "watchroom exports"}
+    assert (await api.ask("POST", "holds", token=await api.token("hold"), json=taken)).status == 400
+    assert (await api.get("exports", token=key)).json["items"] == []
+
+
+async def test_a_missing_volume_is_told(start: Any, site: SiteConfig, volume: RefVolume, holds: Holds, tmp_path: Path) -> None:
+    footage(volume, 20, au_bytes=4_000)
+    other = RefVolume(tmp_path / "other", tmp_path / "live")
+    other.volume.close()
+    api = await start(volumes=(*site.volumes, VolumeConfig(tmp_path / "other", on_root=True)))
+    api.clock.advance(3600)
+    api.key = await api.token("export")
+    (tmp_path / "other").rename(tmp_path / "elsewhere")
+    job = await ended(api, (await ask(api, first=5, last=15)).json["id"], api.key)
+    assert job["state"] == "done" and job["result"]["complete"] is False
+    assert (await api.get(job["result"]["manifest"], token=api.key)).json["volumes_missing"] == [1]
 
 
 ITEM = body()["items"][0]

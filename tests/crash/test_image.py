@@ -143,6 +143,7 @@ def checker(folder: Path, known: dict[int, dict[bytes, int]]) -> Callable[[Copy]
                 for (camera, name), (row, offset) in copy.durable.items():
                     if row or offset:
                         check_tape(rig, camera, name, durable_row=row, durable_offset=offset, known=known[camera])
+                rig.turn()      # a seal of which the head had reached the disk and the footer had not is made again
                 check_clean(rig)
                 _goes_on(rig)
                 check_clean(rig)

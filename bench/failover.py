@@ -79,8 +79,8 @@ def measure(folder: Path, fault: str, cameras: int, kbps: int, gop: int) -> Outc
             failing.ask(fault)
             first_s, last_s = arrivals(store, cameras, time.monotonic())
             time.sleep(STEADY_S)
+            failing.ask("heal")         # so that all of it can be read; after EIO it is not recorded on again
             found = judge(store, cameras)
-            failing.ask("heal")
     return Outcome(first_s, last_s, *found)
 
 

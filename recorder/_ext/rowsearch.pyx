@@ -30,6 +30,11 @@ cdef extern from "rowcheck.h" nogil:
     int wr_row_good(const unsigned char* row, uint64_t number)
     size_t wr_rows_good(const unsigned char* rows, size_t n, uint64_t first)
 
+cdef extern from "busguard.h" nogil:
+    ctypedef void (*wr_body)(void*) noexcept nogil
+    int wr_bus_setup()
+    int wr_guarded(wr_body body, void* argument)
+
 cdef enum:
     PAGE_ROWS = 64
     GUESSES = 3                 # pages that are guessed before both ends are read
@@ -51,8 +56,35 @@ cdef packed struct row_t:
     uint32_t data_crc
     uint32_t crc
 
+cdef struct copying_t:
+    const uint8_t* ring
+    uint8_t* out
+    uint64_t capacity
+    uint64_t at
+    uint64_t n
+
+cdef struct searching_t:
+    const row_t* rows
+    uint64_t capacity
+    uint64_t low
+    uint64_t high
+    int64_t t_ns
+    int64_t* known
+    int64_t answer
+
 assert sizeof(row_t) == 64
 wr_crc_setup()
+cdef bint guarding = False
+
+
+cdef inline int guard() except -1:
+    """See to it that SIGBUS is caught: at the first use, so that nobody who sets a handler at the start comes after us."""
+    global guarding
+    if not guarding:
+        if wr_bus_setup():
+            raise OSError("SIGBUS cannot be caught")
+        guarding = True
+    return 0
 
 
 cdef inline int valid(const row_t* row, uint64_t number) noexcept nogil:
@@ -76,18 +108,31 @@ def first_bad(const uint8_t[::1] rows not None, uint64_t first):
 
 
 def copy_rows(const uint8_t[::1] ring not None, uint64_t capacity, uint64_t first, uint8_t[::1] out not None):
-    """Copy the rows from number `first` on out of a ring's data into `out` (64 bytes each); returns how many are valid from the first."""
-    cdef uint64_t n = out.shape[0] // 64, at, i
+    """Copy the rows from number `first` on out of a ring's data into `out` (64 bytes each); returns how many are valid from the first.
+
+    Raises OSError if the disk under a mapped ring cannot be read.
+    """
+    cdef uint64_t n = out.shape[0] // 64
     cdef uint64_t room = ring.shape[0] // 64
+    cdef copying_t order
+    cdef int failed
     if capacity == 0 or capacity > room or n == 0 or n > capacity:
         return 0
-    at = first % capacity
+    order.ring, order.out, order.capacity, order.at, order.n = &ring[0], &out[0], capacity, first % capacity, n
+    guard()
     with nogil:
-        i = n if n < capacity - at else capacity - at
-        memcpy(&out[0], &ring[at * 64], i * 64)
-        if i < n:
-            memcpy(&out[i * 64], &ring[0], (n - i) * 64)
+        failed = wr_guarded(copying, &order)
+    if failed:
+        raise OSError(failed, "a page of the ring cannot be read")
     return first_bad(out[:n * 64], first)
+
+
+cdef void copying(void* argument) noexcept nogil:
+    cdef copying_t* order = <copying_t*>argument
+    cdef uint64_t i = order.n if order.n < order.capacity - order.at else order.capacity - order.at
+    memcpy(order.out, order.ring + order.at * 64, i * 64)
+    if i < order.n:
+        memcpy(order.out + i * 64, order.ring, (order.n - i) * 64)
 
 
 cdef int64_t near(const row_t* ring, uint64_t capacity, uint64_t at, uint64_t lo, uint64_t hi) noexcept nogil:
@@ -112,7 +157,7 @@ def find_row(const uint8_t[::1] ring not None, uint64_t capacity, uint64_t low, 
     O(log n); only rows whose CRC holds are believed, others are stepped over. `marks` (4 elements): numbers and times of two rows far apart,
     [n, t, n, t]. The first page lies on the line through them; where that was wrong, by an outage, the next ones on the line through the rows
     of that page; only then are both ends read. They are set when that had to be, and the second is moved to the row found after a wrong guess;
-    no answer depends on them.
+    no answer depends on them. Raises OSError if the disk under a mapped ring cannot be read.
     """
     cdef uint64_t room = ring.shape[0] // 64
     cdef int64_t* known = NULL
@@ -122,14 +167,25 @@ def find_row(const uint8_t[::1] ring not None, uint64_t capacity, uint64_t low, 
         known = &marks[0]
     if capacity == 0 or capacity > room or high <= low:
         return <int64_t>low - 1
-    cdef const row_t* rows = <const row_t*>&ring[0]
+    cdef searching_t order
+    cdef int failed
+    order.rows, order.capacity, order.low, order.high, order.t_ns, order.known = <const row_t*>&ring[0], capacity, low, high, t_ns, known
+    guard()
+    with nogil:
+        failed = wr_guarded(searching, &order)
+    if failed:
+        raise OSError(failed, "a page of the ring cannot be read")
+    return order.answer
+
+
+cdef void searching(void* argument) noexcept nogil:
+    cdef searching_t* order = <searching_t*>argument
+    cdef int64_t* known = order.known
     cdef int64_t answer
     cdef int pages = 0
-    with nogil:
-        answer = search(rows, capacity, low, high, t_ns, known, &pages)
-        if known != NULL and pages > 1 and answer >= <int64_t>low and answer - known[0] > FAR and known[0] < known[2]:
-            known[2], known[3] = answer, rows[answer % <int64_t>capacity].t_ns
-    return answer
+    answer = order.answer = search(order.rows, order.capacity, order.low, order.high, order.t_ns, known, &pages)
+    if known != NULL and pages > 1 and answer >= <int64_t>order.low and answer - known[0] > FAR and known[0] < known[2]:
+        known[2], known[3] = answer, order.rows[answer % <int64_t>order.capacity].t_ns
 
 
 cdef inline int64_t between(int64_t n_lo, int64_t t_lo, int64_t n_hi, int64_t t_hi, int64_t t, int64_t least, int64_t most) noexcept nogil:

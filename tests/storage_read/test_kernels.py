@@ -1,6 +1,9 @@
 """The reading kernels against their Python twins, and against hostile bytes."""
 
+import mmap
 import struct
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -245,3 +248,20 @@ def test_ends_of_rows_do_not_overflow_their_field():
     rows["wall_dur_us"] = 0xFFFF_FFFF
     assert row_ends(rows)[0] == 0xFFFF_FFFF * 1000
     assert RowRun(3, rows).end_ns == 0xFFFF_FFFF * 1000
+
+
+def test_a_ring_whose_disk_cannot_be_read_is_an_error_and_not_the_end(tmp_path: Path) -> None:
+    """A page that cannot be read is SIGBUS, as behind the end of a file that somebody has cut."""
+    rows, out = make_rows([[Au(1, 90_000)] for _ in range(9000)])[0], np.empty(4, ROW)
+    (tmp_path / "ring").write_bytes(rows.tobytes())
+    with (tmp_path / "ring").open("r+b") as file, closing(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)) as mapped:
+        data, marks = np.frombuffer(mapped, np.uint8), np.zeros(4, np.int64)
+        assert rowsearch.find_row(data, 9000, 0, 9000, int(rows["t_ns"][8000]), marks) == 8000
+        file.truncate(4096)
+        for _ in range(3):
+            with pytest.raises(OSError, match="cannot be read"):
+                rowsearch.find_row(data, 9000, 0, 9000, int(rows["t_ns"][8000]), marks)
+            with pytest.raises(OSError, match="cannot be read"):
+                rowsearch.copy_rows(data, 9000, 8000, out.view(np.uint8))
+        assert rowsearch.copy_rows(data, 9000, 4, out.view(np.uint8)) == 4
+        del data

@@ -75,10 +75,10 @@ def listener() -> Iterator[tuple[int, list[str]]]:
 
 
 def begun(site: Site, port: int, told: int, seconds: int) -> tuple[str, int, int]:
-    """A token and a range of so many seconds that has been recorded; its footage expires after 9 s."""
+    """A token and a range of so many seconds that has been recorded; its footage expires after 26 s."""
     (site.folder / "secret").write_text("s3cret line")
-    site.write("[exports]", "mb_per_s = 1.0", f'webhooks = ["http://127.0.0.1:{told}/"]', 'webhook_secret_file = "secret"',
-               "[retention]", "days = 0.0001", camera("one", f"rtsp://127.0.0.1:{port}/cam0"))
+    site.write("[exports]", "mb_per_s = 0.5", f'webhooks = ["http://127.0.0.1:{told}/"]', 'webhook_secret_file = "secret"',
+               "[retention]", "days = 0.0003", camera("one", f"rtsp://127.0.0.1:{port}/cam0"))
     site.file.write_text(site.file.read_text().replace("[recording]", "[recording]\nchunk_close_s = 10"))
     site.start("serve", "--config", site.file, log="serve")
     until(lambda: "Test: 1 slots" in site.log() and frames(site, "one") > 10, "recording")
@@ -91,7 +91,7 @@ def begun(site: Site, port: int, told: int, seconds: int) -> tuple[str, int, int
 def test_an_export_outlives_five_kills_of_the_api_and_the_retention_of_its_footage(site: Site) -> None:
     site.init()
     with listener() as (told, ids), simulated("--count", 1, "--size", "640x480", "--bitrate", "12000") as port:
-        token, start_ns, end_ns = begun(site, port, told, 6)
+        token, start_ns, end_ns = begun(site, port, told, 8)
         wanted = {"items": [{"camera": "one", "start": start_ns, "end": end_ns}], "reason": "accident", "priority": "high",
                   "webhook": f"http://127.0.0.1:{told}/done"}
         status, job = ask(site, "POST", "exports", token, wanted)

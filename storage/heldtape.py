@@ -16,7 +16,7 @@ from recorder._ext import rowsearch
 from recorder.base.errors import FormatError, Gone
 from recorder.base.media import Gap
 from storage import heldfile
-from storage.chunkfile import ChunkHead
+from storage.chunkfile import ChunkHead, Footer
 from storage.chunklease import ChunkLease
 from storage.evidence import Evidence
 from storage.footage import I64, RowRun, Rows, row_ends
@@ -349,6 +349,10 @@ class HeldLease(ChunkLease):
         if not after:
             raise self._files.gone()
         return super().read(memoryview(buffer).cast("B")[:after - tape_offset], tape_offset, nowait=nowait)
+
+    def footer(self, head: ChunkHead) -> Footer:
+        """The footer of the held chunk; rows that are not held are zeros in it."""
+        return self._files.chunk(self.chunk).footer
 
     def _take(self) -> ChunkHead:
         head = super()._take()

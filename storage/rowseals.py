@@ -35,7 +35,7 @@ def _of_chunk(tape: TrackReader, run: RowRun, chunk: int, indices: list[int]) ->
             if not lease.head.sealed:
                 return [None] * len(indices)
             footer, first = lease.footer(lease.head), lease.head.first_row
-    except (FormatError, Gone):         # of a held chunk not all rows need be there
+    except (FormatError, Gone):         # `check` says so, or retention went by
         return [None] * len(indices)
     out: list[RowSeal | None] = []
     for index in indices:

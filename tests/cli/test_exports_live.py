@@ -3,10 +3,14 @@
 import hashlib
 import http.server
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,10 +75,10 @@ def listener() -> Iterator[tuple[int, list[str]]]:
 
 
 def begun(site: Site, port: int, told: int, seconds: int) -> tuple[str, int, int]:
-    """A token and a range of so many seconds that has been recorded; its footage expires after 9 s."""
+    """A token and a range of so many seconds that has been recorded; its footage expires after 26 s."""
     (site.folder / "secret").write_text("s3cret line")
-    site.write("[exports]", "mb_per_s = 1.0", f'webhooks = ["http://127.0.0.1:{told}/"]', 'webhook_secret_file = "secret"',
-               "[retention]", "days = 0.0001", camera("one", f"rtsp://127.0.0.1:{port}/cam0"))
+    site.write("[exports]", "mb_per_s = 0.5", f'webhooks = ["http://127.0.0.1:{told}/"]', 'webhook_secret_file = "secret"',
+               "[retention]", "days = 0.0003", camera("one", f"rtsp://127.0.0.1:{port}/cam0"))
     site.file.write_text(site.file.read_text().replace("[recording]", "[recording]\nchunk_close_s = 10"))
     site.start("serve", "--config", site.file, log="serve")
     until(lambda: "Test: 1 slots" in site.log() and frames(site, "one") > 10, "recording")
@@ -87,7 +91,7 @@ def begun(site: Site, port: int, told: int, seconds: int) -> tuple[str, int, int
 def test_an_export_outlives_five_kills_of_the_api_and_the_retention_of_its_footage(site: Site) -> None:
     site.init()
     with listener() as (told, ids), simulated("--count", 1, "--size", "640x480", "--bitrate", "12000") as port:
-        token, start_ns, end_ns = begun(site, port, told, 6)
+        token, start_ns, end_ns = begun(site, port, told, 8)
         wanted = {"items": [{"camera": "one", "start": start_ns, "end": end_ns}], "reason": "accident", "priority": "high",
                   "webhook": f"http://127.0.0.1:{told}/done"}
         status, job = ask(site, "POST", "exports", token, wanted)
@@ -113,6 +117,34 @@ def test_an_export_outlives_five_kills_of_the_api_and_the_retention_of_its_foota
         assert len(ask(site, "GET", "holds?state=all", token)[1]["items"]) == 1
         assert ids == [found["webhook"]["id"]]
         check_command_line(site, token, start_ns, end_ns)
+    assert "Traceback" not in site.log()
+
+
+def test_a_pack_of_held_footage_is_proved_row_by_row(site: Site) -> None:
+    site.init()
+    with simulated("--count", 1) as port:
+        site.write("[retention]", "days = 0.0001", camera("one", f"rtsp://127.0.0.1:{port}/cam0"))
+        site.file.write_text(site.file.read_text().replace("[recording]", "[recording]\nchunk_close_s = 10"))
+        site.start("serve", "--config", site.file, log="serve")
+        until(lambda: "Test: 1 slots" in site.log() and frames(site, "one") > 50, "recording")
+        token = site.folder / "token"
+        token.write_text(site.run("token", "add", "test", "--scope", "export", "--scope", "view").out.strip())
+        end_ns = time.time_ns()
+        start_ns = end_ns - 3 * NS
+        held = site.run("hold", "add", "one", "--start", start_ns, "--end", end_ns, "--reason", "case 9", "--json").json()
+        until((site.folder / "volume/tape.zarr/cam-1/main.held").exists, "its chunk has gone, what is held is there")
+        address = f"cameras/one/timeline?start={start_ns - 60 * NS}&end={start_ns - 2 * NS}"
+        until(lambda: ask(site, "GET", address, token.read_text())[1]["spans"] == [], "and nothing else")
+        pack = site.folder / "pack.zip"
+        made = site.run("export", "make", "one", "--start", start_ns, "--end", end_ns, "--reason", "case 9", "--format", "pack", "-o", pack,
+                        "--token-file", token, "--json").json()
+        assert made["result"]["complete"] and made["file"] == str(pack)
+        zipfile.ZipFile(pack).extract("verify.py", site.folder)
+        checked = subprocess.run([sys.executable, site.folder / "verify.py", pack], capture_output=True, text=True, timeout=120, check=False)
+        assert checked.returncode == 0 and "all as they were packed" in checked.stdout, checked
+        found = re.search(r"(\d+) rows, (\d+) proved", checked.stdout)
+        assert found and found[1] == found[2] and int(found[1]) >= 3, checked.stdout
+        site.run("hold", "release", held["hold"]["id"])
     assert "Traceback" not in site.log()
 
 

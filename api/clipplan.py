@@ -112,7 +112,7 @@ class Clip:
     """A planned file. `start_ns` is the time of its first picture, media time 0. `tapes` are what the extents of `movie` lie on.
 
     `missing`: cameras that were asked for and have nothing in it. A transport stream's bytes are made while they are read: its `movie` has only
-    the AUs that it needs, `stream` the plan.
+    the AUs that it needs, `stream` the plan. `links` are (tape, offset, size) of AUs that follow on nothing (TapeBytes.link).
     """
 
     movie: Movie
@@ -123,6 +123,7 @@ class Clip:
     missing: tuple[Missing, ...] = ()
     stream: TransportStream | None = None
     derived: tuple[Derived, ...] = ()
+    links: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -160,6 +161,9 @@ class Clip:
         data = {one.camera: one.data for one in self.derived}
         tapes = [TapeBytes(reader, disks, partial(store.held, reader)) if reader is not None else MemoryBytes(data[camera])
                  for (camera, _, _), reader in zip(self.tapes, self.readers(store), strict=True)]
+        for number, offset, size in self.links:
+            if isinstance(tape := tapes[number], TapeBytes):
+                tape.link(offset, size)
         if self.stream is not None:
             return TsBytes(self.stream, self.movie.extents, tapes)
         return VirtualBytes(self.movie.head, self.movie.extents, tapes, self.movie.inline)
@@ -254,7 +258,17 @@ def assemble(shots: Sequence[Shot], missing: Sequence[Missing] = ()) -> Clip:
     shown = tuple(shot.shown for shot in shots)
     derived = tuple(shot.derived for shot in shots if shot.derived is not None)
     etag = _etag(movie, tapes, stream, derived, complete=_whole(shown, missing))
-    return Clip(movie, tapes, shown, zero_ns, etag, tuple(missing), stream, derived)
+    return Clip(movie, tapes, shown, zero_ns, etag, tuple(missing), stream, derived, _links(tracks, sources, tapes))
+
+
+def _links(tracks: Sequence[MovieTrack], sources: Sequence[tuple[int, str]], tapes: Sequence[Tape]) -> tuple[tuple[int, int, int], ...]:
+    """The AUs that follow on nothing: number of the tape, offset, size."""
+    found = []
+    for track, source in zip(tracks, sources, strict=True):
+        for at in track.anew:
+            place, offset = place_of(track.samples.offset[at:at + 1])
+            found.append((tapes.index((*source, int(place[0]))), int(offset[0]), int(track.samples.size[at])))
+    return tuple(found)
 
 
 def _written(query: ClipQuery, tracks: Sequence[MovieTrack], zero_ns: int) -> Movie:

@@ -108,6 +108,7 @@ class _Stretch:
         self.left = False                    # the track goes on on another tape
         self.looked_s = time.monotonic()
         self.gap_told = False
+        self.begun = False                   # its first picture is out
 
     def news(self) -> bool:
         return self.video.news() or (self.sound is not None and self.sound.news())
@@ -258,6 +259,10 @@ class Cursor:
         if not parts:
             return
         stretch.sequence += 1
+        if seen.samples is not None and not stretch.begun:
+            stretch.begun = True
+            if stretch.video.entry.codec == "hvc1":
+                stretch.tapes[0].link(int(seen.samples.offset[0]), int(seen.samples.size[0]))
         made = fragment(parts, stretch.sequence)
         source = VirtualBytes(made.head, made.extents, stretch.tapes)
         if self._room is not None:

@@ -65,7 +65,13 @@ def cut_video(footage: Footage, start_ns: int, end_ns: int, *, close_gaps: bool)
     after = pts[~found.wanted & (pts > pts[last])]
     end = min([int(pts[last]) + _frame_ticks(footage, int(found.chosen[last]), hz), *after.tolist()])
     edit = Edit(0, media_time - base, (end - media_time) * MOVIE_HZ // hz)
-    return VideoCut(MovieTrack(entries, hz, _from_zero(samples, base), edit), timeline, times, (end - media_time) * NS // hz)
+    anew = _anew(footage, found.chosen) if entries[0].codec == "hvc1" else ()
+    return VideoCut(MovieTrack(entries, hz, _from_zero(samples, base), edit, anew=anew), timeline, times, (end - media_time) * NS // hz)
+
+
+def _anew(footage: Footage, chosen: Int64) -> tuple[int, ...]:
+    """Which of the chosen AUs begin after a break."""
+    return tuple((np.flatnonzero((np.diff(footage.segment[chosen]) != 0) & footage.key[chosen[1:]]) + 1).tolist())
 
 
 def cut_audio(footage: Footage, timeline: Timeline, presented_ns: int) -> MovieTrack | None:

@@ -153,10 +153,14 @@ async def rows_m4s(request: web.Request) -> web.StreamResponse:
     segment, media = Segment.parse(request.match_info["name"]), request.app[MEDIA]
     video = _video_reader(request, request.match_info["track"], segment.place)
     readers = [video] + ([_sound(request, segment.place)] if segment.sound else [])
-    made = fragment(_parts(segment, readers), segment.first)
+    parts = _parts(segment, readers)
+    made = fragment(parts, segment.first)
     head = STYP + made.head
     extents = replace(made.extents, at=made.extents.at + len(STYP))
-    return await send_file(request, media.bytes_of(head, extents, readers), etag=f'"{video.camera}-{video.name}-{segment.name}"',
+    source = media.bytes_of(head, extents, readers)
+    if segment.cut and video.sample_entry(segment.video).codec == "hvc1":
+        source.link(0, int(parts[0][2].offset[0]), int(parts[0][2].size[0]))
+    return await send_file(request, source, etag=f'"{video.camera}-{video.name}-{segment.name}"',
                            headers={"Content-Type": "video/iso.segment", "Cache-Control": "private, max-age=86400, immutable"})
 
 

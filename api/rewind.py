@@ -27,7 +27,6 @@ from storage.store import TapeStore
 from storage.track import Track
 
 KEYS_MOST = 16                # of one fragment
-CRA, BLA_N_LP = 21, 18        # NAL types (H.265 table 7-1); the latter promises no leading pictures
 NAP_S = 0.5                   # how often a waiting stream asks whether anybody is there
 
 
@@ -109,9 +108,9 @@ class Rewind:
         try:
             for offset, size, wall_ns in zip(block.offset.tolist(), block.size.tolist(), block.wall_ns.tolist(), strict=True):
                 au = bytearray(size)
-                await tape.read_into(memoryview(au), offset)
                 if block.entry.codec == "hvc1":
-                    _break_links(au)
+                    tape.link(offset, size)
+                await tape.read_into(memoryview(au), offset)
                 self._media.counts.bytes_sent += len(head) + size
                 yield Part(head + au, wall_ns, bool(head))
                 head = b""
@@ -130,15 +129,6 @@ def _placed(block: _Block, from_ns: int, speed: float) -> Samples:
     edges = np.maximum.accumulate(edges - ramp) + ramp
     zeros, ones = np.zeros(count, np.int64), np.ones(count, np.int64)
     return Samples(block.size, edges[:-1], zeros, ones > 0, ones, block.offset, block.row, int(edges[-1] - edges[-2]))
-
-
-def _break_links(au: bytearray) -> None:
-    """Name CRA pictures of H.265 BLA, as at a splice (7.4.2.2): else decoders order them by counts that run the other way."""
-    at = 0
-    while at + 6 <= len(au):
-        if au[at + 4] >> 1 & 63 == CRA:
-            au[at + 4] = au[at + 4] & 0x81 | BLA_N_LP << 1
-        at += 4 + int.from_bytes(au[at:at + 4])
 
 
 def _older(query: CursorQuery, step: _Step, keys: int, store: TapeStore) -> _Step | None:

@@ -1,6 +1,7 @@
 """Bytes of tapes for clients: by copy under the chunk's shared lock, on the loop while pages are warm, else in a small pool."""
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from storage.reader import TrackReader
 
 PIECE_BYTES = 256 << 10       # what is read and written at once: smaller costs more CPU per byte, larger holds the loop longer
 LEASE_IDLE_S = 5.0            # a client that takes nothing for so long gives the chunk back; its next read takes and checks it anew
+CRA, BLA_N_LP = 21, 18        # NAL types (H.265 table 7-1); the latter promises no leading pictures
+NALS_MAX = 256                # of one picture that are looked at
 
 
 class TapeBytes:
@@ -30,9 +33,43 @@ class TapeBytes:
         self._busy, self._fresh = False, True
         self._used_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._links: list[tuple[int, int]] = []
+        self._places: dict[int, list[int]] = {}
+
+    def link(self, offset: int, size: int) -> None:
+        """Take the AU of H.265 at `offset` for one that follows on nothing: a CRA picture is read as a BLA picture (H.265 7.4.2.2).
+
+        That is what such a picture is named at a splice; else decoders would place it by the counts of pictures that are not there.
+        """
+        at = bisect_left(self._links, (offset, size))
+        if at == len(self._links) or self._links[at] != (offset, size):
+            self._links.insert(at, (offset, size))
 
     async def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from tape offset `offset` on. Raises Gone if that footage has been retired; nothing foreign is ever left in `view`."""
+        await self._fill(view, offset)
+        at = bisect_left(self._links, (offset + len(view), 0)) - 1
+        while at >= 0 and sum(self._links[at]) > offset:
+            for place in await self._cra(*self._links[at]):
+                if offset <= place < offset + len(view):
+                    view[place - offset] = view[place - offset] & 0x81 | BLA_N_LP << 1
+            at -= 1
+
+    async def _cra(self, offset: int, size: int) -> list[int]:
+        """Where on the tape the NALs of an AU say that they are of a CRA picture."""
+        if offset not in self._places:
+            head, at, places = bytearray(5), offset, []
+            for _ in range(NALS_MAX):
+                if at + len(head) > offset + size:
+                    break
+                await self._fill(memoryview(head), at)
+                if head[4] >> 1 & 63 == CRA:
+                    places.append(at + 4)
+                at += 4 + int.from_bytes(head[:4])
+            self._places[offset] = places
+        return self._places[offset]
+
+    async def _fill(self, view: memoryview, offset: int) -> None:
         done = 0
         while done < len(view):
             try:
@@ -158,6 +195,11 @@ class VirtualBytes:
     def __init__(self, head: bytes, extents: Extents, tapes: Sequence[TapeBytes | MemoryBytes], inline: bytes = b"") -> None:
         self._head, self._extents, self._tapes, self._inline = head, extents, tapes, inline
         self.size = int(extents.at[-1] + extents.size[-1]) if len(extents) else len(head)
+
+    def link(self, tape: int, offset: int, size: int) -> None:
+        """See TapeBytes.link."""
+        if isinstance(found := self._tapes[tape], TapeBytes):
+            found.link(offset, size)
 
     async def pieces(self, start: int, stop: int) -> AsyncIterator[memoryview]:
         """Bytes [start, stop) in pieces of fresh memory, which a transport may keep as long as it likes."""

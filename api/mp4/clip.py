@@ -29,13 +29,17 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class MovieTrack:
-    """One track of a clip: how it is coded, its samples, what of them is presented. `samples` is never empty. Players show `name`."""
+    """One track of a clip: how it is coded, its samples, what of them is presented. `samples` is never empty. Players show `name`.
+
+    `anew`: samples of H.265 that follow on nothing (indices): access points after a break.
+    """
 
     entries: tuple[SampleEntry, ...]
     timescale: int
     samples: Samples
     edit: Edit
     name: str = ""
+    anew: tuple[int, ...] = ()
 
     @property
     def audio(self) -> bool:

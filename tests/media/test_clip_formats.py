@@ -5,6 +5,7 @@ import struct
 import numpy as np
 import pytest
 
+from api import cursor as cursor_module
 from api.ts.elementary import coding, delimiter_bytes, to_annex_b
 from api.ts.packets import PACKET, packetise, packets_of
 from recorder.base.errors import Conflict
@@ -73,6 +74,44 @@ async def test_gaps_and_other_codings_in_it(kind, other, api, maker, save):
         got = maker.decode(save(body, f"{gaps}.{kind}"))
         assert (got.messages, got.numbers) == ("", [*range(75), *range(500, 575)])
         assert got.times[75] - got.times[74] == pytest.approx(pause_s, abs=0.09)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "fmp4", "ts", "hls", "stream"])
+async def test_a_session_that_begins_with_a_cra_picture_is_in_order(kind, api, maker, save, monkeypatch):
+    """Decoders would place it, and what follows, by the picture counts of the session before: some came too early, or in no order."""
+    whole = maker.video(codec="hevc", frames=150, bframes=3, open_gop=True, gop=27)
+    first = [n for n, au in enumerate(whole.aus) if au.key][3]
+    maker.write(api.main, whole, stop=100)
+    api.main.gap(1.0, GapCause.STALL)
+    api.main.session = 2
+    maker.write(api.main, whole, first=first)
+    seen = sorted(au.pts // 3600 for au in whole.aus[:100] if au.pts // 3600 <= 99)
+    later = list(range(81, 150))
+    if kind == "hls":
+        _, text = await api.get("hls/vod.m3u8", start=maker.T0, end=maker.T0 + 20 * NS)
+        addresses = [line.removeprefix('#EXT-X-MAP:URI="').removesuffix('"') for line in text.decode().splitlines()
+                     if line.startswith("#EXT-X-MAP") or not line.startswith("#")]
+        body = b""
+        for address in addresses:
+            async with api.client.get(address) as answer:
+                body += await answer.read()
+    elif kind == "stream":
+        monkeypatch.setattr(cursor_module, "LEAD_S", 1e6)
+        body = b""
+        async with api.client.get("/api/v1/cameras/yard/stream.mp4", params={"start": str(maker.T0)}) as answer:
+            while body.count(b"moof") < 5 and (piece := await answer.content.readany()):
+                body += piece
+            answer.close()
+        body = body[:body.rindex(b"moof") - 4]      # the last fragment may not be whole
+    else:
+        _, body = await api.get("clip.mp4", start=maker.T0, end=maker.T0 + 20 * NS, format=kind)
+    got = maker.decode(save(body, f"x.{'ts' if kind == 'ts' else 'mp4'}"))
+    assert got.messages == ""
+    cut = got.numbers.index(81, 90)
+    assert set(seen) - set(range(96, 100)) <= set(got.numbers[:cut])
+    assert got.numbers[:cut] == sorted(got.numbers[:cut])
+    assert got.numbers[cut:] == later[:len(got.numbers) - cut]
+    assert len(got.numbers) - cut > 20
 
 
 async def test_fragments_do_not_go_over_another_coding(api, maker):

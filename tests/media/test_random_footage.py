@@ -64,7 +64,7 @@ PARTS = {
              ("aac", {"bframes": 2, "open_gop": True, "gop": 27}, 2, 4 * NS, True),
              ("aac", {"width": 480, "height": 360, "gop": 50}, 0, 700_000_000, True), ("aac", {"bframes": 2, "gop": 10}, 0, 0, False)],
     "gate": [("alaw", {"codec": "hevc", "bframes": 3, "open_gop": True, "gop": 27}, 0, 0, True),
-             ("alaw", {"codec": "hevc", "bframes": 3, "open_gop": True, "gop": 27}, 0, 2 * NS, True),
+             ("alaw", {"codec": "hevc", "bframes": 3, "open_gop": True, "gop": 27}, 2, 2 * NS, True),
              ("alaw", {"codec": "hevc", "gop": 15, "width": 480, "height": 360}, 0, 30_000_000, True)],
 }
 

@@ -151,13 +151,23 @@ def _sound(request: web.Request, place: int) -> TrackReader:
 async def rows_m4s(request: web.Request) -> web.StreamResponse:
     """GET of a segment. Raises NotFound if its rows are not there (yet), Gone if they are retired."""
     segment, media = Segment.parse(request.match_info["name"]), request.app[MEDIA]
-    video = _video_reader(request, request.match_info["track"], segment.place)
-    readers = [video] + ([_sound(request, segment.place)] if segment.sound else [])
-    made = fragment(_parts(segment, readers), segment.first)
+    camera, track = request[keys.CAMERA].number, request.match_info["track"]
+    made = await media.look_up(lambda store: fragment(_parts(segment, _readers(store, camera, track, segment)), segment.first))
     head = STYP + made.head
     extents = replace(made.extents, at=made.extents.at + len(STYP))
-    return await send_file(request, media.bytes_of(head, extents, readers), etag=f'"{video.camera}-{video.name}-{segment.name}"',
+    readers = _readers(media.store, camera, track, segment)
+    return await send_file(request, media.bytes_of(head, extents, readers), etag=f'"{camera}-{track}-{segment.name}"',
                            headers={"Content-Type": "video/iso.segment", "Cache-Control": "private, max-age=86400, immutable"})
+
+
+def _readers(store: TapeStore, camera: int, track: str, segment: Segment) -> list[TrackReader]:
+    """Of the tapes that a segment lies on."""
+    readers = [_shown(store.tape(camera, track, segment.place))]
+    if segment.sound:
+        if (sound := _sound_reader(store, camera, track, segment.place)) is None:
+            raise NotFound("there is no such track")
+        readers.append(sound)
+    return readers
 
 
 def _parts(segment: Segment, readers: list[TrackReader]) -> list[tuple[int, TrackKind, Samples]]:

@@ -19,7 +19,7 @@ from api.credentials import link
 from api.cut import AUDIO_SLACK_NS
 from api.footage import Footage, Timeline, load, load_pieces, load_range
 from api.media import MEDIA
-from api.mp4.fragment import STYP, FragmentTrack, fragment, init_segment
+from api.mp4.fragment import STYP, Fragment, FragmentTrack, fragment, init_segment
 from api.mp4.sample_entry import codec_string
 from api.mp4.samples import Int64, Samples
 from api.parameters import END, START, TRACK, Parameter, identifier, time_range
@@ -151,17 +151,33 @@ def _sound(request: web.Request, place: int) -> TrackReader:
 async def rows_m4s(request: web.Request) -> web.StreamResponse:
     """GET of a segment. Raises NotFound if its rows are not there (yet), Gone if they are retired."""
     segment, media = Segment.parse(request.match_info["name"]), request.app[MEDIA]
-    video = _video_reader(request, request.match_info["track"], segment.place)
-    readers = [video] + ([_sound(request, segment.place)] if segment.sound else [])
-    parts = _parts(segment, readers)
-    made = fragment(parts, segment.first)
+    camera, track = request[keys.CAMERA].number, request.match_info["track"]
+    made, splice = await media.look_up(lambda store: _made(segment, _readers(store, camera, track, segment)))
     head = STYP + made.head
     extents = replace(made.extents, at=made.extents.at + len(STYP))
-    source = media.bytes_of(head, extents, readers)
-    if segment.cut and video.sample_entry(segment.video).codec == "hvc1":
-        source.link(0, int(parts[0][2].offset[0]), int(parts[0][2].size[0]))
-    return await send_file(request, source, etag=f'"{video.camera}-{video.name}-{segment.name}"',
+    source = media.bytes_of(head, extents, _readers(media.store, camera, track, segment))
+    if splice is not None:
+        source.link(0, *splice)
+    return await send_file(request, source, etag=f'"{camera}-{track}-{segment.name}"',
                            headers={"Content-Type": "video/iso.segment", "Cache-Control": "private, max-age=86400, immutable"})
+
+
+def _made(segment: Segment, readers: list[TrackReader]) -> tuple[Fragment, tuple[int, int] | None]:
+    """The segment, and offset and size of a first picture of H.265 that follows on nothing."""
+    parts = _parts(segment, readers)
+    first = parts[0][2]
+    spliced = segment.cut and readers[0].sample_entry(segment.video).codec == "hvc1"
+    return fragment(parts, segment.first), (int(first.offset[0]), int(first.size[0])) if spliced else None
+
+
+def _readers(store: TapeStore, camera: int, track: str, segment: Segment) -> list[TrackReader]:
+    """Of the tapes that a segment lies on."""
+    readers = [_shown(store.tape(camera, track, segment.place))]
+    if segment.sound:
+        if (sound := _sound_reader(store, camera, track, segment.place)) is None:
+            raise NotFound("there is no such track")
+        readers.append(sound)
+    return readers
 
 
 def _parts(segment: Segment, readers: list[TrackReader]) -> list[tuple[int, TrackKind, Samples]]:

@@ -142,7 +142,7 @@ class HeldStore:
 
     def _prepare(self, work: TapeWork, number: int) -> None:
         camera, track = work.ident.camera, work.ident.name + HELD
-        create_track(self._volume.dir_fd, camera, track, work.ident.kind)
+        create_track(self._volume.dir_fd, camera, track, work.ident.kind, durable=True)    # chunks are named here before the next commit
         extend_shape(self._volume.dir_fd, camera, track, number + 1)
 
     def _put(self, work: TapeWork, number: int) -> None:

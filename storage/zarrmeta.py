@@ -59,16 +59,16 @@ def array_document(camera: int, track: str, kind: TrackKind, chunks: int) -> dic
     }
 
 
-def create_track(volume_fd: int, camera: int, track: str, kind: TrackKind) -> None:
+def create_track(volume_fd: int, camera: int, track: str, kind: TrackKind, *, durable: bool = False) -> None:
     """Make the groups and the array of a track; leaves an existing array as it is. Nothing is waited for, since hundreds of tracks are made
     at once when a volume has failed: all is durable with the next commit, before which no footage is. A power cut earlier leaves a document
-    whole, or empty, which is as good as none.
+    whole, or empty, which is as good as none. `durable`: that of the array is on the disk on return.
 
     `volume_fd` is the descriptor of the volume's folder. Raises FormatError if the track exists with another kind.
     """
     path = track_path(camera, track)
     create_groups(volume_fd, camera)
-    if not _ensure(volume_fd, path, array_document(camera, track, kind, SHAPE_STEP)):
+    if not _ensure(volume_fd, path, array_document(camera, track, kind, SHAPE_STEP), durable=durable):
         found = read_track(volume_fd, camera, track)
         if found.kind is not kind:
             raise FormatError(f"holds {found.kind.value}, not {kind.value}", where=path, remedy="give the track another name")
@@ -201,12 +201,12 @@ def _load(volume_fd: int, path: str) -> dict[str, Any]:
     return document
 
 
-def _ensure(volume_fd: int, path: str, document: dict[str, Any]) -> bool:
+def _ensure(volume_fd: int, path: str, document: dict[str, Any], *, durable: bool = False) -> bool:
     """True if the folder's zarr.json was not there and has been written."""
     _folder(volume_fd, path)
     if _exists(volume_fd, f"{path}/{META}"):
         return False
-    _write(volume_fd, path, document, durable=False)
+    _write(volume_fd, path, document, durable=durable)
     return True
 
 

@@ -57,12 +57,15 @@ class TsBytes:
         return bytearray(pes_header(PES_VIDEO, 0, int(units.pts[number]), int(units.dts[number]), stuffing) + body)
 
     async def _sound(self, number: int) -> bytearray:
-        units, out = self._plan.units, bytearray(PES_HEADER)
+        units = self._plan.units
         entry = self._plan.entries[int(units.track[number])]
-        for extent in range(int(units.first[number]), int(units.first[number]) + int(units.count[number])):
-            size, at = int(self._extents.size[extent]), len(out)
-            out += adts(entry, size) + bytes(size)
-            await self._read(extent, memoryview(out)[at + ADTS:])
+        first = int(units.first[number])
+        sizes = self._extents.size[first:first + int(units.count[number])].tolist()
+        out, at = bytearray(PES_HEADER + sum(sizes) + len(sizes) * ADTS), PES_HEADER     # a cold read may hold on to it for a while
+        for extent, size in enumerate(sizes, first):
+            out[at:at + ADTS] = adts(entry, size)
+            await self._read(extent, memoryview(out)[at + ADTS:at + ADTS + size])
+            at += ADTS + size
         out[:PES_HEADER] = pes_header(PES_AUDIO, len(out) - PES_HEADER, int(units.pts[number]), int(units.dts[number]))
         return out
 

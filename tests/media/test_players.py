@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -93,18 +94,21 @@ async def mediainfo(path: Path):
     return json.loads(out)
 
 
-async def test_vlc_plays_over_a_gap(yard, maker, tmp_path):
+@pytest.fixture
+def nobody_home():
+    """A folder that the user `nobody`, as whom VLC runs, can reach and write to."""
+    with tempfile.TemporaryDirectory(prefix="vlc-") as name:
+        shutil.chown(name, "nobody")
+        yield Path(name)
+
+
+async def test_vlc_plays_over_a_gap(yard, maker, nobody_home):
     """A playlist and a clip, in its own time; it shows pictures from before and after the gap, and complains of nothing."""
-    home = tmp_path / "vlc"
-    home.mkdir()
-    for path in (home, tmp_path, tmp_path.parent):
-        path.chmod(0o777)
-    shutil.chown(home, "nobody")
     query = f"start={maker.T0 + 4 * NS}&end={maker.T0 + 10 * NS}&track=main"
     for path in (f"hls/vod.m3u8?{query}", f"clip.mp4?{query}&gaps=close"):
-        raw = home / "raw.yuv"
+        raw = nobody_home / "raw.yuv"
         status, out, messages = await run(
-            "runuser", "-u", "nobody", "--", "env", f"HOME={home}", "cvlc", "-I", "dummy", "-q", "--play-and-exit", "--no-osd",
+            "runuser", "-u", "nobody", "--", "env", f"HOME={nobody_home}", "cvlc", "-I", "dummy", "-q", "--play-and-exit", "--no-osd",
             "--no-video-title-show", "-V", "yuv", "--yuv-file", raw, "--aout", "dummy", "--no-drop-late-frames", "--no-skip-frames",
             yard.client.make_url(f"/api/v1/cameras/yard/{path}"))
         assert (status, out.decode(), messages) == (0, "", "")

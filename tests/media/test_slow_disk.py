@@ -34,15 +34,18 @@ async def test_a_cold_clip_on_a_disk_that_hangs_does_not_hold_the_loop(maker, vo
         async with maker.Api(hanging, tmp_path / "hanging", maker.T0 + 70 * NS) as api, \
                 maker.Api(volume, tmp_path / "well", maker.T0 + 70 * NS) as other:
             expected = (await other.get("clip.mp4", **query))[1]
+            playlist = (await other.get("hls/vod.m3u8", **query))[1].decode()
+            segment = next(line for line in playlist.split("\n") if line.endswith(".m4s")).partition("/yard/")[2]
+            rows = (await other.get(segment))[1]
             powerdisk.ask("stall")
             waiting = [asyncio.create_task(api.get(path, **asked)) for path, asked in (
-                ("clip.mp4", query), ("frame.jpg", {"time": maker.T0 + NS}), ("sheet.jpg", {**query, "columns": 2, "rows": 1}))]
+                ("clip.mp4", query), (segment, {}), ("frame.jpg", {"time": maker.T0 + NS}), ("sheet.jpg", {**query, "columns": 2, "rows": 1}))]
             for _ in range(20):
                 async with asyncio.timeout(GENEROUS_S), api.client.get("/healthz") as answer:
                     assert answer.status == 200
             assert not any(task.done() for task in waiting)
             powerdisk.ask("heal")
             async with asyncio.timeout(GENEROUS_S):
-                clip, frame, sheet = await asyncio.gather(*waiting)
-            assert clip[1] == expected
+                clip, part, frame, sheet = await asyncio.gather(*waiting)
+            assert (clip[1], part[1]) == (expected, rows)
             assert (frame[0].status, sheet[0].status) in {(200, 200), (503, 200)}

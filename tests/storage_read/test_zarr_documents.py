@@ -55,13 +55,24 @@ def test_a_track_is_made_once_and_keeps_its_kind(volume: RefVolume):
 
 
 @pytest.mark.parametrize("change", [
-    b"", b"[]", b"{", b"{}", b'{"attributes": {"watchroom": {"kind": "video"}}, "shape": []}',
+    b"[]", b"{", b"{}", b'{"attributes": {"watchroom": {"kind": "video"}}, "shape": []}',
     b'{"attributes": {"watchroom": {"kind": "smell"}}, "shape": [1]}', b'{"attributes": 5}'])
 def test_a_document_of_somebody_else_is_refused(volume: RefVolume, change: bytes):
     zarrmeta.create_track(volume.fd, 1, "main", TrackKind.AUDIO)
     (volume.path / track_path(1, "main") / "zarr.json").write_bytes(change)
     with pytest.raises(FormatError):
         zarrmeta.read_track(volume.fd, 1, "main")
+
+
+def test_an_empty_document_is_one_that_a_power_cut_kept_from_being_written(volume: RefVolume):
+    zarrmeta.create_track(volume.fd, 1, "main", TrackKind.AUDIO)
+    document = volume.path / track_path(1, "main") / "zarr.json"
+    whole = document.read_bytes()
+    document.write_bytes(b"")
+    with pytest.raises(FileNotFoundError):
+        zarrmeta.read_track(volume.fd, 1, "main")
+    zarrmeta.create_track(volume.fd, 1, "main", TrackKind.AUDIO)
+    assert document.read_bytes() == whole
 
 
 def test_a_changed_codec_is_noticed(volume: RefVolume):

@@ -1,7 +1,6 @@
 """What holds have kept is footage like any other for readers: timeline, rows, bytes; nothing else of that time is shown."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from held import NS, hold
 from rig import Camera, Rig, tape
 from test_holds import AUDIO, SMALL_CHUNK, fill, settle, sound, times
 
+from api.disks import Disks
 from api.tapebytes import TapeBytes
 from recorder.base.errors import Gone
 from storage import heldfile
@@ -129,24 +129,25 @@ async def test_what_is_being_sent_is_read_on_from_the_held_copy(make_rig: Make, 
     asked = main.entries(main.rows(*times(camera, 40, 75)))
     aus = list(zip(asked.offset.tolist(), asked.size.tolist(), strict=True))
     rig.slot.hold(hold(1, *times(camera, 40, 50)))
-    with ThreadPoolExecutor(1) as pool:
-        client = TapeBytes(main, pool, lambda: store.held(main))
+    disks = Disks()
+    client = TapeBytes(main, disks, lambda: store.held(main))
 
-        async def sent(offset: int, size: int) -> bytes:
-            data = bytearray(size)
-            await client.read_into(memoryview(data), offset)
-            return bytes(data)
+    async def sent(offset: int, size: int) -> bytes:
+        data = bytearray(size)
+        await client.read_into(memoryview(data), offset)
+        return bytes(data)
 
-        got = [await sent(*au) for au in aus]
-        assert is_run(got, camera)
-        while main.edges().tail_offset <= aus[100][0]:
-            fill(rig, camera, rounds=1)
-        assert [await sent(*au) for au in aus[:100]] == got[:100]
-        assert aus[-1][0] > main.edges().tail_offset and await sent(*aus[-1]) == got[-1], "of the tape again"
-        assert [await sent(*au) for au in aus[:100]] == got[:100]
-        with pytest.raises(Gone):
-            await sent(*next(au for au in reversed(aus) if au[0] < main.edges().tail_offset))
-        client.close()
+    got = [await sent(*au) for au in aus]
+    assert is_run(got, camera)
+    while main.edges().tail_offset <= aus[100][0]:
+        fill(rig, camera, rounds=1)
+    assert [await sent(*au) for au in aus[:100]] == got[:100]
+    assert aus[-1][0] > main.edges().tail_offset and await sent(*aus[-1]) == got[-1], "of the tape again"
+    assert [await sent(*au) for au in aus[:100]] == got[:100]
+    with pytest.raises(Gone):
+        await sent(*next(au for au in reversed(aus) if au[0] < main.edges().tail_offset))
+    client.close()
+    disks.close()
 
 
 def test_what_is_released_can_be_read_no_more(make_rig: Make, make_store: Callable[[Rig], TapeStore]) -> None:

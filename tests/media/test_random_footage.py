@@ -261,7 +261,7 @@ async def seek_shows_what_belongs_there(site, camera, dice, save):
     async with aclosing((Cursor if speed > 0 else Rewind)(site.media, query).events()) as events:
         async for event in events:
             data += event.data if isinstance(event, Init | Part) else b""
-            if isinstance(event, Part) and data.count(b"moof") >= 3:
+            if isinstance(event, Part) and data.count(b"moof") >= (1 if speed > 0 else 3):     # what follows may not be recorded
                 break
     numbers = shown(save(data))[0] if data else []
     keys = [shot for shot in camera.shots if shot.key]

@@ -1,7 +1,7 @@
 """What holds have kept is footage like any other for readers: timeline, rows, bytes; nothing else of that time is shown."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from held import NS, hold
 from rig import Camera, Rig, tape
 from test_holds import AUDIO, SMALL_CHUNK, fill, settle, sound, times
 
+from api.disks import Disks
 from api.tapebytes import TapeBytes
 from recorder.base.errors import Gone
 from storage import heldfile
@@ -129,8 +130,8 @@ async def test_what_is_being_sent_is_read_on_from_the_held_copy(make_rig: Make, 
     asked = main.entries(main.rows(*times(camera, 40, 75)))
     aus = list(zip(asked.offset.tolist(), asked.size.tolist(), strict=True))
     rig.slot.hold(hold(1, *times(camera, 40, 50)))
-    with ThreadPoolExecutor(1) as pool:
-        client = TapeBytes(main, pool, lambda: store.held(main))
+    with closing(Disks()) as disks:
+        client = TapeBytes(main, disks, lambda: store.held(main))
 
         async def sent(offset: int, size: int) -> bytes:
             data = bytearray(size)

@@ -1,6 +1,7 @@
 """What holds have kept is footage like any other for readers: timeline, rows, bytes; nothing else of that time is shown."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -129,25 +130,24 @@ async def test_what_is_being_sent_is_read_on_from_the_held_copy(make_rig: Make, 
     asked = main.entries(main.rows(*times(camera, 40, 75)))
     aus = list(zip(asked.offset.tolist(), asked.size.tolist(), strict=True))
     rig.slot.hold(hold(1, *times(camera, 40, 50)))
-    disks = Disks()
-    client = TapeBytes(main, disks, lambda: store.held(main))
+    with closing(Disks()) as disks:
+        client = TapeBytes(main, disks, lambda: store.held(main))
 
-    async def sent(offset: int, size: int) -> bytes:
-        data = bytearray(size)
-        await client.read_into(memoryview(data), offset)
-        return bytes(data)
+        async def sent(offset: int, size: int) -> bytes:
+            data = bytearray(size)
+            await client.read_into(memoryview(data), offset)
+            return bytes(data)
 
-    got = [await sent(*au) for au in aus]
-    assert is_run(got, camera)
-    while main.edges().tail_offset <= aus[100][0]:
-        fill(rig, camera, rounds=1)
-    assert [await sent(*au) for au in aus[:100]] == got[:100]
-    assert aus[-1][0] > main.edges().tail_offset and await sent(*aus[-1]) == got[-1], "of the tape again"
-    assert [await sent(*au) for au in aus[:100]] == got[:100]
-    with pytest.raises(Gone):
-        await sent(*next(au for au in reversed(aus) if au[0] < main.edges().tail_offset))
-    client.close()
-    disks.close()
+        got = [await sent(*au) for au in aus]
+        assert is_run(got, camera)
+        while main.edges().tail_offset <= aus[100][0]:
+            fill(rig, camera, rounds=1)
+        assert [await sent(*au) for au in aus[:100]] == got[:100]
+        assert aus[-1][0] > main.edges().tail_offset and await sent(*aus[-1]) == got[-1], "of the tape again"
+        assert [await sent(*au) for au in aus[:100]] == got[:100]
+        with pytest.raises(Gone):
+            await sent(*next(au for au in reversed(aus) if au[0] < main.edges().tail_offset))
+        client.close()
 
 
 def test_what_is_released_can_be_read_no_more(make_rig: Make, make_store: Callable[[Rig], TapeStore]) -> None:

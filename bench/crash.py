@@ -99,6 +99,8 @@ def _record(disk: PowerDisk, live: Path, turns: int) -> list[dict[str, Promise]]
             if promised is not None:
                 promises.append(promised)
                 disk.ask(f"mark {len(promises) - 1}")
+        promises.append(recording.settle())
+        disk.ask(f"mark {len(promises) - 1}")
         recording.close()
     return promises
 

@@ -122,6 +122,13 @@ class Recording:
     def _first(self, reader: TrackReader, kind: Kind) -> int:
         return max(0, (reader.edges().first_ns - self._start_ns) * kind.fps // NS)
 
+    def settle(self) -> dict[str, Promise]:
+        """Take and commit what still waits for its page, and do what the keeper has ordered, as a close begins; what is promised then."""
+        self._slot.whole_pages = False
+        self._slot.pass_once()
+        self._slot.commit_once()
+        return self._promises()
+
     def close(self) -> None:
         """In order."""
         self._slot.close()

@@ -56,9 +56,10 @@ def test_a_clip_from_an_archive_is_asked_warm_and_cold_and_beside_a_file_respons
 @pytest.mark.live
 def test_readers_of_all_kinds_are_served_beside_a_recording_that_loses_nothing(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
-    run = options("--only", "beside", "--cameras", "3", "--kbps", "1000", "--playbacks", "1,2", "--wall", "1", "--exports", "1",
-                  "--seconds", "6", "--warm-up", "15", "--folder", str(tmp_path), "--json", str(file))
-    assert playback.main(run) == 0
+    with tempfile.TemporaryDirectory(prefix="wr-") as folder:       # short, as above
+        run = options("--only", "beside", "--cameras", "3", "--kbps", "1000", "--playbacks", "1,2", "--wall", "1", "--exports", "1",
+                      "--seconds", "6", "--warm-up", "15", "--folder", folder, "--json", str(file))
+        assert playback.main(run) == 0
     found = json.loads(file.read_text())
     assert [step["playbacks"] for step in found["steps"]] == [1, 2]
     assert all(step["mbit"] > 0 and step["wall_mbit"] > 0 and step["export_mbyte_s"] > 0 for step in found["steps"])

@@ -23,7 +23,7 @@ def key(site: Site) -> None:
 
 
 def held_files(site: Site) -> list[Path]:
-    return sorted((site.folder / "volume/tape.zarr/cam-1/main.held/c").glob("[0-9]*"), key=lambda file: int(file.name))
+    return sorted((site.folder / "volume/tape.zarr/cam-1/main.held/c").glob("*[0-9]"), key=lambda file: int(file.name))
 
 
 def test_held_footage_is_proved_when_its_chunk_is_gone(site: Site) -> None:

@@ -18,7 +18,7 @@ help:
 	@echo 'make lint               ruff, mypy --strict and the stubs against the compiled kernels'
 	@echo 'make debug              the kernels with bounds checks and assertions, in build/debug'
 	@echo 'make soak               the long figures; writes docs/soak.md (FUZZ_SECONDS=600 of each fuzz target or of FUZZ="some", ROUNDS=2 of each benchmark,'
-	@echo '                        KILLS=200 recorders killed, COPIES=200 images of file systems recovered, STEPS="demo bench-ingest fuzz tests")'
+	@echo '                        KILLS=200 recorders killed, COPIES=200 images of file systems recovered, TESTS="some", STEPS="demo bench-ingest fuzz tests")'
 	@echo 'make bench-ingest       what recording costs beside other recorders, and a partnership; writes build/bench'
 	@echo 'make clean              removes .venv, build/ and the compiled kernels'
 
@@ -71,7 +71,7 @@ lint: setup $(VENV)/.test
 
 soak: setup-test
 	@exec $(PY) scripts/soak.py $(if $(FUZZ_SECONDS),--fuzz-seconds $(FUZZ_SECONDS)) $(addprefix --fuzz-target ,$(FUZZ)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(KILLS),--kills $(KILLS)) $(if $(COPIES),--copies $(COPIES)) $(addprefix --step ,$(STEPS))
+		$(if $(KILLS),--kills $(KILLS)) $(if $(COPIES),--copies $(COPIES)) $(addprefix --test ,$(TESTS)) $(addprefix --step ,$(STEPS))
 
 # About an hour on a calm machine with 2 cores and 60 GB of disk; FOLDER=/somewhere puts the footage on another disk.
 BENCH := $(VENV)/bin/watchroom bench ingest $(if $(FOLDER),--folder $(FOLDER))

@@ -108,7 +108,8 @@ def _object(readers: Mapping[str, Read], required: tuple[str, ...] = (), *, none
     return read
 
 
-STREAM = {"url": _url, "kbps": _integer(1, 1_000_000), "ceiling_kbps": _integer(0, 10_000_000), "transport": _one_of(TRANSPORTS)}
+STREAM = {"url": _url, "kbps": _integer(1, 1_000_000), "ceiling_kbps": _integer(0, 10_000_000), "transport": _one_of(TRANSPORTS),
+          "reorder_ms": _integer(1, 10_000)}
 RULE = {"days": _number(0.0001, 3660), "bytes_max": _integer(0, 1 << 60), "days_min": _number(0, 3660), "bytes_min": _integer(0, 1 << 60)}
 READERS: Mapping[str, Read] = {
     "name": _text(TEXT_MAX),
@@ -167,6 +168,13 @@ _STREAM_SCHEMA = {
             "maximum": 10_000_000,
             "default": 0,
             "description": "beyond this over 10 s its pictures are dropped; 0: max(3 x kbps, 32000)",
+        },
+        "reorder_ms": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 10_000,
+            "default": 100,
+            "description": "over UDP, a packet that is missing for longer is lost",
         },
     },
 }

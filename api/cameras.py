@@ -209,7 +209,8 @@ def source(camera: CameraRecord) -> dict[str, Any]:
 
 
 def _stream(stream: StreamConfig) -> dict[str, Any]:
-    return {"url": stream.url, "kbps": stream.kbps, "ceiling_kbps": stream.ceiling_kbps, "transport": stream.transport}
+    return {"url": stream.url, "kbps": stream.kbps, "ceiling_kbps": stream.ceiling_kbps, "transport": stream.transport,
+            "reorder_ms": stream.reorder_ms}
 
 
 def _time(ns: int) -> str | None:

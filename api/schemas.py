@@ -33,7 +33,7 @@ TIME: Schema = {"type": "string", "format": "date-time", "description": "UTC, ni
 NS_FIELD: Schema = {"type": "integer", "format": "int64", "description": "the same in ns since 1970"}
 RANGE: Schema = {"start": TIME, "end": _or_null(TIME), "start_ns": NS_FIELD, "end_ns": _or_null(NS_FIELD)}
 IN_FILE: Schema = {"start": TIME, "end": TIME, "start_ns": NS_FIELD, "end_ns": NS_FIELD, "at_s": NUMBER, "lasts_s": NUMBER}
-STREAM = _object({"url": TEXT, "kbps": WHOLE, "ceiling_kbps": WHOLE, "transport": TEXT})
+STREAM = _object({"url": TEXT, "kbps": WHOLE, "ceiling_kbps": WHOLE, "transport": TEXT, "reorder_ms": WHOLE})
 
 SHARE: Schema = {
     "expected_s": NUMBER,

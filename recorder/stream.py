@@ -204,7 +204,9 @@ class Stream:
         feed = await self._feed(kind, chosen.clock_rate)
         chosen = in_g726_order(chosen, self._camera.g726_order)
         ceiling = ceiling_bps(self._config) if kind == "video" and self._source.live else 0
-        return await feed.begin(chosen, self._source.transport, ssrc=ssrc, ceiling_bps=ceiling, wall_ns=self._with.wall.wall_ns())
+        track = await feed.begin(chosen, self._source.transport, ssrc=ssrc, ceiling_bps=ceiling, wall_ns=self._with.wall.wall_ns())
+        track.patience_ns = self._config.reorder_ms * 1_000_000
+        return track
 
     async def _feed(self, kind: str, clock_rate: int) -> TrackFeed:
         """The feed of a kind; made on first use, made anew when the camera's clock rate changed."""

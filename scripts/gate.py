@@ -1,7 +1,8 @@
 """Runs the gate: lint, types, stubs, tests against the release and the debug kernels; several pytest processes where they mostly wait.
 
 Every step's output goes to build/gate/<step>.log; a failed step's is printed. Exit 0 only if every step passed and every step that
-runs tests has found some.
+runs tests has found some. Live tests share the machine with others, and a machine that stood still for a moment has lost packets: up to
+ALONE_MAX of them that failed run once more with the machine to themselves, and the gate names them.
 """
 
 import argparse
@@ -25,6 +26,8 @@ TEMPORARY = Path(tempfile.mkdtemp(prefix="wr-"))  # short: Unix sockets below it
 OUTSIDE = ("--ignore=tests/cli", "--ignore=tests/supervisor")     # their kernels are in processes of their own, and those are the shipped ones
 STEP_S = 20 * 60
 ROOM = 12 << 30        # bytes of temporary files that steps have at one time
+ALONE_MAX = 3
+FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
 PROGRESS = re.compile(r"^[.FEsxX]+ +\[ *\d+%\]$|^bringing up nodes", re.MULTILINE)
 
 
@@ -35,6 +38,7 @@ class Step:
     name: str
     command: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
+    shared: bool = False        # with other steps: what fails may run once more alone
 
 
 def kernel_modules() -> Iterator[str]:
@@ -44,10 +48,10 @@ def kernel_modules() -> Iterator[str]:
             yield str(pyx.relative_to(ROOT).with_suffix("")).replace("/", ".")
 
 
-def pytest(name: str, marks: str, *options: str, env: dict[str, str] | None = None) -> Step:
+def pytest(name: str, marks: str, *options: str, env: dict[str, str] | None = None, shared: bool = False) -> Step:
     """A run of the tests that bear `marks`, in their own folder for temporary files."""
     base = ("--basetemp", str(TEMPORARY / name), "--durations=8", "-q", "-m", marks)
-    return Step(name, (str(BIN / "pytest"), *base, *options), env or {})
+    return Step(name, (str(BIN / "pytest"), *base, *options), env or {}, shared)
 
 
 def linked_debug_tree() -> None:
@@ -81,8 +85,8 @@ def stages() -> dict[str, list[list[Step]]]:
         "test": [
             [pytest("tests", plain, "-n", "2")],
             [pytest("debug-kernels", plain, "-n", "2", "-o", f"pythonpath={DEBUG}", *OUTSIDE, env=debug)],
-            [pytest("live", "live and not browser and not disk and not soak", "-n", "4"), pytest("disk", "disk and not soak"),
-             pytest("browser", "browser and not disk and not soak")],
+            [pytest("live", "live and not browser and not disk and not soak", "-n", "4", shared=True),
+             pytest("disk", "disk and not soak", shared=True), pytest("browser", "browser and not disk and not soak", shared=True)],
         ],
     }
 
@@ -99,9 +103,36 @@ def run(step: Step) -> tuple[Step, int, float]:
     return step, code, time.monotonic() - began
 
 
+def log_of(step: Step) -> str:
+    """What the step has said."""
+    return (LOGS / f"{step.name}.log").read_text(errors="replace").rstrip()
+
+
+def alone(step: Step) -> Step | None:
+    """The step's failed tests once more, if they are few, shared the machine and ended no process."""
+    log = log_of(step)
+    found = sorted(set(FAILED.findall(log)))
+    if not step.shared or not 0 < len(found) <= ALONE_MAX or "crashed while running" in log:
+        return None
+    name = f"{step.name}-alone"
+    return Step(name, (str(BIN / "pytest"), "--basetemp", str(TEMPORARY / name), "-q", *found), step.env)
+
+
+def second(results: Sequence[tuple[Step, int, float]]) -> Iterator[tuple[Step, int, float]]:
+    """How the steps ended; for one whose few failures pass alone, that, and what they were."""
+    for step, code, seconds in results:
+        again = alone(step) if code else None
+        if again is None:
+            yield step, code, seconds
+            continue
+        print(f"gate: {step.name}: failed beside others, once more alone: {', '.join(again.command[4:])}", flush=True)
+        report(step, code, seconds)
+        yield run(again)
+
+
 def report(step: Step, code: int, seconds: float) -> None:
     """One line for a passed step, everything but its dots for a failed one."""
-    text = (LOGS / f"{step.name}.log").read_text(errors="replace").rstrip()
+    text = log_of(step)
     if code:
         print("\n".join(line for line in text.splitlines() if line and not PROGRESS.match(line)))
     last = text.rsplit("\n", 1)[-1][:110]
@@ -120,9 +151,10 @@ def main(arguments: Sequence[str]) -> int:
     began, failed = time.monotonic(), []
     for group in (group for name in chosen for group in stages()[name]):
         with ThreadPoolExecutor(len(group)) as pool:
-            for step, code, seconds in pool.map(run, group):
-                report(step, code, seconds)
-                failed += [step.name] if code else []
+            results = list(pool.map(run, group))
+        for step, code, seconds in second(results):
+            report(step, code, seconds)
+            failed += [step.name] if code else []
     shutil.rmtree(TEMPORARY, ignore_errors=True)
     for left in Path(tempfile.gettempdir()).glob(f"wr-{os.getpid()}-*"):
         shutil.rmtree(left, ignore_errors=True)

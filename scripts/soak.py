@@ -1,8 +1,8 @@
 """The long figures: a demo, `bench ingest`, every fuzz target, every test marked `soak`; writes docs/soak.md with date, commit, figures.
 
-A step may be run alone (hours of fuzzing need no quiet machine, figures do), and fuzz targets a few at a time: the page then keeps what it
-knows of the others, each with its own date and commit. A test tells a figure with pytest's own `record_property("name", value)`. Exit 0 only
-if all steps of this run passed; the page says what did not.
+A step may be run alone (hours of fuzzing need no quiet machine, figures do), and fuzz targets and tests a few at a time: the page then
+keeps what it knows of the others, each with its own date and commit. A test tells a figure with pytest's own `record_property("name",
+value)`. Exit 0 only if all steps of this run passed; the page says what did not.
 """
 
 import argparse
@@ -41,11 +41,11 @@ class Step:
     commit: str = ""
 
 
-def steps(fuzz_s: float, targets: list[str], rounds: int, kills: int, copies: int) -> list[Step]:
+def steps(fuzz_s: float, targets: list[str], rounds: int, kills: int, copies: int, paths: list[str]) -> list[Step]:
     """What is run, one after the other: figures want a quiet machine."""
     demo = (str(BIN / "watchroom"), "demo", "--seconds", "30")
     soak = (str(BIN / "pytest"), "-m", "soak", "-q", "-n", "4", "--kills", str(kills), "--copies", str(copies),
-            "--junitxml", str(LOGS / "soak.xml"))
+            "--junitxml", str(LOGS / "soak.xml"), *paths)
     ingest = (str(BIN / "watchroom"), "bench", "ingest", "--cameras", "64,128,256", "--rounds", str(rounds),
               "--markdown", str(LOGS / "ingest.md"), "--svg", str(LOGS / "ingest.svg"))
     fuzz = (sys.executable, str(ROOT / "scripts" / "fuzz.py"), *targets, "--seconds", str(fuzz_s))
@@ -91,15 +91,36 @@ def machine() -> str:
     return f"{os.cpu_count()} x {cpu}, kernel {platform.release().partition('-')[0]}, Python {platform.python_version()}"
 
 
-def tests(xml: Path) -> Iterator[str]:
-    """A row for each test: how it ended and what it measured."""
-    yield "| test | result | seconds | figures |"
-    yield "|---|---|---|---|"
+def tests(xml: Path) -> Iterator[tuple[str, list[str]]]:
+    """Of each test its name, how it ended, its seconds and what it measured."""
     for case in ElementTree.parse(xml).iter("testcase"):  # noqa: S314  (our own file)
         bad = [kind for kind in ("failure", "error", "skipped") if case.find(kind) is not None]
         figures = ", ".join(f"{found.get('name')} {found.get('value')}" for found in case.iter("property"))
         name = f"{case.get('classname', '').removeprefix('tests.')}: {case.get('name')}"
-        yield f"| {name} | {bad[0].upper() if bad else 'passed'} | {float(case.get('time', 0)):.0f} | {figures} |"
+        yield name, [bad[0].upper() if bad else "passed", f"{float(case.get('time', 0)):.0f}", figures]
+
+
+def remember_tests(step: Step) -> None:
+    """Add what the run says of each of its tests to what is known of all."""
+    if (LOGS / "soak.xml").exists():
+        found = {name: [*words, step.when, step.commit] for name, words in tests(LOGS / "soak.xml")}
+        _write_rows("tests-known", _rows("tests-known") | found)
+
+
+def _rows(name: str) -> dict[str, list[str]]:
+    path = LOGS / f"{name}.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def _write_rows(name: str, rows: dict[str, list[str]]) -> None:
+    (LOGS / f"{name}.json").write_text(json.dumps(rows))
+
+
+def _table(title: str, name: str, *columns: str) -> list[str]:
+    """A row for each thing known, under its title; nothing if nothing is known."""
+    rows = [f"| {thing} | {' | '.join(words)} |" for thing, words in sorted(_rows(name).items())]
+    head = [f"## {title}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return [*head, *rows, ""] if rows else []
 
 
 def page(done: list[Step]) -> str:
@@ -123,20 +144,13 @@ def _log(title: str, name: str, count: int) -> list[str]:
 
 def remember_fuzz(step: Step, fuzz_s: float) -> None:
     """Add what the run says of each of its targets to what is known of all."""
-    path = LOGS / "fuzz-targets.json"
-    known_targets = json.loads(path.read_text()) if path.exists() else {}
-    for target, result, words in FUZZED.findall((LOGS / "fuzz.log").read_text(errors="replace")):
-        known_targets[target] = [result, words, f"{fuzz_s:.0f}", step.when, step.commit]
-    path.write_text(json.dumps(known_targets))
+    found = FUZZED.findall((LOGS / "fuzz.log").read_text(errors="replace"))
+    ended = {target: [result, words, f"{fuzz_s:.0f}", step.when, step.commit] for target, result, words in found}
+    _write_rows("fuzz-targets", _rows("fuzz-targets") | ended)
 
 
 def _fuzz() -> list[str]:
-    path = LOGS / "fuzz-targets.json"
-    if not path.exists():
-        return []
-    rows = (f"| {target} | {' | '.join(words)} |" for target, words in sorted(json.loads(path.read_text()).items()))
-    head = ["| target | result | inputs | seconds | ended, UTC | commit |", "|---|---|---|---|---|---|"]
-    return ["## Fuzz targets", "With the debug kernels.", "", *head, *rows, ""]
+    return _table("Fuzz targets, with the debug kernels", "fuzz-targets", "target", "result", "inputs", "seconds", "ended, UTC", "commit")
 
 
 def _ingest() -> list[str]:
@@ -145,8 +159,7 @@ def _ingest() -> list[str]:
 
 
 def _tests() -> list[str]:
-    path = LOGS / "soak.xml"
-    return ["## Tests", *tests(path), ""] if path.exists() else []
+    return _table("Tests", "tests-known", "test", "result", "seconds", "figures", "ended, UTC", "commit")
 
 
 SECTIONS = {
@@ -163,10 +176,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2, help="clean windows of each subject of the ingest benchmark (default 2)")
     parser.add_argument("--kills", type=int, default=200, help="recorders that are killed, at any time and step (default 200)")
     parser.add_argument("--copies", type=int, default=200, help="file system images that are recovered, ext4 and XFS together (default 200)")
+    parser.add_argument("--test", action="append", default=[], help="only the tests of this file or folder (may be given again)")
     parser.add_argument("--step", action="append", choices=list(SECTIONS), help="run only this step (may be given again)")
     args = parser.parse_args()
     LOGS.mkdir(parents=True, exist_ok=True)
-    every = steps(args.fuzz_seconds, args.fuzz_target, args.rounds, args.kills, args.copies)
+    every = steps(args.fuzz_seconds, args.fuzz_target, args.rounds, args.kills, args.copies, args.test)
     chosen = [step for step in every if not args.step or step.name in args.step]
     for step in chosen:
         for name in (f"{step.name}.json", *FILES.get(step.name, ())):
@@ -174,6 +188,8 @@ def main() -> int:
     done = [run(step) for step in chosen]
     for step in (step for step in done if step.name == "fuzz"):
         remember_fuzz(step, args.fuzz_seconds)
+    for step in (step for step in done if step.name == "tests"):
+        remember_tests(step)
     PAGE.write_text(page([found for name in SECTIONS if (found := known(name)) is not None]))
     print(f"soak: wrote {PAGE.relative_to(ROOT)}")
     return 1 if any(step.code for step in done) else 0

@@ -106,4 +106,4 @@ def _rule(document: dict[str, Any]) -> RetentionRule:
 
 def _stream(document: dict[str, Any]) -> StreamConfig:
     return StreamConfig(url=str(document["url"]), kbps=int(document["kbps"]), transport=str(document.get("transport", "tcp")),
-                        ceiling_kbps=int(document.get("ceiling_kbps", 0)))
+                        ceiling_kbps=int(document.get("ceiling_kbps", 0)), reorder_ms=int(document.get("reorder_ms", 100)))

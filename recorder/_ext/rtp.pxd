@@ -66,6 +66,7 @@ cdef struct rtptrack_t:
     int windowed                # packets may come out of order (UDP)
     int opening                 # ... and none has been used: highest_seq lies before the first that came
     window_t window
+    int64_t patience_ns         # a packet that is missing for longer is lost
     uint64_t reordered          # packets that waited in the window
     uint64_t overrun            # of those lost, what our own socket had no room for
     uint64_t overrun_due        # dropped by our socket and not yet found missing

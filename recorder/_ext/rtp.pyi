@@ -91,6 +91,8 @@ class RtpTrack:
     reorder_depth: int
     """Pictures that may stand between decoding and output; grows by itself when pictures prove it too small, and is never lowered."""
     ceiling_bps: int
+    patience_ns: int
+    """Over UDP: a packet that is missing for longer is lost; 100 ms unless set. Raises ValueError below 1."""
 
     def set_line(self, base_pts: int, base_wall_ns: int, ppb: int = 0) -> None:
         """From the next AU on: wall_ns = base_wall_ns + (pts - base_pts) seconds * (1 + ppb / 1e9)."""

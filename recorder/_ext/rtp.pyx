@@ -25,7 +25,7 @@ from recorder._ext.latm cimport latm_free, latm_init, latm_lost, latm_payload
 from recorder._ext.paramsets cimport sets_free, sets_put, sets_single
 from recorder._ext.reorder cimport REORDER_MAX, reorder_init
 from recorder._ext.timeline cimport timeline_init, timeline_line
-from recorder._ext.window cimport (WINDOW_FULL, WINDOW_HELD, WINDOW_PACKETS, WINDOW_SEEN, held_t, window_ahead, window_at, window_drop,
+from recorder._ext.window cimport (WINDOW_FULL, WINDOW_HELD, WINDOW_NS, WINDOW_PACKETS, WINDOW_SEEN, held_t, window_ahead, window_at, window_drop,
                                    window_free, window_hold, window_overdue)
 
 cdef extern from * nogil:
@@ -331,7 +331,7 @@ cdef void release_all(rtptrack_t* t, int64_t mono_ns) noexcept nogil:
 
 cdef void rtptrack_overdue(rtptrack_t* t, int64_t mono_ns) noexcept nogil:
     """After all that has come by mono_ns has been given in: what has been missing for too long is lost."""
-    while window_overdue(&t.window, mono_ns):
+    while window_overdue(&t.window, mono_ns, t.patience_ns):
         give_up(t, mono_ns)
     if t.overrun_due and mono_ns - t.overrun_ns > OVERRUN_NS:
         t.overrun_due = 0
@@ -454,6 +454,7 @@ cdef class RtpTrack:
         self.t.channels = channels
         self.t.ssrc = -1
         self.t.ssrc_hint = ssrc
+        self.t.patience_ns = WINDOW_NS
         for pt in types:
             self.t.types[pt >> 3] |= <uint8_t>(1 << (pt & 7))
         aac_init(&self.t.aac, aac_size_length, aac_index_length, aac_index_delta_length, aac_duration)
@@ -529,6 +530,16 @@ cdef class RtpTrack:
     @ceiling_bps.setter
     def ceiling_bps(self, int64_t value):
         self.t.au.ceiling_bps = value
+
+    @property
+    def patience_ns(self):
+        return self.t.patience_ns
+
+    @patience_ns.setter
+    def patience_ns(self, int64_t value):
+        if value <= 0:
+            raise ValueError(f"a packet cannot be awaited for {value} ns")
+        self.t.patience_ns = value
 
     @property
     def reorder_depth(self):

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t
 cdef enum:
     WINDOW_PACKETS = 512        # at 50 Mbit/s about 100 ms
     WINDOW_BYTES = 4194304
-    WINDOW_NS = 100000000       # a packet that is missing for longer is lost
+    WINDOW_NS = 100000000       # a packet that is missing for longer is lost, unless the stream says otherwise
 
 cdef struct held_t:
     unsigned char* data         # NULL: nothing is held here
@@ -28,4 +28,4 @@ cdef int window_hold(window_t* w, uint16_t seq, const unsigned char* p, size_t n
 cdef int window_ahead(const window_t* w, uint16_t seq) noexcept nogil
 cdef held_t* window_at(const window_t* w, uint16_t seq) noexcept nogil
 cdef void window_drop(window_t* w, held_t* h) noexcept nogil
-cdef int window_overdue(window_t* w, int64_t mono_ns) noexcept nogil
+cdef int window_overdue(window_t* w, int64_t mono_ns, int64_t patience_ns) noexcept nogil

@@ -64,13 +64,13 @@ cdef void window_drop(window_t* w, held_t* h) noexcept nogil:
     w.held_bytes -= h.nbytes
 
 
-cdef int window_overdue(window_t* w, int64_t mono_ns) noexcept nogil:
-    """1 if something has been held for WINDOW_NS: what is missing before it was known to be missing all that time."""
+cdef int window_overdue(window_t* w, int64_t mono_ns, int64_t patience_ns) noexcept nogil:
+    """1 if something has been held for patience_ns: what is missing before it was known to be missing all that time."""
     cdef int i
-    if w.held == 0 or mono_ns - w.since_ns < WINDOW_NS:
+    if w.held == 0 or mono_ns - w.since_ns < patience_ns:
         return 0
     w.since_ns = mono_ns
     for i in range(WINDOW_PACKETS):      # since_ns was a lower bound only: what came at that time may have been used
         if w.slots[i].data is not NULL and w.slots[i].mono_ns < w.since_ns:
             w.since_ns = w.slots[i].mono_ns
-    return mono_ns - w.since_ns >= WINDOW_NS
+    return mono_ns - w.since_ns >= patience_ns

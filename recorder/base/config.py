@@ -152,6 +152,7 @@ class StreamConfig:
     `transport`, of RTSP: tcp; auto (TCP, or UDP if the camera insists); udp or multicast (or TCP, if the camera refuses or nothing comes).
     `start`, of an imported file: the RFC 3339 time of its first picture; "" leaves it to the file.
     Beyond `ceiling_kbps` over 10 s its pictures are dropped up to the next key frame; 0: max(3 x kbps, 32,000).
+    Over UDP, a packet that is missing for longer than `reorder_ms` is lost.
     """
 
     url: str
@@ -159,6 +160,7 @@ class StreamConfig:
     transport: str = "tcp"
     start: str = ""
     ceiling_kbps: int = 0
+    reorder_ms: int = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ LIMITS: dict[type, dict[str, tuple[float, float]]] = {
     ExportsConfig: {"workers": (1, 16), "bytes_max": (1, 1 << 60), "days": (0.0001, YEARS_10), "mb_per_s": (0, 100_000)},
     VolumeConfig: {"free_min": (0, 0.5), "weight": (0.001, 1000), "hold_share": (0.01, 0.9)},
     SigningConfig: {"every_h": (0.001, 168)},
-    StreamConfig: {"kbps": (1, 1_000_000), "ceiling_kbps": (0, 10_000_000)},
+    StreamConfig: {"kbps": (1, 1_000_000), "ceiling_kbps": (0, 10_000_000), "reorder_ms": (1, 10_000)},
     CameraConfig: {"latitude": (-90, 90), "longitude": (-180, 180), "stall_s": (1, 600)},
 }
 

@@ -66,6 +66,19 @@ def test_a_lost_packet_is_given_up_after_100_ms_and_what_follows_is_marked(camer
     assert camera.track.stats()["lost"] == 1
 
 
+def test_a_stream_may_wait_longer_for_what_is_missing(camera):
+    camera.track.patience_ns = 400_000_000
+    camera.sounds(1, 3)
+    camera.ticks(9)
+    camera.sounds(2, 5)
+    camera.ticks(10)
+    assert camera.numbers == [1, 2, 3]
+    camera.tick()
+    assert (camera.numbers, camera.track.stats()["lost"]) == ([1, 2, 3, 5], 1)
+    with pytest.raises(ValueError, match="0 ns"):
+        camera.track.patience_ns = 0
+
+
 def test_duplicates_vanish_in_the_window_and_behind_it(camera):
     camera.sounds(1, 1, 2, 4, 4, 4, 3, 3, 2, 5)
     camera.ticks()

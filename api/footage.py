@@ -15,9 +15,8 @@ from storage.track import Track
 
 Bools = NDArray[np.bool_]
 BREAK_NS = 20_000_000         # DTS that do not meet within this are a break in the footage
+SQUEEZE_US = 20_000           # a row may be so much longer by its camera's clock than by ours: half a picture
 BACK_ROWS = 32                # a picture group has at most about 30 s: a row that continues another is at most so many after its start
-
-
 PLACE_SHIFT = 56              # offsets of joined footage bear the place of their tape's volume above this bit
 
 Codings = tuple[tuple[SampleEntry, ...], Int64, Int64]
@@ -133,8 +132,9 @@ class Footage:
     def place(self, chosen: Int64, anchors: Int64, hz: int, *, cuts: Timeline | None = None) -> Samples:
         """The chosen AUs (rising indices) as samples in ticks of `hz`, entries numbered as in `rates`.
 
-        The AUs of a row keep their native distances around its anchor, less the `cuts` that lie between it and them. DTS are made to rise
-        strictly, PTS stay as they are.
+        The AUs of a row keep their native distances around its anchor, less the `cuts` that lie between it and them; those of a row that took
+        less time than that (`_squeeze`) share its time. DTS are made to rise strictly; PTS stay as they are, but for what would be shown
+        before it is decoded.
         """
         _, entry, rate = self.rates()
         row = self.row[chosen]
@@ -143,13 +143,26 @@ class Footage:
         if cuts is not None and len(cuts.cut_start):
             t_ns = self.run.rows["t_ns"].astype(np.int64)[row]
             origin = origin - ticks(cuts.removed(self.wall_ns[chosen]) - cuts.removed(t_ns), hz)
-        dts = origin + (self.aus.dts[chosen] - base) * hz // rate_of
-        pts = origin + (self.aus.pts[chosen] - base) * hz // rate_of
+        dts, pts = (self.aus.dts[chosen] - base) * hz // rate_of, (self.aus.pts[chosen] - base) * hz // rate_of
+        squeeze = self._squeeze()
+        if (squeeze < 1).any():
+            dts, pts = (np.floor(distance * squeeze[row]).astype(np.int64) for distance in (dts, pts))
+        dts, pts = origin + dts, origin + pts
         ramp = np.arange(len(chosen))
         dts = np.maximum.accumulate(dts - ramp) + ramp
+        pts = np.maximum(pts, dts)
         last = max(1, int(self.aus.dur[chosen[-1]]) * hz // int(rate_of[-1])) if len(chosen) else 0
         return Samples(self.aus.size[chosen].astype(np.int64), dts, pts - dts, self.key[chosen], entry[row] + 1,
                        self.aus.offset[chosen].astype(np.int64), row + self.run.first, last)
+
+
+    def _squeeze(self) -> NDArray[np.float64]:
+        """For each row by what its native distances are to be multiplied: less than 1 where its session's clock was set back within it, so
+        that its AUs would run into those of the next row."""
+        rows = self.run.rows
+        native_us = rows["media_dur"].astype(np.int64) * 1_000_000 // self.rates()[2]
+        wall_us = rows["wall_dur_us"].astype(np.int64)
+        return np.where(native_us - wall_us > SQUEEZE_US, wall_us / np.maximum(native_us, 1), 1.0)
 
 
 def _smooth(anchors: Int64, native: Int64, breaks: Bools, slack: int) -> Int64:

@@ -127,6 +127,18 @@ def test_gap_keeps_wall_time(content, pause_s, maker, save):
     assert got.times == pytest.approx([*(n / 25 for n in range(65)), *(shift + n / 25 for n in range(60))], abs=2e-4)
 
 
+@pytest.mark.parametrize("content", [{}, {"bframes": 3}, {"codec": "hevc", "bframes": 2, "open_gop": True}])
+def test_a_row_that_takes_less_time_than_its_pictures_runs_into_the_next(content, maker, save):
+    """A young session's clock was set back by 60 ms within a row of 3 s: no picture is shown before it is decoded."""
+    stream = maker.video(frames=225, **{"gop": 75, **content})
+    track = maker.MemoryTrack("main", [maker.Part(stream, maker.T0, drift_ppm=-20_000)], row_s=2.9)
+    end_ns = maker.T0 + 9 * NS
+    video, movie = clip_of(track, maker.T0, end_ns)
+    got = maker.decode(save(maker.whole(movie, [track])))
+    assert (got.messages, sorted(got.numbers)) == ("", list(range(225)))
+    assert (video.track.samples.cts >= 0).all()
+
+
 @pytest.mark.parametrize("content", [{}, {"bframes": 3}])
 def test_gap_closed_takes_no_time(content, maker, save):
     """With gaps=close the picture after the gap follows at once, and the sound after it still starts with it."""

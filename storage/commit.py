@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from recorder._ext.tapewriter import WriterPass
+from recorder._ext.writerpass import WriterPass
 from recorder.base.clock import Clock
 from storage.disk import syncfs
 from storage.events import SlotEvent, SlowCommit

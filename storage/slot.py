@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from recorder._ext.auqueue import AuQueue
-from recorder._ext.tapewriter import WriterPass
+from recorder._ext.writerpass import WriterPass
 from recorder.base.clock import Clock
 from recorder.base.config import RecordingConfig, RetentionRule
 from recorder.base.errors import Conflict, OtherKind, VolumeError

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from api.footage import Footage
+from api.mp4.samples import Int64
 from api.times import rfc3339
 from recorder.base.errors import NotFound
 from recorder.base.media import NS, RowFlag
@@ -66,9 +67,9 @@ class Listed:
 
 
 def segments(video: Footage, sound: Footage | None, start_ns: int, end_ns: int) -> Iterator[Listed]:
-    """Closed rows that overlap [start, end) in groups of about 4 s, cut at access points, breaks and changes of coding."""
+    """Closed rows with pictures of [start, end) in groups of about 4 s, cut at access points, breaks and changes of coding."""
     rows, day = video.run.rows, start_ns // DAY_NS
-    use = (rows["t_ns"] < end_ns) & (row_ends(rows) > start_ns) & ((rows["flags"] & RowFlag.OPEN) == 0)
+    use = (_first_shown_ns(video) < end_ns) & (row_ends(rows) > start_ns) & ((rows["flags"] & RowFlag.OPEN) == 0)
     at = int(np.argmax(use)) if use.any() else len(rows)
     while 0 < at < len(rows) and rows["flags"][at] & RowFlag.CONTINUED:
         at -= 1
@@ -82,6 +83,12 @@ def segments(video: Footage, sound: Footage | None, start_ns: int, end_ns: int) 
                           video.reader.place)
         yield Listed(segment, begin_ns, end_ns_of(video, stop) - begin_ns, breaks)
         at, first_of_all = stop, False
+
+
+def _first_shown_ns(video: Footage) -> Int64:
+    """UTC of the first picture of each row: leading pictures are decoded after their access point and shown before it."""
+    times = np.where(video.decodable(), video.wall_ns, np.iinfo(np.int64).max)
+    return np.minimum(np.minimum.reduceat(times, video.first_au), video.run.rows["t_ns"].astype(np.int64))
 
 
 def _group(video: Footage, use: np.ndarray[tuple[int], np.dtype[np.bool_]], at: int) -> int:

@@ -68,6 +68,17 @@ async def test_segments_hold_every_picture_once(content, api, maker, save):
     assert abs(len(got.sound) / 48_000 - sum(lasts)) < 0.1
 
 
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+async def test_leading_pictures_at_the_end_of_the_range_are_in_the_playlist(codec, api, maker, save):
+    """Picture 80 is decoded after access point 81, with its row: a range that ends between them needs that row too."""
+    maker.write(api.main, maker.video(codec=codec, frames=150, bframes=2, open_gop=True, gop=27))
+    frame_ns = NS // 25
+    (file,) = await parts(api, await playlist(api, start=maker.T0 + 30 * frame_ns, end=maker.T0 + 81 * frame_ns))
+    got = maker.decode(save(file))
+    assert got.messages == ""
+    assert set(range(30, 81)) <= set(got.numbers)
+
+
 async def test_breaks_and_codings_are_told(api, maker, save):
     maker.write(api.main, maker.video(frames=75))
     api.main.gap(20.0)

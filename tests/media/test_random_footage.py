@@ -25,6 +25,7 @@ from tests.ffmpeg import complaints
 
 FRAME_NS = NS // 25
 NEAR_S = 0.04                 # one picture
+FAR = 3600                    # s
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ async def fetch(site, camera, path, **query):
 
 
 def shown(path):
-    """Numbers and times in s of a file's pictures, and its sound as samples by time (nan where there is none)."""
+    """Numbers and times in s of a file's pictures, and its sound as samples by time (nan: none; from the first on if that is late)."""
     numbers, times, pieces, rate = [], [], [], 1
     with av.open(str(path)) as file:
         for frame in file.decode():
@@ -125,6 +126,8 @@ def shown(path):
             else:
                 rate = frame.sample_rate
                 pieces.append((round(float(frame.pts * frame.time_base) * rate), frame.to_ndarray().astype(np.float64).reshape(-1)))
+    zero = 0 if not pieces or pieces[0][0] < FAR * rate else pieces[0][0]        # media time of playlists begins at midnight
+    pieces = [(at - zero, piece) for at, piece in pieces]
     size = max((at + len(piece) for at, piece in pieces), default=0)
     sound = np.full(max(size, 0), np.nan)
     for at, piece in pieces:

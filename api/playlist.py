@@ -18,7 +18,7 @@ SEGMENT_NS = 4 * NS
 DAY_NS = 86_400 * NS
 ROWS_MAX = 64                 # of one segment
 GAP_NS = NS // 5              # a shorter gap is a break and nothing else
-_SEGMENT = re.compile(r"(\d{1,6})-(\d{1,12})-(\d{1,2})-(\d{1,5})-(\d{1,5})(-cut)?(?:-v(\d{1,3}))?")
+_SEGMENT = re.compile(r"(\d{1,6})-(\d{1,12})-(\d{1,2})-(\d{1,5})-(\d{1,5})(-cut)?(-aac)?(?:-v(\d{1,3}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Segment:
     """Rows [first, first + rows) of the video and the sound of their time; `video`, `sound`: sample entry numbers, 0 for no sound.
 
     `day` (since 1970): its midnight is media time 0. `cut`: what its first access point's leading pictures refer to is not there.
-    `place`: of the volume whose tapes they are on.
+    `place`: of the volume whose tapes they are on. `aac`: the sound is derived from the camera's.
     """
 
     day: int
@@ -36,11 +36,18 @@ class Segment:
     sound: int
     cut: bool
     place: int = 0
+    aac: bool = False
+
+    @property
+    def coding(self) -> str:
+        """Name of its init segment."""
+        return f"{self.video}-{self.sound}{'-aac' * self.aac}{on_volume(self.place)}"
 
     @property
     def name(self) -> str:
         """Its place in an address."""
-        return f"{self.day}-{self.first}-{self.rows}-{self.video}-{self.sound}{'-cut' * self.cut}{on_volume(self.place)}"
+        marks = "-cut" * self.cut + "-aac" * self.aac
+        return f"{self.day}-{self.first}-{self.rows}-{self.video}-{self.sound}{marks}{on_volume(self.place)}"
 
     @classmethod
     def parse(cls, name: str) -> "Segment":
@@ -48,7 +55,8 @@ class Segment:
         found = _SEGMENT.fullmatch(name)
         if found is None or not 0 < int(found[3]) <= ROWS_MAX:
             raise NotFound("there is no such segment")
-        return cls(int(found[1]), int(found[2]), int(found[3]), int(found[4]), int(found[5]), found[6] is not None, int(found[7] or 0))
+        return cls(int(found[1]), int(found[2]), int(found[3]), int(found[4]), int(found[5]), found[6] is not None, int(found[8] or 0),
+                   found[7] is not None)
 
 
 def on_volume(place: int) -> str:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from api.decoder.wire import bit_rate
+from api.derived import aac_entry, derivable
 from api.mp4.sample_entry import codec_string
 from api.playlist import Variant
 from recorder.base.errors import NotFound
@@ -15,11 +17,21 @@ LEAST_S = 0.5                 # a shorter row says nothing about a bit rate
 Rates = tuple[list[SampleEntry], int, int]
 
 
-def variants(store: TapeStore, camera: int, start_ns: int, end_ns: int, *, audio: bool) -> list[Variant]:
-    """Those that have footage in the range, the best first; the address of each is its name. With `audio` the camera's sound counts in."""
-    sound = _rates(store, camera, "audio", start_ns, end_ns) if audio else None
+def variants(store: TapeStore, camera: int, start_ns: int, end_ns: int, *, audio: str) -> list[Variant]:
+    """Those that have footage in the range, the best first; the address of each is its name. The camera's sound counts in as `audio` says."""
+    sound = _rates(store, camera, "audio", start_ns, end_ns) if audio != "none" else None
+    if sound is not None and audio == "aac":
+        sound = _derived(sound)
     found = ((name, _rates(store, camera, name, start_ns, end_ns)) for name in SHOWN)
     return [_variant(name, rates, sound or ([], 0, 0)) for name, rates in found if rates is not None]
+
+
+def _derived(sound: Rates) -> Rates:
+    """The same as it is sent where AAC is made of what players cannot take."""
+    made = [entry for entry in sound[0] if entry.codec != "mp4a" and derivable(entry)]
+    bps = max((bit_rate(entry.clock_rate, entry.channels) for entry in made), default=0)
+    entries = [aac_entry(entry) if entry in made else entry for entry in sound[0]]
+    return (entries, 2 * bps, bps) if made else sound
 
 
 def _variant(name: str, video: Rates, sound: Rates) -> Variant:

@@ -7,6 +7,7 @@ Media time is UTC since midnight of the day on which the playlist starts; a brea
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -17,11 +18,11 @@ from aiohttp import web
 from api import keys
 from api.clip import CLIP_AUDIO as AUDIO
 from api.clip import GAPS
-from api.clipplan import MARGIN_NS
+from api.clips import CLIPS
 from api.credentials import link
 from api.cut import AUDIO_SLACK_NS
-from api.derived import aac_entry, derivable, refused, told, track_name
-from api.footage import Footage, Timeline, load, load_pieces, load_range
+from api.derived import aac_entry, derivable, told, track_name
+from api.footage import Footage, Timeline, load
 from api.media import MEDIA
 from api.mp4.fragment import STYP, FragmentTrack, fragment, init_segment
 from api.mp4.sample_entry import codec_string
@@ -36,21 +37,20 @@ from api.playlist import (
     end_ns_of,
     multivariant,
     playlist,
-    segments,
+    segment_ns_of,
 )
-from api.problems import Problem
 from api.routes import ROOT, VIEW, Answer, Route
 from api.segmentsound import SegmentSound, look, make
 from api.sending import send_file
 from api.tapebytes import MemoryBytes, TapeBytes, VirtualBytes
-from api.variants import SHOWN, variants
+from api.variants import variants
+from api.vod import STRETCH_NS, bounded, sound_beside, stretch
 from recorder.base.errors import Gone, NotFound
-from recorder.base.media import NS, RowFlag, SampleEntry, TrackKind
+from recorder.base.media import RowFlag, SampleEntry, TrackKind
 from storage.reader import TrackReader
 from storage.store import TapeStore
 from storage.track import Track
 
-RANGE_MAX_NS = 24 * 3600 * NS
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 Tape = TypeVar("Tape", Track, TrackReader)
 _INIT = re.compile(r"(\d{1,5})-(\d{1,5})(-aac)?(?:-v(\d{1,3}))?")
@@ -67,14 +67,6 @@ def _addresses(request: web.Request, track: str) -> Addresses:
                      lambda segment: signed(f"rows/{segment.name}.m4s"), signed("gap.m4s"))
 
 
-def _sound_reader(store: TapeStore, camera: int, track: str, place: int) -> TrackReader | None:
-    """The sound that was recorded beside a video track, on the same volume."""
-    try:
-        return store.tape(camera, "audio", place) if track in SHOWN else None
-    except NotFound:
-        return None
-
-
 def _shown(track: Tape) -> Tape:
     if track.kind is not TrackKind.VIDEO:
         raise NotFound("this track has no pictures", remedy="ask for a video track")
@@ -85,43 +77,36 @@ def _video_reader(request: web.Request, track: str, place: int) -> TrackReader:
     return _shown(request.app[MEDIA].store.tape(request[keys.CAMERA].number, track, place))
 
 
-def _listed(store: TapeStore, camera: int, track: str, start_ns: int, end_ns: int, *, audio: str) -> list[Listed]:
+async def _listed(request: web.Request, track: str, start_ns: int, end_ns: int, lasts_ns: int) -> list[Listed]:
+    """The segments of the range; who else waits for the index has his turn between stretches. Ends when the client goes."""
+    media, camera, audio = request.app[MEDIA], request[keys.CAMERA].number, AUDIO.of(request)
     found: list[Listed] = []
-    for video in load_pieces(store.whole(camera, track), start_ns, end_ns + MARGIN_NS, durable=True):
-        reader = _sound_reader(store, camera, track, video.reader.place) if audio != "none" else None
-        sound = load_range(reader, video.run.start_ns, video.run.end_ns, durable=True) if reader is not None else None
-        listed = list(segments(video, sound, start_ns, end_ns))
-        if audio == "aac" and reader is not None:
-            listed = _derived(listed, reader)
-        found += [replace(one, breaks=one.breaks or (index == 0 and bool(found))) for index, one in enumerate(listed)]
+    with request.app[CLIPS].take(request[keys.GRANT].holder):
+        for at_ns in range(start_ns, end_ns, STRETCH_NS):
+            part = partial(stretch, camera=camera, track=track, start_ns=at_ns, end_ns=min(at_ns + STRETCH_NS, end_ns), audio=audio,
+                           day=start_ns // DAY_NS, lasts_ns=lasts_ns, last=found[-1].segment if found else None)
+            found += await media.compute(part)
+            bounded(found)
+            if request.transport is None:
+                raise ConnectionResetError("the client has gone")
     return found
-
-
-def _derived(listed: list[Listed], sound: TrackReader) -> list[Listed]:
-    """The same with sound that players can take. Problem 400 where none can be made."""
-    entries = {number: sound.sample_entry(number) for number in {one.segment.sound for one in listed} - {0}}
-    made = {number for number, entry in entries.items() if entry.codec != "mp4a"}
-    if not all(derivable(entries[number]) for number in made):
-        raise refused()
-    return [replace(one, segment=replace(one.segment, aac=one.segment.sound in made)) for one in listed]
 
 
 async def vod_m3u8(request: web.Request) -> web.StreamResponse:
     """GET of vod.m3u8: a track's playlist; where none is named and there are two to choose from, the playlist of both."""
     start_ns, end_ns = time_range(request)
-    if end_ns - start_ns > RANGE_MAX_NS:
-        raise Problem(400, "one playlist holds at most 24 hours", parameter="end", remedy="ask for it in parts")
     if "track" not in request.query and (both := await _both(request, start_ns, end_ns)):
         return _answer(multivariant(both))
     media, track, camera = request.app[MEDIA], TRACK.of(request), request[keys.CAMERA].number
-    shown, audio = _shown(media.store.whole(camera, track)), AUDIO.of(request)
-    listed = await media.compute(lambda store: _listed(store, camera, track, start_ns, end_ns, audio=audio))
+    shown, lasts_ns = _shown(media.store.whole(camera, track)), segment_ns_of(end_ns - start_ns)
+    listed = await _listed(request, track, start_ns, end_ns, lasts_ns)
     if not listed:
         bounds = shown.bounds()
         if bounds.retired and end_ns <= bounds.first_ns:
             raise Gone("this footage has been retired", where=shown.where)
         raise NotFound("nothing was recorded in this range", remedy="see the camera's timeline for what there is")
-    text = playlist(listed, _addresses(request, track), start_ns, keep_gaps=GAPS.of(request) == "keep")
+    addresses, keep_gaps = _addresses(request, track), GAPS.of(request) == "keep"
+    text = await media.compute(lambda _: playlist(listed, addresses, start_ns, keep_gaps=keep_gaps, lasts_ns=lasts_ns))
     return _answer(text, told("the camera's") if any(one.segment.aac for one in listed) else {})
 
 
@@ -171,7 +156,7 @@ def _takes(sound: SampleEntry) -> SampleEntry:
 
 
 def _sound(request: web.Request, place: int) -> TrackReader:
-    reader = _sound_reader(request.app[MEDIA].store, request[keys.CAMERA].number, request.match_info["track"], place)
+    reader = sound_beside(request.app[MEDIA].store, request[keys.CAMERA].number, request.match_info["track"], place)
     if reader is None:
         raise NotFound("there is no such track")
     return reader
@@ -218,7 +203,7 @@ def _readers(store: TapeStore, camera: int, track: str, segment: Segment) -> lis
     """Of the tapes that a segment lies on."""
     readers = [_shown(store.tape(camera, track, segment.place))]
     if segment.sound:
-        if (sound := _sound_reader(store, camera, track, segment.place)) is None:
+        if (sound := sound_beside(store, camera, track, segment.place)) is None:
             raise NotFound("there is no such track")
         readers.append(sound)
     return readers

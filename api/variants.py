@@ -5,7 +5,7 @@ import numpy as np
 from api.decoder.wire import bit_rate
 from api.derived import aac_entry, derivable
 from api.mp4.sample_entry import codec_string
-from api.playlist import Variant
+from api.playlist import DAY_NS, Variant
 from recorder.base.errors import NotFound
 from recorder.base.media import RowFlag, SampleEntry
 from storage.store import TapeStore
@@ -42,19 +42,20 @@ def _variant(name: str, video: Rates, sound: Rates) -> Variant:
 
 
 def _rates(store: TapeStore, camera: int, track: str, start_ns: int, end_ns: int) -> Rates | None:
-    """Codings, and bits per second (peak of a row, mean), of a track's closed rows in the range; None if there are none."""
-    try:
-        pieces = store.whole(camera, track).pieces(start_ns, end_ns, durable=True)
-    except NotFound:
-        return None
+    """Codings, and bits per second (peak of a row, mean), of a track's closed rows in the range; None if there are none. A day at a time."""
     entries: list[SampleEntry] = []
-    bits, seconds = [np.zeros(0)], [np.zeros(0)]
-    for piece in pieces:
-        rows = piece.run.rows[(piece.run.rows["flags"] & RowFlag.OPEN) == 0]
-        entries += [piece.tape.sample_entry(number) for number in np.unique(rows["sample_entry"]).tolist()]
-        bits.append(rows["bytes"] * 8.0)
-        seconds.append(rows["wall_dur_us"] / 1e6)
-    all_bits, all_s = np.concatenate(bits), np.concatenate(seconds)
-    if not len(all_bits):
-        return None
-    return entries, round(float((all_bits / np.maximum(all_s, LEAST_S)).max())), round(float(all_bits.sum() / max(all_s.sum(), LEAST_S)))
+    peak, bits, seconds, rows = 0.0, 0.0, 0.0, 0
+    for at_ns in range(start_ns, end_ns, DAY_NS):
+        try:
+            pieces = store.whole(camera, track).pieces(at_ns, min(at_ns + DAY_NS, end_ns), durable=True)
+        except NotFound:
+            return None
+        for piece in pieces:
+            closed = piece.run.rows[(piece.run.rows["flags"] & RowFlag.OPEN) == 0]
+            if not len(closed):
+                continue
+            entries += [piece.tape.sample_entry(number) for number in np.unique(closed["sample_entry"]).tolist()]
+            row_bits, row_s = closed["bytes"] * 8.0, closed["wall_dur_us"] / 1e6
+            peak = max(peak, float((row_bits / np.maximum(row_s, LEAST_S)).max()))
+            bits, seconds, rows = bits + float(row_bits.sum()), seconds + float(row_s.sum()), rows + len(closed)
+    return (list(dict.fromkeys(entries)), round(peak), round(bits / max(seconds, LEAST_S))) if rows else None

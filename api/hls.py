@@ -6,6 +6,7 @@ Media time is UTC since midnight of the day on which the playlist starts; a brea
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -78,10 +79,11 @@ def _video_reader(request: web.Request, track: str, place: int) -> TrackReader:
 
 
 async def _listed(request: web.Request, track: str, start_ns: int, end_ns: int, lasts_ns: int) -> list[Listed]:
-    """The segments of the range; who else waits for the index has his turn between stretches. Ends when the client goes."""
+    """The segments of the range; who else waits for the index has his turn between stretches. Of more than a day it counts as a clip."""
     media, camera, audio = request.app[MEDIA], request[keys.CAMERA].number, AUDIO.of(request)
     found: list[Listed] = []
-    with request.app[CLIPS].take(request[keys.GRANT].holder):
+    long = end_ns - start_ns > DAY_NS
+    with request.app[CLIPS].take(request[keys.GRANT].holder) if long else nullcontext():
         for at_ns in range(start_ns, end_ns, STRETCH_NS):
             part = partial(stretch, camera=camera, track=track, start_ns=at_ns, end_ns=min(at_ns + STRETCH_NS, end_ns), audio=audio,
                            day=start_ns // DAY_NS, lasts_ns=lasts_ns, last=found[-1].segment if found else None)

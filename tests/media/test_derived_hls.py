@@ -10,6 +10,7 @@ import pytest
 from api.decoder.wire import AAC_SAMPLES
 from recorder.base.media import NS, TrackKind
 from tests.media.test_derived import HZ, coded, pitch, tone
+from tests.media.test_players import gstreamer
 
 DAY_S = 86_400
 
@@ -154,6 +155,15 @@ async def test_ffmpeg_plays_the_playlist(yard, maker):
     lines = [line.split(b",") for line in out.splitlines() if not line.startswith(b"#")]
     assert len([line for line in lines if line[0] == b"0"]) == 250
     assert sum(int(line[3]) for line in lines if line[0] == b"1") == pytest.approx(10 * HZ, abs=2 * AAC_SAMPLES)
+
+
+async def test_gstreamer_plays_the_playlist(yard, maker, tmp_path):
+    maker.write(yard.main, maker.video(frames=250, bframes=2))
+    maker.write(yard.sound, coded(maker, "alaw", 10.0))
+    yard.sound.gap(9.0)
+    address = yard.client.make_url(f"/api/v1/cameras/yard/hls/vod.m3u8?start={maker.T0}&end={maker.T0 + 10 * NS}&audio=aac")
+    status, messages, numbers = await gstreamer(address, tmp_path / "raw", sound=True)
+    assert (status, messages, numbers) == (0, "", list(range(250)))
 
 
 async def test_sound_that_may_still_come_is_not_kept(yard, maker):

@@ -33,6 +33,7 @@ GAP_SHOWN_NS = NS // 5        # shorter ones are not worth an event
 KEYS_FROM = 4.0
 KEY_ROWS = 8
 SOUND_ROWS = 4
+SOUND_AHEAD_NS = NS           # sound that is so far ahead of the pictures waits for them
 
 
 
@@ -257,7 +258,7 @@ class Cursor:
                 return
             wall0_ns = stretch.video.wall0_ns
             seen = stretch.video.take(KEY_ROWS if self._keys else 1, keys=self._keys)
-            heard = stretch.sound.take(SOUND_ROWS) if stretch.sound is not None else Taken(None, 0, False)
+            heard = self._hear(stretch)
             if stretch.video.wall0_ns != wall0_ns:
                 yield ClockMoved(stretch.video.wall0_ns)
             if stretch.derived is not None:
@@ -269,6 +270,20 @@ class Cursor:
             if seen.broken:
                 return
             self._look(stretch)
+
+    def _hear(self, stretch: _Stretch) -> Taken:
+        """The sound that comes next, unless it is ahead of the pictures already; behind a break it goes on where it is recorded again."""
+        if stretch.sound is None or stretch.sound_ns > stretch.video_ns + SOUND_AHEAD_NS:
+            return Taken(None, 0, False)
+        heard = stretch.sound.take(SOUND_ROWS)
+        if not heard.broken or heard.samples is not None:
+            return heard
+        sound = stretch.sound
+        found = next_stretch(self._media.store.whole(self._query.camera, "audio"), sound.reader, sound.place.row)
+        if found is not None and found.entry == sound.entry and found.reader is sound.reader:
+            stretch.sound = Feed(found.reader, found.place, sound.wall0_ns, found.entry, skip_leading=False)
+            stretch.sound_ns = found.time_ns
+        return heard
 
     async def _parts(self, stretch: _Stretch, seen: Taken, heard: Taken) -> AsyncGenerator[Part, None]:
         """What was taken as one fragment with its bytes; scaled in pieces, so that a viewer who does not read holds little."""

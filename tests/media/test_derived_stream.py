@@ -90,3 +90,30 @@ async def test_what_cannot_be_made_into_aac_is_refused_in_words(maker, volume, t
         for path in ("stream.mp4", "hls/vod.m3u8"):
             answer, body = await api.get(path, start=maker.T0, audio="aac", **({"end": maker.T0 + 3 * NS} if "hls" in path else {}))
             assert (answer.status, b"audio=source or none" in body) == (400, True)
+
+
+@pytest.mark.parametrize("aac", [True, False])
+async def test_sound_comes_back_after_a_break_of_its_own(aac, yard, maker, save):
+    """Two seconds without sound under pictures that go on; it was gone from there on. And sound does not run ahead of pictures."""
+    content = coded(maker, "alaw", 20.0)
+    maker.write(yard.main, maker.video(frames=500))
+    maker.write(yard.sound, content, stop=300)
+    yard.sound.session = 2
+    maker.write(yard.sound, content, first=400, t_ns=maker.T0 + 8 * NS)
+    cursor = Cursor(yard.media, CursorQuery(1, audio=AUDIO_TYPES, start_ns=maker.T0, scaled=True, aac=aac))
+    data, events = b"", cursor.events()
+    async for event in events:
+        data += event.data if isinstance(event, Init | Part) else b""
+        if isinstance(event, Part) and event.newest_ns >= maker.T0 + 15 * NS:
+            break
+    await events.aclose()
+    path = save(data)
+    assert maker.decode(path).messages == ""
+    sound = heard(path, 0)
+    known = np.flatnonzero(~np.isnan(sound))
+    assert known[-1] < 21 * HZ
+    sound[np.isnan(sound)] = 0
+    scale = 1 if aac else 32768
+    assert round(pitch(sound, 5.25), -1) == 900
+    assert np.abs(sound[round(6.3 * HZ):round(7.7 * HZ)]).max() < 0.01 * scale
+    assert [round(pitch(sound, at + 0.25), -1) for at in (9, 12, 14)] == [1300, 1600, 1800]

@@ -36,7 +36,7 @@ from api import (
 )
 from api.access import ANSWERS, access
 from api.authorise import Authority, within_reach
-from api.clips import CLIPS, PICTURES, PICTURES_PER_HOLDER, STREAMS, STREAMS_PER_HOLDER, ClipSlots
+from api.clips import CLIPS, DERIVING, PICTURES, PICTURES_PER_HOLDER, STREAMS, STREAMS_PER_HOLDER, ClipSlots
 from api.connections import DOORS, Doors
 from api.credentials import AUTHORITY, find_grant
 from api.events import EVENTS, EventLog
@@ -103,6 +103,7 @@ def _furnish(app: web.Application, parts: Parts) -> None:
     app[GUARD] = Guard.of(server)
     app[AUTHORITY] = Authority(parts.registry, parts.clock, parts.key, open_door=open_door)
     app[CLIPS], app[STREAMS] = ClipSlots(), ClipSlots(STREAMS_PER_HOLDER, "streams")
+    app[DERIVING] = ClipSlots(what="streams with derived sound")
     app[PICTURES] = ClipSlots(PICTURES_PER_HOLDER, "pictures")
     app[DOORS] = Doors(0 if app[GUARD].proxied else parts.per_client)
     app[EVENTS] = EventLog(parts.clock)

@@ -25,6 +25,8 @@ WAIT_S = 5.0
 POLL_S = 0.1
 SHORT_NS = 60 * NS            # heads of longer clips are made in a thread of their own
 
+LONGER = "ask for it in parts, as HLS (31 days), or as an export of format zip (48 hours)"
+
 GAPS = Parameter("gaps", one_of("keep", "close"), {"enum": ["keep", "close"]},
                  "keep: media time is wall time, the last picture before a gap stands. close: gaps take no time.", "keep")
 AUDIO = Parameter("audio", one_of("source", "none"), {"enum": ["source", "none"]}, "The camera's sound as it is, or none.", "source")
@@ -76,7 +78,7 @@ def query_of(request: web.Request) -> ClipQuery:
     """The request's parameters; Problem 400 where they are wrong."""
     start_ns, end_ns = time_range(request)
     if end_ns - start_ns > CLIP_MAX_NS:
-        raise Problem(400, "one clip holds at most 12 hours", parameter="end", remedy="ask for it in parts")
+        raise Problem(400, "one clip holds at most 12 hours", parameter="end", remedy=LONGER)
     return ClipQuery(request[keys.CAMERA].number, TRACK.of(request), start_ns, end_ns, GAPS.of(request) == "close",
                      CLIP_AUDIO.of(request) != "none", ENTRY.of(request) == "inband", format=FORMAT.of(request),
                      aac=_aac(request))

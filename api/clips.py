@@ -46,4 +46,5 @@ class ClipSlots:
 
 CLIPS = web.AppKey("clips", ClipSlots)
 STREAMS = web.AppKey("streams", ClipSlots)
+DERIVING = web.AppKey("deriving", ClipSlots)      # streams with derived sound: each keeps a decoder busy for a hundredth of its time
 PICTURES = web.AppKey("pictures", ClipSlots)

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from api.derived import aac_entry, derivable, refused, track_name
+from api.derivedfeed import DerivedFeed
 from api.feed import Feed, Place, Start, Taken, access_point_for, elsewhere, first_row_from, newest_access_point, next_stretch
 from api.media import Media
 from api.mp4.fragment import FragmentTrack, fragment, init_segment
 from api.mp4.sample_entry import codec_string
 from api.mp4.samples import Samples
-from api.tapebytes import PIECE_BYTES, VirtualBytes
+from api.tapebytes import PIECE_BYTES, MemoryBytes, TapeBytes, VirtualBytes
 from recorder.base.errors import NotFound
 from recorder.base.media import NS, GapCause, SampleEntry, TrackKind
 from storage.live import watch
@@ -31,6 +33,7 @@ GAP_SHOWN_NS = NS // 5        # shorter ones are not worth an event
 KEYS_FROM = 4.0
 KEY_ROWS = 8
 SOUND_ROWS = 4
+SOUND_AHEAD_NS = NS           # sound that is so far ahead of the pictures waits for them
 
 
 
@@ -40,6 +43,7 @@ class CursorQuery:
 
     `scaled`: media time runs at the viewer's pace (wall time divided by `speed`), gaps take no time and there is one init segment: for
     players that are given one file. Else media time is wall time, the viewer sets its own rate, and each stretch begins with an init segment.
+    `aac`: sound that is not AAC is made into it (api/derivedfeed.py); Problem 400 where that cannot be.
     """
 
     camera: int
@@ -50,6 +54,7 @@ class CursorQuery:
     keys: bool = False
     scaled: bool = False
     inband: bool = False
+    aac: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +104,8 @@ class _ViewerGone(Exception):
 class _Stretch:
     """Feeds of one stretch, video first, and the tapes they are read from."""
 
-    def __init__(self, media: Media, video: Feed, sound: Feed | None) -> None:
-        self.video, self.sound = video, sound
+    def __init__(self, media: Media, video: Feed, sound: Feed | None, derived: DerivedFeed | None = None) -> None:
+        self.video, self.sound, self.derived = video, sound, derived
         self.tapes = [media.tape_bytes(feed.reader) for feed in (video, sound) if feed is not None]
         self.sequence = 0
         self.video_ns = self.sound_ns = video.wall0_ns
@@ -136,6 +141,7 @@ class Cursor:
         self._newest_ns = 0                  # UTC of the newest picture sent
         self._media_ns = 0                   # scaled: media time that is out already
         self._last_dts = 0                   # scaled: DTS of the newest picture sent
+        self._sound_end = 0                  # tick up to which derived sound is out
         self._pace: tuple[float, int] | None = None
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -201,7 +207,16 @@ class Cursor:
         wall0_ns = start.time_ns - (round(self._media_ns * self._query.speed) if on else 0 if self._keys else start.lead_ns)
         after_dts = round(self._last_dts * self._query.speed) if on else None
         video = Feed(start.reader, start.place, wall0_ns, start.entry, after_dts=after_dts)
-        return _Stretch(self._media, video, self._sound(start.time_ns, wall0_ns))
+        sound = self._sound(start.time_ns, wall0_ns)
+        return _Stretch(self._media, video, sound, self._derived(sound) if sound is not None else None)
+
+    def _derived(self, sound: Feed) -> DerivedFeed | None:
+        """What makes AAC of the sound, where that is wanted."""
+        if not self._query.aac or sound.entry.codec == "mp4a":
+            return None
+        if not derivable(sound.entry):
+            raise refused()
+        return DerivedFeed(self._media, self._query.camera, sound.entry, sound.reader.place, self._sound_end)
 
     def _sound(self, first_ns: int, wall0_ns: int) -> Feed | None:
         """The sound that runs beside the video from `first_ns` on, if there is any that the viewer takes."""
@@ -224,10 +239,11 @@ class Cursor:
     def _init(self, stretch: _Stretch) -> Init:
         sound = stretch.sound.entry if stretch.sound is not None else None
         self._init_entries = (stretch.video.entry, sound)
-        entries = [entry for entry in self._init_entries if entry is not None]
-        data = init_segment([FragmentTrack((entry,), entry.clock_rate) for entry in entries], stretch.video.wall0_ns,
-                            inband=self._query.inband)
-        codecs = ",".join(codec_string(entry, inband=self._query.inband) for entry in entries)
+        tracks = [FragmentTrack((entry,), entry.clock_rate) for entry in self._init_entries if entry is not None]
+        if sound is not None and stretch.derived is not None:
+            tracks[1] = FragmentTrack((aac_entry(sound),), sound.clock_rate, track_name(sound.codec))
+        data = init_segment(tracks, stretch.video.wall0_ns, inband=self._query.inband)
+        codecs = ",".join(codec_string(track.entries[0], inband=self._query.inband) for track in tracks)
         return Init(data, codecs, stretch.video.entry, sound, stretch.video.wall0_ns)
 
     # -- within a stretch --
@@ -242,15 +258,32 @@ class Cursor:
                 return
             wall0_ns = stretch.video.wall0_ns
             seen = stretch.video.take(KEY_ROWS if self._keys else 1, keys=self._keys)
-            heard = stretch.sound.take(SOUND_ROWS) if stretch.sound is not None else Taken(None, 0, False)
+            heard = self._hear(stretch)
             if stretch.video.wall0_ns != wall0_ns:
                 yield ClockMoved(stretch.video.wall0_ns)
+            if stretch.derived is not None:
+                heard = replace(heard, samples=await stretch.derived.make(heard.samples, last=seen.broken))
+                self._sound_end = stretch.derived.end
             async with aclosing(self._parts(stretch, seen, heard)) as parts:
                 async for part in parts:
                     yield part
             if seen.broken:
                 return
             self._look(stretch)
+
+    def _hear(self, stretch: _Stretch) -> Taken:
+        """The sound that comes next, unless it is ahead of the pictures already; behind a break it goes on where it is recorded again."""
+        if stretch.sound is None or stretch.sound_ns > stretch.video_ns + SOUND_AHEAD_NS:
+            return Taken(None, 0, False)
+        heard = stretch.sound.take(SOUND_ROWS)
+        if not heard.broken or heard.samples is not None:
+            return heard
+        sound = stretch.sound
+        found = next_stretch(self._media.store.whole(self._query.camera, "audio"), sound.reader, sound.place.row)
+        if found is not None and found.entry == sound.entry and found.reader is sound.reader:
+            stretch.sound = Feed(found.reader, found.place, sound.wall0_ns, found.entry, skip_leading=False)
+            stretch.sound_ns = found.time_ns
+        return heard
 
     async def _parts(self, stretch: _Stretch, seen: Taken, heard: Taken) -> AsyncGenerator[Part, None]:
         """What was taken as one fragment with its bytes; scaled in pieces, so that a viewer who does not read holds little."""
@@ -264,7 +297,10 @@ class Cursor:
             if stretch.video.entry.codec == "hvc1":
                 stretch.tapes[0].link(int(seen.samples.offset[0]), int(seen.samples.size[0]))
         made = fragment(parts, stretch.sequence)
-        source = VirtualBytes(made.head, made.extents, stretch.tapes)
+        tapes: list[TapeBytes | MemoryBytes] = [*stretch.tapes]
+        if stretch.derived is not None:
+            tapes[1] = MemoryBytes(stretch.derived.data)
+        source = VirtualBytes(made.head, made.extents, tapes)
         if self._room is not None:
             await self._room(source.size)
         step, key = PIECE_BYTES if self._query.scaled else source.size, seen.samples is not None and bool(seen.samples.key[0])

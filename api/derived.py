@@ -1,6 +1,7 @@
 """Sound as AAC-LC for players that cannot take the camera's: decoded and encoded by a decoder process, marked as derived, never evidence.
 
 AAC AU k of a derived track covers samples [1024 (k - 1), 1024 k) of the source's, so a clip is made in parts that fit each other exactly.
+Segments and streams use the same AUs on their own clock: `encode` makes any run of them.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000,
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A sound track of a clip: what is decoded. `at`: of each AU its first sample; `total`: samples in all."""
+    """Sound that is decoded. `samples.dts` says of each AU its first sample; `total`: samples in all."""
 
     entry: SampleEntry
     samples: Samples
@@ -40,8 +41,8 @@ class Source:
     def of(cls, track: MovieTrack) -> "Source":
         """The track's. Problem 400 if no AAC can be made of it."""
         entry, samples = track.entries[0], track.samples
-        if entry.codec not in TAKES or len(track.entries) > 1 or track.timescale not in RATES or entry.channels not in {1, 2}:
-            raise Problem(400, "no AAC can be made of this sound", parameter="audio", remedy="ask for audio=source or none")
+        if len(track.entries) > 1 or not derivable(entry):
+            raise refused()
         if len(samples) and int(samples.dts[-1]) > LONGEST_S * track.timescale:
             raise Problem(400, "derived sound is at most 15 minutes long", parameter="audio", remedy="ask for the clip in parts")
         return cls(entry, samples, int(samples.dts[-1]) + samples.last_dur)
@@ -59,6 +60,40 @@ class Source:
         return np.arange(max(0, low), high)
 
 
+def derivable(entry: SampleEntry) -> bool:
+    """True if AAC can be made of the sound."""
+    return entry.codec in TAKES and entry.clock_rate in RATES and entry.channels in {1, 2}
+
+
+def refused() -> Problem:
+    """What is said where it cannot."""
+    return Problem(400, "no AAC can be made of this sound", parameter="audio", remedy="ask for audio=source or none")
+
+
+def aac_entry(source: SampleEntry) -> SampleEntry:
+    """How derived sound is coded."""
+    hz, channels = source.clock_rate, source.channels
+    config = (2 << 11 | RATES.index(hz) << 7 | channels << 3).to_bytes(2, "big")       # AudioSpecificConfig of AAC-LC
+    return SampleEntry("mp4a", config, hz, channels=channels, sample_rate=hz)
+
+
+def track_name(codec: str) -> str:
+    """What a file says of a derived track."""
+    return f"AAC-LC derived from {codec}, not evidence"
+
+
+def told(codec: str) -> dict[str, str]:
+    """The header that says the same."""
+    return {"Watchroom-Audio": f"derived; aac from {codec}"}
+
+
+def placed(aus: list[bytes], start: int, row: int = 0) -> Samples:
+    """AUs as samples that lie back to back, the first to be heard at `start` (samples of the source)."""
+    size = np.array([len(au) for au in aus], np.int64)
+    zeros, ramp = np.zeros(len(aus), np.int64), np.arange(len(aus), dtype=np.int64) * AAC_SAMPLES
+    return Samples(size, start + ramp, zeros, zeros == 0, zeros + 1, np.cumsum(size) - size, zeros + row, AAC_SAMPLES)
+
+
 async def derive(media: Media, shot: Shot) -> Shot:
     """The shot with its sound as AAC-LC; as it is where it has none, or AAC already. Raises Problem."""
     names = shot.shown.tracks
@@ -67,38 +102,37 @@ async def derive(media: Media, shot: Shot) -> Shot:
     at = names.index("audio")
     track = shot.tracks[at]
     source = Source.of(track)
-    aus = await _encode(media, shot.shown.query.camera, track.timescale, source)
+    aus = await encode(media, shot.shown.query.camera, source, 0, source.aus)
     made, data = _track(track, source, aus), b"".join(aus)
-    derived = Derived(shot.shown.query.camera, source.entry.codec, data, _tapes(source))
+    derived = Derived(shot.shown.query.camera, source.entry.codec, data, tapes_of(source))
     shown = replace(shot.shown, tracks=(*names[:at], DERIVED, *names[at + 1:]))
     return replace(shot, shown=shown, tracks=(*shot.tracks[:at], made, *shot.tracks[at + 1:]), derived=derived)
 
 
-async def _encode(media: Media, camera: int, hz: int, source: Source) -> list[bytes]:
-    """All AAC AUs, a few parts at a time."""
-    firsts, parts = list(range(0, source.aus, PART)), {}
+async def encode(media: Media, camera: int, source: Source, first: int, count: int) -> list[bytes]:
+    """AAC AUs [first, first + count), a few parts at a time."""
+    firsts, stop, parts = list(range(first, first + count, PART)), first + count, {}
     waiting = iter(firsts)
 
     async def take() -> None:
-        for first in waiting:
-            parts[first] = await _part(media, camera, hz, source, first)
+        for at in waiting:
+            parts[at] = await _part(media, camera, source, at, min(PART, stop - at))
 
-    takers = [asyncio.ensure_future(take()) for _ in range(AT_ONCE)]
+    takers = [asyncio.ensure_future(take()) for _ in range(min(AT_ONCE, len(firsts)))]
     try:
         await asyncio.gather(*takers)
     finally:
         for taker in takers:
             taker.cancel()
-    return [au for first in firsts for au in parts[first]]
+    return [au for at in firsts for au in parts[at]]
 
 
-async def _part(media: Media, camera: int, hz: int, source: Source, first: int) -> Iterable[bytes]:
-    count = min(PART, source.aus - first)
+async def _part(media: Media, camera: int, source: Source, first: int, count: int) -> Iterable[bytes]:
     chosen = source.part(first, count)
     samples = source.samples
     body = await _read(media, camera, samples.offset[chosen], samples.size[chosen])
     made = await media.decoders.work(SoundJob(
-        source.entry.codec, source.entry.config, hz, source.entry.channels, tuple(samples.size[chosen].tolist()),
+        source.entry.codec, source.entry.config, source.entry.clock_rate, source.entry.channels, tuple(samples.size[chosen].tolist()),
         tuple(samples.dts[chosen].tolist()), first, count, body))
     (found,) = struct.unpack_from("<I", made)
     if found != count or len(made) < 4 * (count + 1):
@@ -124,18 +158,13 @@ async def _read(media: Media, camera: int, offset: np.ndarray[tuple[int], np.dty
 
 def _track(track: MovieTrack, source: Source, aus: list[bytes]) -> MovieTrack:
     """The track in the file: the same presentation, one AU later, since the first AU primes the decoder."""
-    size = np.array([len(au) for au in aus], np.int64)
-    n, hz = len(aus), track.timescale
-    zeros = np.zeros(n, np.int64)
-    samples = Samples(size, np.arange(n, dtype=np.int64) * AAC_SAMPLES, zeros, np.ones(n, np.bool_), zeros + 1, np.cumsum(size) - size,
-                      np.arange(n, dtype=np.int64) * AAC_SAMPLES // hz, AAC_SAMPLES)
-    config = (2 << 11 | RATES.index(hz) << 7 | source.entry.channels << 3).to_bytes(2, "big")       # AudioSpecificConfig of AAC-LC
-    entry = SampleEntry("mp4a", config, hz, channels=source.entry.channels, sample_rate=hz)
+    samples = placed(aus, 0)
+    samples = replace(samples, row=samples.dts // track.timescale)
     edit = Edit(track.edit.delay, track.edit.media_time + AAC_SAMPLES, track.edit.duration)
-    return MovieTrack((entry,), hz, samples, edit, f"AAC-LC derived from {source.entry.codec}, not evidence")
+    return MovieTrack((aac_entry(source.entry),), track.timescale, samples, edit, track_name(source.entry.codec))
 
 
-def _tapes(source: Source) -> tuple[tuple[str, int, int], ...]:
+def tapes_of(source: Source) -> tuple[tuple[str, int, int], ...]:
     """(track, place, least offset) of what was decoded."""
     place, at = place_of(source.samples.offset)
     return tuple(("audio", one, int(at[place == one].min())) for one in np.unique(place).tolist())

@@ -5,7 +5,11 @@ Media time is UTC since midnight of the day on which the playlist starts; a brea
 """
 
 import re
-from dataclasses import replace
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -13,13 +17,15 @@ import numpy as np
 from aiohttp import web
 
 from api import keys
-from api.clip import AUDIO, GAPS
-from api.clipplan import MARGIN_NS
+from api.clip import CLIP_AUDIO as AUDIO
+from api.clip import GAPS
+from api.clips import CLIPS
 from api.credentials import link
 from api.cut import AUDIO_SLACK_NS
-from api.footage import Footage, Timeline, load, load_pieces, load_range
+from api.derived import aac_entry, derivable, told, track_name
+from api.footage import Footage, Timeline, load
 from api.media import MEDIA
-from api.mp4.fragment import STYP, Fragment, FragmentTrack, fragment, init_segment
+from api.mp4.fragment import STYP, FragmentTrack, fragment, init_segment
 from api.mp4.sample_entry import codec_string
 from api.mp4.samples import Int64, Samples
 from api.parameters import END, START, TRACK, Parameter, identifier, time_range
@@ -31,24 +37,24 @@ from api.playlist import (
     Variant,
     end_ns_of,
     multivariant,
-    on_volume,
     playlist,
-    segments,
+    segment_ns_of,
 )
-from api.problems import Problem
 from api.routes import ROOT, VIEW, Answer, Route
+from api.segmentsound import SegmentSound, look, make
 from api.sending import send_file
-from api.variants import SHOWN, variants
+from api.tapebytes import MemoryBytes, TapeBytes, VirtualBytes
+from api.variants import variants
+from api.vod import STRETCH_NS, bounded, sound_beside, stretch
 from recorder.base.errors import Gone, NotFound
-from recorder.base.media import NS, RowFlag, SampleEntry, TrackKind
+from recorder.base.media import RowFlag, SampleEntry, TrackKind
 from storage.reader import TrackReader
 from storage.store import TapeStore
 from storage.track import Track
 
-RANGE_MAX_NS = 24 * 3600 * NS
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 Tape = TypeVar("Tape", Track, TrackReader)
-_INIT = re.compile(r"(\d{1,5})-(\d{1,5})(?:-v(\d{1,3}))?")
+_INIT = re.compile(r"(\d{1,5})-(\d{1,5})(-aac)?(?:-v(\d{1,3}))?")
 
 
 def _addresses(request: web.Request, track: str) -> Addresses:
@@ -58,16 +64,8 @@ def _addresses(request: web.Request, track: str) -> Addresses:
     def signed(address: str) -> str:
         return link(request, request[keys.GRANT], f"{root}/{address}")
 
-    return Addresses(lambda segment: signed(f"init/{segment.video}-{segment.sound}{on_volume(segment.place)}.mp4"),
+    return Addresses(lambda segment: signed(f"init/{segment.coding}.mp4"),
                      lambda segment: signed(f"rows/{segment.name}.m4s"), signed("gap.m4s"))
-
-
-def _sound_reader(store: TapeStore, camera: int, track: str, place: int) -> TrackReader | None:
-    """The sound that was recorded beside a video track, on the same volume."""
-    try:
-        return store.tape(camera, "audio", place) if track in SHOWN else None
-    except NotFound:
-        return None
 
 
 def _shown(track: Tape) -> Tape:
@@ -80,41 +78,47 @@ def _video_reader(request: web.Request, track: str, place: int) -> TrackReader:
     return _shown(request.app[MEDIA].store.tape(request[keys.CAMERA].number, track, place))
 
 
-def _listed(store: TapeStore, camera: int, track: str, start_ns: int, end_ns: int, *, audio: bool) -> list[Listed]:
+async def _listed(request: web.Request, track: str, start_ns: int, end_ns: int, lasts_ns: int) -> list[Listed]:
+    """The segments of the range; who else waits for the index has his turn between stretches. Of more than a day it counts as a clip."""
+    media, camera, audio = request.app[MEDIA], request[keys.CAMERA].number, AUDIO.of(request)
     found: list[Listed] = []
-    for video in load_pieces(store.whole(camera, track), start_ns, end_ns + MARGIN_NS, durable=True):
-        reader = _sound_reader(store, camera, track, video.reader.place) if audio else None
-        sound = load_range(reader, video.run.start_ns, video.run.end_ns, durable=True) if reader is not None else None
-        listed = segments(video, sound, start_ns, end_ns)
-        found += [replace(one, breaks=one.breaks or (index == 0 and bool(found))) for index, one in enumerate(listed)]
+    long = end_ns - start_ns > DAY_NS
+    with request.app[CLIPS].take(request[keys.GRANT].holder) if long else nullcontext():
+        for at_ns in range(start_ns, end_ns, STRETCH_NS):
+            part = partial(stretch, camera=camera, track=track, start_ns=at_ns, end_ns=min(at_ns + STRETCH_NS, end_ns), audio=audio,
+                           day=start_ns // DAY_NS, lasts_ns=lasts_ns, last=found[-1].segment if found else None)
+            found += await media.compute(part)
+            bounded(found)
+            if request.transport is None:
+                raise ConnectionResetError("the client has gone")
     return found
 
 
 async def vod_m3u8(request: web.Request) -> web.StreamResponse:
     """GET of vod.m3u8: a track's playlist; where none is named and there are two to choose from, the playlist of both."""
     start_ns, end_ns = time_range(request)
-    if end_ns - start_ns > RANGE_MAX_NS:
-        raise Problem(400, "one playlist holds at most 24 hours", parameter="end", remedy="ask for it in parts")
     if "track" not in request.query and (both := await _both(request, start_ns, end_ns)):
         return _answer(multivariant(both))
     media, track, camera = request.app[MEDIA], TRACK.of(request), request[keys.CAMERA].number
-    shown, audio = _shown(media.store.whole(camera, track)), AUDIO.of(request) == "source"
-    listed = await media.compute(lambda store: _listed(store, camera, track, start_ns, end_ns, audio=audio))
+    shown, lasts_ns = _shown(media.store.whole(camera, track)), segment_ns_of(end_ns - start_ns)
+    listed = await _listed(request, track, start_ns, end_ns, lasts_ns)
     if not listed:
         bounds = shown.bounds()
         if bounds.retired and end_ns <= bounds.first_ns:
             raise Gone("this footage has been retired", where=shown.where)
         raise NotFound("nothing was recorded in this range", remedy="see the camera's timeline for what there is")
-    return _answer(playlist(listed, _addresses(request, track), start_ns, keep_gaps=GAPS.of(request) == "keep"))
+    addresses, keep_gaps = _addresses(request, track), GAPS.of(request) == "keep"
+    text = await media.compute(lambda _: playlist(listed, addresses, start_ns, keep_gaps=keep_gaps, lasts_ns=lasts_ns))
+    return _answer(text, told("the camera's") if any(one.segment.aac for one in listed) else {})
 
 
-def _answer(text: str) -> web.Response:
-    return web.Response(body=text.encode(), headers={"Content-Type": PLAYLIST_TYPE, "Cache-Control": "private, no-cache"})
+def _answer(text: str, more: Mapping[str, str] = MappingProxyType({})) -> web.Response:
+    return web.Response(body=text.encode(), headers={"Content-Type": PLAYLIST_TYPE, "Cache-Control": "private, no-cache", **more})
 
 
 async def _both(request: web.Request, start_ns: int, end_ns: int) -> list[Variant]:
     """The tracks to choose from, the best first; none where only one has footage in the range."""
-    media, camera, audio = request.app[MEDIA], request[keys.CAMERA].number, AUDIO.of(request) == "source"
+    media, camera, audio = request.app[MEDIA], request[keys.CAMERA].number, AUDIO.of(request)
     found = await media.compute(lambda store: variants(store, camera, start_ns, end_ns, audio=audio))
     root = f"{ROOT}/cameras/{request[keys.CAMERA].id}/hls/vod.m3u8"
     same = {name: request.query[name] for name in ("start", "end", "audio", "gaps") if name in request.query}
@@ -132,55 +136,82 @@ async def init_mp4(request: web.Request) -> web.StreamResponse:
     found = _INIT.fullmatch(request.match_info["name"])
     if found is None:
         raise NotFound("there is no such init segment")
-    place = int(found[3] or 0)
-    entries = [_video_reader(request, request.match_info["track"], place).sample_entry(int(found[1]))]
+    place = int(found[4] or 0)
+    video = _video_reader(request, request.match_info["track"], place).sample_entry(int(found[1]))
+    tracks, more = [FragmentTrack((video,), video.clock_rate)], {}
     if int(found[2]):
-        entries.append(_sound(request, place).sample_entry(int(found[2])))
-    data = init_segment([FragmentTrack((entry,), entry.clock_rate) for entry in entries], 0)
-    codecs = ",".join(codec_string(entry) for entry in entries)
-    return web.Response(body=data, headers={"Content-Type": f'video/mp4; codecs="{codecs}"', "Cache-Control": "private, max-age=86400"})
+        sound = _sound(request, place).sample_entry(int(found[2]))
+        if found[3] is not None:
+            more = told(_takes(sound).codec)
+            tracks.append(FragmentTrack((aac_entry(sound),), sound.clock_rate, track_name(sound.codec)))
+        else:
+            tracks.append(FragmentTrack((sound,), sound.clock_rate))
+    codecs = ",".join(codec_string(track.entries[0]) for track in tracks)
+    return web.Response(body=init_segment(tracks, 0), headers={
+        "Content-Type": f'video/mp4; codecs="{codecs}"', "Cache-Control": "private, max-age=86400", **more})
+
+
+def _takes(sound: SampleEntry) -> SampleEntry:
+    if not derivable(sound):
+        raise NotFound("there is no such segment")
+    return sound
 
 
 def _sound(request: web.Request, place: int) -> TrackReader:
-    reader = _sound_reader(request.app[MEDIA].store, request[keys.CAMERA].number, request.match_info["track"], place)
+    reader = sound_beside(request.app[MEDIA].store, request[keys.CAMERA].number, request.match_info["track"], place)
     if reader is None:
         raise NotFound("there is no such track")
     return reader
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What the index says of a segment: samples of its tracks (derived sound is yet to be made), the first AU if it follows on nothing."""
+
+    parts: list[tuple[int, TrackKind, Samples]]
+    splice: tuple[int, int] | None
+    sound: SegmentSound | None
 
 
 async def rows_m4s(request: web.Request) -> web.StreamResponse:
     """GET of a segment. Raises NotFound if its rows are not there (yet), Gone if they are retired."""
     segment, media = Segment.parse(request.match_info["name"]), request.app[MEDIA]
     camera, track = request[keys.CAMERA].number, request.match_info["track"]
-    made, splice = await media.look_up(lambda store: _made(segment, _readers(store, camera, track, segment)))
-    head = STYP + made.head
-    extents = replace(made.extents, at=made.extents.at + len(STYP))
-    source = media.bytes_of(head, extents, _readers(media.store, camera, track, segment))
-    if splice is not None:
-        source.link(0, *splice)
-    return await send_file(request, source, etag=f'"{camera}-{track}-{segment.name}"',
-                           headers={"Content-Type": "video/iso.segment", "Cache-Control": "private, max-age=86400, immutable"})
+    looked = await media.look_up(lambda store: _looked(segment, _readers(store, camera, track, segment)))
+    tapes: list[TapeBytes | MemoryBytes] = [media.tape_bytes(reader) for reader in _readers(media.store, camera, track, segment)]
+    headers, tag = {"Content-Type": "video/iso.segment", "Cache-Control": "private, max-age=86400, immutable"}, ""
+    parts, sound = looked.parts, looked.sound
+    if sound is not None:
+        samples, data = await make(media, camera, f"{track}/{segment.name}", sound)
+        parts, tapes[1] = [*parts, (1, TrackKind.AUDIO, samples)], MemoryBytes(data)
+        headers.update(told(sound.source.entry.codec))
+        if not sound.settled:
+            headers["Cache-Control"], tag = "no-store", "W/"
+    made = fragment(parts, segment.first)
+    source = VirtualBytes(STYP + made.head, replace(made.extents, at=made.extents.at + len(STYP)), tapes)
+    if looked.splice is not None:
+        source.link(0, *looked.splice)
+    return await send_file(request, source, etag=f'{tag}"{camera}-{track}-{segment.name}"', headers=headers)
 
 
-def _made(segment: Segment, readers: list[TrackReader]) -> tuple[Fragment, tuple[int, int] | None]:
-    """The segment, and offset and size of a first picture of H.265 that follows on nothing."""
-    parts = _parts(segment, readers)
+def _looked(segment: Segment, readers: list[TrackReader]) -> _Looked:
+    parts, sound = _parts(segment, readers)
     first = parts[0][2]
     spliced = segment.cut and readers[0].sample_entry(segment.video).codec == "hvc1"
-    return fragment(parts, segment.first), (int(first.offset[0]), int(first.size[0])) if spliced else None
+    return _Looked(parts, (int(first.offset[0]), int(first.size[0])) if spliced else None, sound)
 
 
 def _readers(store: TapeStore, camera: int, track: str, segment: Segment) -> list[TrackReader]:
     """Of the tapes that a segment lies on."""
     readers = [_shown(store.tape(camera, track, segment.place))]
     if segment.sound:
-        if (sound := _sound_reader(store, camera, track, segment.place)) is None:
+        if (sound := sound_beside(store, camera, track, segment.place)) is None:
             raise NotFound("there is no such track")
         readers.append(sound)
     return readers
 
 
-def _parts(segment: Segment, readers: list[TrackReader]) -> list[tuple[int, TrackKind, Samples]]:
+def _parts(segment: Segment, readers: list[TrackReader]) -> tuple[list[tuple[int, TrackKind, Samples]], SegmentSound | None]:
     video = readers[0]
     before = min(1, segment.first)
     footage = load(video, video.rows_from(segment.first - before, segment.rows + before + 1, provisional=False))
@@ -197,10 +228,14 @@ def _parts(segment: Segment, readers: list[TrackReader]) -> list[tuple[int, Trac
     if not mine.any():
         raise NotFound("there is no such segment")
     parts = [(0, TrackKind.VIDEO, _placed(footage, np.flatnonzero(mine), zero, footage.reader.sample_entry(segment.video)))]
-    if segment.sound:
-        end_ns = end_ns_of(footage, skip + segment.rows)
-        parts += _heard(readers[1], segment, int(rows["t_ns"][0]), end_ns, zero)
-    return parts
+    if not segment.sound:
+        return parts, None
+    start_ns, end_ns = int(rows["t_ns"][0]), end_ns_of(footage, skip + segment.rows)
+    if segment.aac:
+        _takes(readers[1].sample_entry(segment.sound))
+        sound = look(readers[1], segment.sound, start_ns, end_ns, segment.day * DAY_NS, video.edges().visible_end_ns)
+        return parts, sound if sound.count else None
+    return parts + _heard(readers[1], segment, start_ns, end_ns, zero), None
 
 
 def _heard(reader: TrackReader, segment: Segment, start_ns: int, end_ns: int, zero: Timeline) -> list[tuple[int, TrackKind, Samples]]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from aiohttp import web
 
 from api import keys
-from api.clips import CLIPS, PICTURES, STREAMS
+from api.clips import CLIPS, DERIVING, PICTURES, STREAMS
 from api.decoder.pool import DecoderPool
 from api.disks import Disks
 from api.looks import Looks
@@ -209,7 +209,7 @@ def _families(page: Page, app: web.Application) -> None:
                 [({"volume": place}, disk.reads) for place, disk in disks])
     page.family("watchroom_media_cold_reads_waiting", "gauge", "Of these in hand.",
                 [({"volume": place}, disk.waiting) for place, disk in disks])
-    refused = [("token", sum(app[slots].refused for slots in (CLIPS, STREAMS, PICTURES))), ("index", app[MEDIA].looks.refused),
+    refused = [("token", sum(app[slots].refused for slots in (CLIPS, STREAMS, DERIVING, PICTURES))), ("index", app[MEDIA].looks.refused),
                ("decoder", _refused(app[MEDIA])), ("disk", sum(disk.refused for _, disk in disks))]
     page.family("watchroom_media_refused_total", "counter", "Readers refused, by what was full: their token's share, the threads that look at "
                 "indexes, the decoders' queue, the disk.", [({"full": word}, count) for word, count in refused])

@@ -7,17 +7,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from api.footage import Footage
+from api.footage import Bools, Footage
+from api.mp4.samples import Int64
 from api.times import rfc3339
 from recorder.base.errors import NotFound
 from recorder.base.media import NS, RowFlag
-from storage.footage import row_ends
+from storage.footage import RowRun, row_ends
 
 SEGMENT_NS = 4 * NS
 DAY_NS = 86_400 * NS
 ROWS_MAX = 64                 # of one segment
 GAP_NS = NS // 5              # a shorter gap is a break and nothing else
-_SEGMENT = re.compile(r"(\d{1,6})-(\d{1,12})-(\d{1,2})-(\d{1,5})-(\d{1,5})(-cut)?(?:-v(\d{1,3}))?")
+_SEGMENT = re.compile(r"(\d{1,6})-(\d{1,12})-(\d{1,2})-(\d{1,5})-(\d{1,5})(-cut)?(-aac)?(?:-v(\d{1,3}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Segment:
     """Rows [first, first + rows) of the video and the sound of their time; `video`, `sound`: sample entry numbers, 0 for no sound.
 
     `day` (since 1970): its midnight is media time 0. `cut`: what its first access point's leading pictures refer to is not there.
-    `place`: of the volume whose tapes they are on.
+    `place`: of the volume whose tapes they are on. `aac`: the sound is derived from the camera's.
     """
 
     day: int
@@ -35,11 +36,18 @@ class Segment:
     sound: int
     cut: bool
     place: int = 0
+    aac: bool = False
+
+    @property
+    def coding(self) -> str:
+        """Name of its init segment."""
+        return f"{self.video}-{self.sound}{'-aac' * self.aac}{on_volume(self.place)}"
 
     @property
     def name(self) -> str:
         """Its place in an address."""
-        return f"{self.day}-{self.first}-{self.rows}-{self.video}-{self.sound}{'-cut' * self.cut}{on_volume(self.place)}"
+        marks = "-cut" * self.cut + "-aac" * self.aac
+        return f"{self.day}-{self.first}-{self.rows}-{self.video}-{self.sound}{marks}{on_volume(self.place)}"
 
     @classmethod
     def parse(cls, name: str) -> "Segment":
@@ -47,7 +55,8 @@ class Segment:
         found = _SEGMENT.fullmatch(name)
         if found is None or not 0 < int(found[3]) <= ROWS_MAX:
             raise NotFound("there is no such segment")
-        return cls(int(found[1]), int(found[2]), int(found[3]), int(found[4]), int(found[5]), found[6] is not None, int(found[7] or 0))
+        return cls(int(found[1]), int(found[2]), int(found[3]), int(found[4]), int(found[5]), found[6] is not None, int(found[8] or 0),
+                   found[7] is not None)
 
 
 def on_volume(place: int) -> str:
@@ -65,34 +74,66 @@ class Listed:
     breaks: bool
 
 
-def segments(video: Footage, sound: Footage | None, start_ns: int, end_ns: int) -> Iterator[Listed]:
-    """Closed rows that overlap [start, end) in groups of about 4 s, cut at access points, breaks and changes of coding."""
-    rows, day = video.run.rows, start_ns // DAY_NS
-    use = (rows["t_ns"] < end_ns) & (row_ends(rows) > start_ns) & ((rows["flags"] & RowFlag.OPEN) == 0)
+def segment_ns_of(range_ns: int) -> int:
+    """How long a segment of so long a range is to be: 4 s, and in more than a day longer, so that there are not more of them."""
+    return max(SEGMENT_NS, -(-range_ns * SEGMENT_NS // DAY_NS))
+
+
+def segments(video: Footage, sound: RowRun | None, start_ns: int, end_ns: int, *, day: int, lasts_ns: int = SEGMENT_NS,
+             last: Segment | None = None) -> Iterator[Listed]:
+    """Closed rows with pictures of [start, end) in groups of about `lasts_ns`, cut at access points, breaks and changes of coding.
+
+    `last` is the segment that they come after, if there is one: of its tape only rows behind it.
+    """
+    rows = video.run.rows
+    use = (_first_shown_ns(video) < end_ns) & (row_ends(rows) > start_ns) & ((rows["flags"] & RowFlag.OPEN) == 0)
+    after = last.first + last.rows if last is not None and last.place == video.reader.place else 0
+    use &= np.arange(len(rows)) >= after - video.run.first
     at = int(np.argmax(use)) if use.any() else len(rows)
-    while 0 < at < len(rows) and rows["flags"][at] & RowFlag.CONTINUED:
+    while max(0, after - video.run.first) < at < len(rows) and rows["flags"][at] & RowFlag.CONTINUED:
         at -= 1
         use[at] = True
-    first_of_all = True
+    leads = after == video.run.first + at and after > 0
+    cuts = _Cuts.of(video, use)
     while at < len(rows) and use[at]:
-        stop = _group(video, use, at)
-        cut, breaks = bool(video.breaks[at]) or first_of_all, bool(video.breaks[at]) and not first_of_all
+        stop = cuts.group(at, lasts_ns)
+        cut = bool(video.breaks[at]) or not leads
+        breaks = cut and last is not None
         begin_ns = int(rows["t_ns"][at])
         segment = Segment(day, video.run.first + at, stop - at, int(rows["sample_entry"][at]), _sound_entry(sound, begin_ns), cut,
                           video.reader.place)
         yield Listed(segment, begin_ns, end_ns_of(video, stop) - begin_ns, breaks)
-        at, first_of_all = stop, False
+        at, last, leads = stop, segment, True
 
 
-def _group(video: Footage, use: np.ndarray[tuple[int], np.dtype[np.bool_]], at: int) -> int:
-    """Index after the last row of the segment that begins with row `at`."""
-    rows, stop = video.run.rows, at + 1
-    while stop < len(rows) and use[stop] and stop - at < ROWS_MAX and not video.breaks[stop]:
-        whole = not rows["flags"][stop] & RowFlag.CONTINUED
-        if rows["sample_entry"][stop] != rows["sample_entry"][at] or (whole and rows["t_ns"][stop] - rows["t_ns"][at] >= SEGMENT_NS):
-            break
-        stop += 1
-    return stop
+def _first_shown_ns(video: Footage) -> Int64:
+    """UTC of the first picture of each row: leading pictures are decoded after their access point and shown before it."""
+    times = np.where(video.decodable(), video.wall_ns, np.iinfo(np.int64).max)
+    return np.minimum(np.minimum.reduceat(times, video.first_au), video.run.rows["t_ns"].astype(np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cuts:
+    """Of each row, as plain lists: is it wanted, must a segment begin with it, may one, its UTC. Rows are many, and looked at one by one."""
+
+    wanted: list[bool]
+    must: list[bool]
+    may: list[bool]
+    t_ns: list[int]
+
+    @classmethod
+    def of(cls, video: Footage, use: Bools) -> "_Cuts":
+        """Of the footage's rows; `use` says which are wanted."""
+        rows = video.run.rows
+        coded = np.diff(rows["sample_entry"].astype(np.int64), prepend=rows["sample_entry"][:1].astype(np.int64)) != 0
+        return cls(use.tolist(), (video.breaks | coded).tolist(), ((rows["flags"] & RowFlag.CONTINUED) == 0).tolist(), rows["t_ns"].tolist())
+
+    def group(self, at: int, lasts_ns: int) -> int:
+        """Index after the last row of the segment that begins with row `at`."""
+        stop, count, until_ns = at + 1, min(len(self.wanted), at + ROWS_MAX), self.t_ns[at] + lasts_ns
+        while stop < count and self.wanted[stop] and not self.must[stop] and not (self.may[stop] and self.t_ns[stop] >= until_ns):
+            stop += 1
+        return stop
 
 
 def end_ns_of(video: Footage, stop: int) -> int:
@@ -103,11 +144,11 @@ def end_ns_of(video: Footage, stop: int) -> int:
     return int(row_ends(rows[stop - 1:stop])[0])
 
 
-def _sound_entry(sound: Footage | None, time_ns: int) -> int:
+def _sound_entry(sound: RowRun | None, time_ns: int) -> int:
     """Number of the sound's sample entry at a time, 0 where there is none within a second."""
     if sound is None or not len(sound):
         return 0
-    rows = sound.run.rows
+    rows = sound.rows
     near = np.flatnonzero((rows["t_ns"] < time_ns + NS) & (row_ends(rows) > time_ns - NS))
     return int(rows["sample_entry"][near[-1]]) if len(near) else 0
 
@@ -121,9 +162,10 @@ class Addresses:
     gap: str
 
 
-def playlist(listed: list[Listed], addresses: Addresses, start_ns: int, *, keep_gaps: bool) -> str:
-    """The media playlist (RFC 8216 4.3), to be played from `start_ns` on. `keep_gaps`: gaps take their time, as segments that are missing."""
-    longest_ns = max(one.lasts_ns for one in listed)
+def playlist(listed: list[Listed], addresses: Addresses, start_ns: int, *, keep_gaps: bool, lasts_ns: int = SEGMENT_NS) -> str:
+    """The media playlist (RFC 8216 4.3), to be played from `start_ns` on. `keep_gaps`: gaps take their time, as segments that are missing,
+    each about as long as those that are there (`lasts_ns`)."""
+    longest_ns = max([lasts_ns, *(one.lasts_ns for one in listed)])
     gaps = [max(0, one.start_ns - before.start_ns - before.lasts_ns) if keep_gaps and one.breaks else 0 for before, one in pairwise(listed)]
     version = 8 if any(gap_ns >= GAP_NS for gap_ns in gaps) else 7
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{version}", f"#EXT-X-TARGETDURATION:{-(-longest_ns // NS)}", "#EXT-X-MEDIA-SEQUENCE:0",

@@ -67,7 +67,7 @@ class Rewind:
     async def events(self) -> AsyncGenerator[Init | Part, None]:
         """An init segment, then fragments, AU by AU. Raises NotFound if nothing is recorded so early."""
         entry: SampleEntry | None = None
-        since_s, out_ns, sequence = time.monotonic(), 0, 0
+        since_s, out_ns, out_ticks, sequence = time.monotonic(), 0, 0, 0
         async with aclosing(self._blocks()) as blocks:
             async for block in blocks:
                 if entry is None:
@@ -76,7 +76,9 @@ class Rewind:
                 if block.entry != entry:
                     return
                 sequence += 1
-                async with aclosing(self._parts(block, out_ns, sequence)) as parts:
+                samples = _placed(block, out_ns, self._speed, out_ticks)
+                out_ticks = int(samples.dts[-1]) + samples.last_dur
+                async with aclosing(self._parts(block, samples, sequence)) as parts:
                     async for part in parts:
                         yield part
                 out_ns += round(int(block.lasts_ns.sum()) / self._speed)
@@ -101,9 +103,9 @@ class Rewind:
         data = init_segment([FragmentTrack((entry,), entry.clock_rate)], wall_ns, inband=self._query.inband)
         return Init(data, codec_string(entry, inband=self._query.inband), entry, None, wall_ns)
 
-    async def _parts(self, block: _Block, from_ns: int, sequence: int) -> AsyncGenerator[Part, None]:
-        """The block as a fragment that begins at media time `from_ns`; none where retention has been."""
-        head = fragment([(0, TrackKind.VIDEO, _placed(block, from_ns, self._speed))], sequence).head
+    async def _parts(self, block: _Block, samples: Samples, sequence: int) -> AsyncGenerator[Part, None]:
+        """The block, placed as `samples`, as a fragment; none where retention has been."""
+        head = fragment([(0, TrackKind.VIDEO, samples)], sequence).head
         tape = self._media.tape_bytes(self._media.store.tape(self._query.camera, self._query.track, block.place))
         try:
             for offset, size, wall_ns in zip(block.offset.tolist(), block.size.tolist(), block.wall_ns.tolist(), strict=True):
@@ -121,12 +123,12 @@ class Rewind:
             tape.close()
 
 
-def _placed(block: _Block, from_ns: int, speed: float) -> Samples:
-    """The block's AUs one after the other from media time `from_ns` on."""
+def _placed(block: _Block, from_ns: int, speed: float, least: int) -> Samples:
+    """The block's AUs one after the other from media time `from_ns` on, not before tick `least`."""
     hz, count = block.entry.clock_rate, len(block.size)
     edges = np.rint((from_ns + np.concatenate(([0], np.cumsum(block.lasts_ns))) / speed) * (hz / NS)).astype(np.int64)
     ramp = np.arange(count + 1)
-    edges = np.maximum.accumulate(edges - ramp) + ramp
+    edges = np.maximum(np.maximum.accumulate(edges - ramp), least) + ramp
     zeros, ones = np.zeros(count, np.int64), np.ones(count, np.int64)
     return Samples(block.size, edges[:-1], zeros, ones > 0, ones, block.offset, block.row, int(edges[-1] - edges[-2]))
 
@@ -147,7 +149,8 @@ def _older(query: CursorQuery, step: _Step, keys: int, store: TapeStore) -> _Ste
     for au in chosen.tolist():
         shown_until.append(min(until_ns, int(ends[_last_row(rows["t_ns"], int(footage.row[au]), until_ns)])))
         until_ns = int(footage.wall_ns[au])
-    lasts_ns = np.maximum(np.array(shown_until, np.int64) - footage.wall_ns[chosen], 1)
+    own_ns = footage.aus.dur[chosen] * NS // footage.rates()[2][footage.row[chosen]]       # also of one that is asked for to the nanosecond
+    lasts_ns = np.maximum(np.array(shown_until, np.int64) - footage.wall_ns[chosen], np.maximum(own_ns, 1))
     kept = rows["t_ns"][rows["t_ns"] > floor_ns]
     return _Step(tuple(_by_coding(footage, chosen, lasts_ns)), int(kept[0]) if len(kept) else floor_ns + 1, until_ns)
 

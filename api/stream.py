@@ -5,8 +5,10 @@ from contextlib import AsyncExitStack, aclosing
 from aiohttp import web
 
 from api import keys
-from api.clips import STREAMS
+from api.clip import CLIP_AUDIO
+from api.clips import DERIVING, STREAMS
 from api.cursor import Cursor, CursorQuery, Init, Part
+from api.derived import told
 from api.media import MEDIA
 from api.parameters import TIME_SCHEMA, TRACK, Parameter, number, one_of
 from api.rewind import Rewind
@@ -30,14 +32,13 @@ def _speed(text: str) -> float:
 SPEED = Parameter("speed", _speed, {"type": "number", "minimum": -FASTEST, "maximum": FASTEST},
                   "How fast; below 0 backwards. From 4 on, and backwards, only access points; no sound but at 1.", 1.0)
 FRAMES = Parameter("frames", one_of("all", "key"), {"enum": ["all", "key"]}, "key: access points only.", "all")
-STREAM_AUDIO = Parameter("audio", one_of("source", "none"), {"enum": ["source", "none"]}, "The camera's sound as it is, or none.", "source")
 
 
 def query_of(request: web.Request) -> CursorQuery:
     """The request's parameters."""
-    audio = AUDIO_TYPES if STREAM_AUDIO.of(request) == "source" else frozenset[str]()
+    audio = AUDIO_TYPES if CLIP_AUDIO.of(request) != "none" else frozenset[str]()
     return CursorQuery(request[keys.CAMERA].number, TRACK.of(request), audio, STREAM_START.of(request), SPEED.of(request),
-                       FRAMES.of(request) == "key", scaled=True)
+                       FRAMES.of(request) == "key", scaled=True, aac=CLIP_AUDIO.of(request) == "aac")
 
 
 async def stream_mp4(request: web.Request) -> web.StreamResponse:
@@ -51,11 +52,15 @@ async def stream_mp4(request: web.Request) -> web.StreamResponse:
     try:
         async with AsyncExitStack() as held:
             held.enter_context(request.app[STREAMS].take(request[keys.GRANT].holder))
+            if query.aac:
+                held.enter_context(request.app[DERIVING].take(request[keys.GRANT].holder))
             watch = held.enter_context(cut_with_grant(request, grace_s=ALIVE_S))
             events = await held.enter_async_context(aclosing(cursor.events()))
             async for event in events:
                 if isinstance(event, Init):
                     response.headers["Watchroom-Start"] = rfc3339(event.wall_ns)
+                    if query.aac and event.audio is not None and event.audio.codec != "mp4a":
+                        response.headers.update(told(event.audio.codec))
                     await response.prepare(request)
                 if isinstance(event, Init | Part):
                     await watch.write(response, event.data)
@@ -75,5 +80,5 @@ async def stream_mp4(request: web.Request) -> web.StreamResponse:
 def routes() -> list[Route]:
     """What this module answers."""
     return [Route("GET", f"{ROOT}/cameras/{{camera}}/stream.mp4", stream_mp4, "A fragmented MP4, live or from a time", scopes=VIEW, head=False,
-                  parameters=(STREAM_START, SPEED, FRAMES, TRACK, STREAM_AUDIO), problems=(404, 410, 429), signable=True,
+                  parameters=(STREAM_START, SPEED, FRAMES, TRACK, CLIP_AUDIO), problems=(404, 410, 429), signable=True,
                   answers={200: Answer("An endless fragmented MP4; media time 0 is `Watchroom-Start`.", media_type="video/mp4")})]

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from api import keys
 from api.authorise import within_reach
-from api.clip import AUDIO, ENTRY, GAPS, WAIT, file_name, find, find_whole, send_clip, tell
+from api.clip import AUDIO, ENTRY, GAPS, LONGER, WAIT, file_name, find, find_whole, send_clip, tell
 from api.clipcontents import contents
 from api.clipplan import CLIP_MAX_NS, Clip, ClipQuery, Missing, lacking
 from api.clips import CLIPS
@@ -75,7 +75,7 @@ def _queries(request: web.Request, cameras: Sequence[CameraRecord]) -> list[Clip
     """One for each camera; Problem 400 where the parameters are wrong."""
     start_ns, end_ns = time_range(request)
     if (end_ns - start_ns) * len(cameras) > CLIP_MAX_NS:
-        raise Problem(400, "one file holds at most 12 hours, all cameras together", parameter="end", remedy="ask for it in parts")
+        raise Problem(400, "one file holds at most 12 hours, all cameras together", parameter="end", remedy=LONGER)
     return [ClipQuery(camera.number, TRACK.of(request), start_ns, end_ns, GAPS.of(request) == "close", AUDIO.of(request) == "source",
                       ENTRY.of(request) == "inband", camera.id) for camera in cameras]
 

@@ -28,6 +28,7 @@ class DecoderPool:
     def __init__(self, size: int, *, job_s: float = JOB_S) -> None:
         self._free: list[_Decoder] = []
         self._room = asyncio.Semaphore(size)
+        self._unwanted: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self._job_s = job_s
         self.started = 0
@@ -47,7 +48,8 @@ class DecoderPool:
             self._waiting -= 1
 
     async def close(self) -> None:
-        """End every process that is idle."""
+        """End every process that is idle, or whose start nobody waits for any more."""
+        await asyncio.gather(*self._unwanted)
         free, self._free = self._free, []
         for decoder in free:
             await decoder.end()
@@ -73,7 +75,14 @@ class DecoderPool:
 
     async def _start(self) -> "_Decoder":
         self.started += 1
-        return await _Decoder.start()
+        starting = asyncio.ensure_future(_Decoder.start())
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:              # the client went meanwhile: neither process nor socket may be left
+            ending = asyncio.create_task(_end_started(starting))
+            self._unwanted.add(ending)
+            ending.add_done_callback(self._unwanted.discard)
+            raise
 
 
 class _Decoder:
@@ -112,6 +121,15 @@ class _Decoder:
         self._writer.close()
         self._process.kill()
         await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+
+
+async def _end_started(starting: "asyncio.Future[_Decoder]") -> None:
+    """End the process once it has started."""
+    try:
+        decoder = await starting
+    except OSError:
+        return                                      # it has not
+    await decoder.end()
 
 
 def _spawn(fd: int) -> subprocess.Popen[bytes]:

@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.decoder.picture import UndecodableError
-from api.decoder.wire import AAC_SAMPLES, SOUND_LEAD, SoundJob
+from api.decoder.wire import AAC_SAMPLES, SOUND_LEAD, SoundJob, bit_rate
 
 SOUND_DECODERS = {"alaw": "pcm_alaw", "ulaw": "pcm_mulaw", "twos": "pcm_s16be", "g726": "g726", "Opus": "opus"}
-BIT_RATE = 64_000             # of a channel; less where the sampling rate bears less
-BITS_PER_SAMPLE_MAX = 4       # of AAC: what an AU of 6,144 bits a channel allows is more
 LAYOUTS = {1: "mono", 2: "stereo"}
 Pcm = NDArray[np.float32]
 
@@ -71,7 +69,7 @@ def _encode(job: SoundJob, pcm: Pcm) -> list[bytes]:
     """One AU per 1024 samples and one more: the first holds the first samples with silence before them."""
     encoder: Any = av.CodecContext.create("aac", "w")
     encoder.sample_rate, encoder.layout, encoder.format = job.hz, LAYOUTS[job.channels], "fltp"
-    encoder.bit_rate = min(BIT_RATE, BITS_PER_SAMPLE_MAX * job.hz) * job.channels
+    encoder.bit_rate = bit_rate(job.hz, job.channels)
     encoder.options = {"flags": "+bitexact", "aac_coder": "fast"}
     packets = []
     for at in range(0, pcm.shape[1], AAC_SAMPLES):

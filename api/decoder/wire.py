@@ -9,12 +9,19 @@ HEAD = struct.Struct("<II")           # bytes of JSON, bytes of body
 ANSWER = struct.Struct("<BI")         # a Status, bytes of body
 AAC_SAMPLES = 1024                    # of an AU of AAC-LC
 SOUND_LEAD = 3                        # AUs encoded before the first one wanted, and thrown away
+SOUND_BPS = 64_000                    # of a channel of AAC; less where the sampling rate bears less
+SOUND_BITS_MAX = 4                    # of a sample: what an AU of 6,144 bits a channel allows is more
 BODY_MAX = 64 << 20                   # of one job: a picture group of half a minute at 16 Mbit/s
 JSON_MAX = 1 << 20
 PICTURE_MAX = 32 << 20
 
 DONE = 0                              # the body is what was asked for
 UNDECODABLE = 1                       # the body says why, in words
+
+
+def bit_rate(hz: int, channels: int) -> int:
+    """Bits per second of derived sound, on average."""
+    return min(SOUND_BPS, SOUND_BITS_MAX * hz) * channels
 
 
 @dataclass(frozen=True, slots=True)

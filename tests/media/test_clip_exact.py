@@ -2,12 +2,14 @@
 
 import random
 
+import av
 import numpy as np
 import pytest
 
 from api.cut import cut_audio, cut_video
 from api.footage import load_range
 from api.mp4.clip import build
+from bench.camsim import pattern
 from recorder.base.media import NS
 
 FRAME_NS = NS // 25
@@ -175,6 +177,29 @@ def clip_durations(sound, main, end_ns, start_ns) -> list[int]:
     video = cut_video(footage, start_ns, end_ns, close_gaps=True)
     heard = cut_audio(load_range(sound, start_ns - 2 * NS, end_ns + 2 * NS, durable=True), video.timeline, video.presented_ns)
     return heard.samples.durations.tolist()
+
+
+def test_an_open_group_after_a_break_is_whole_in_the_file(maker, save):
+    """H.264 has no name for a picture that follows on nothing, so FFmpeg drops pictures until their counts have passed those before the break.
+
+    A decoder that is flushed at the break shows them all.
+    """
+    before, after = maker.video(frames=75, bframes=3), maker.video(frames=150, first=1000, bframes=2, open_gop=True, gop=27)
+    begin = [n for n, au in enumerate(after.aus) if au.key][2]
+    parts = [maker.Part(before, maker.T0), maker.Part(maker.Stream(after.entry, after.aus[begin:], after.dur), maker.T0 + 5 * NS, session=2)]
+    main = maker.MemoryTrack("main", parts)
+    video, movie = clip_of(main, maker.T0, maker.T0 + 11 * NS)
+    numbers, flushed = [], False
+    with av.open(str(save(maker.whole(movie, [main])))) as file:
+        decoder = file.streams.video[0].codec_context
+        for packet in file.demux(video=0):
+            pictures = []
+            if packet.pts is not None and packet.pts > 4 * 90_000 and not flushed:
+                pictures, flushed = decoder.decode(None), True
+                decoder.flush_buffers()
+            numbers += [pattern.read(picture.to_ndarray(format="gray")) for picture in [*pictures, *decoder.decode(packet)]]
+    assert numbers == [*range(75), *range(1054, 1054 + len(video.times_ns) - 75)]
+    assert len(numbers) > 75 + 90
 
 
 def test_range_inside_a_gap_has_nothing(maker):

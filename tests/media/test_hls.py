@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from api import hls, vod
 from recorder.base.media import NS, TrackKind
 
 
@@ -66,6 +67,17 @@ async def test_segments_hold_every_picture_once(content, api, maker, save):
     assert got.times[0] == pytest.approx(midnight_s + first / 25, abs=1e-3)
     assert abs(got.sound_start - got.times[0]) < 0.1
     assert abs(len(got.sound) / 48_000 - sum(lasts)) < 0.1
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+async def test_leading_pictures_at_the_end_of_the_range_are_in_the_playlist(codec, api, maker, save):
+    """Picture 80 is decoded after access point 81, with its row: a range that ends between them needs that row too."""
+    maker.write(api.main, maker.video(codec=codec, frames=150, bframes=2, open_gop=True, gop=27))
+    frame_ns = NS // 25
+    (file,) = await parts(api, await playlist(api, start=maker.T0 + 30 * frame_ns, end=maker.T0 + 81 * frame_ns))
+    got = maker.decode(save(file))
+    assert got.messages == ""
+    assert set(range(30, 81)) <= set(got.numbers)
 
 
 async def test_breaks_and_codings_are_told(api, maker, save):
@@ -203,3 +215,40 @@ async def test_ffmpeg_plays_over_a_gap(api, maker):
         out, messages = await process.communicate()
     assert messages == b""
     assert len([line for line in out.splitlines() if not line.startswith(b"#")]) == 150
+
+
+@pytest.mark.parametrize("gaps", ["keep", "close"])
+async def test_long_ranges_are_put_together_from_stretches_of_the_index(gaps, api, maker, save, monkeypatch):
+    """Where one stretch ends and the next begins no picture is twice or missing, and no break is told that is none."""
+    maker.write(api.main, maker.video(codec="hevc", frames=400, bframes=3, open_gop=True, gop=27))
+    api.main.gap(7.0)
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=200, first=500))
+    maker.write(api.sound, maker.audio(16.0))
+    query = {"start": maker.T0 + 2 * NS, "end": maker.T0 + 30 * NS, "gaps": gaps}
+    whole = await playlist(api, **query)
+    monkeypatch.setattr(hls, "STRETCH_NS", 3 * NS)
+    text = await playlist(api, **query)
+    assert text.count("#EXT-X-DISCONTINUITY") == whole.count("#EXT-X-DISCONTINUITY")
+    assert re.findall(r"DATE-TIME:(\S+)", text) == re.findall(r"DATE-TIME:(\S+)", whole)
+    assert sum(map(float, re.findall(r"#EXTINF:([\d.]+)", text))) == pytest.approx(sum(map(float, re.findall(r"#EXTINF:([\d.]+)", whole))))
+    assert text.count("/rows/") > whole.count("/rows/")
+    shown = [[maker.decode(save(file)).numbers for file in await parts(api, one)] for one in (text, whole)]
+    assert shown[0] == shown[1]
+
+
+async def test_a_month_has_longer_segments_and_no_more_of_them_than_a_day(api, maker, save):
+    maker.write(api.main, maker.video(frames=400))
+    text = await playlist(api, start=maker.T0, end=maker.T0 + 31 * 86_400 * NS)
+    assert [float(found) for found in re.findall(r"#EXTINF:([\d.]+)", text)] == [16.0]
+    (file,) = await parts(api, text)
+    assert maker.decode(save(file)).numbers == list(range(400))
+    answer, body = await api.get("hls/vod.m3u8", start=maker.T0, end=maker.T0 + 32 * 86_400 * NS)
+    assert (answer.status, b"31 days" in body, b"in parts" in body) == (400, True, True)
+
+
+async def test_a_playlist_of_too_many_pieces_is_refused_in_words(api, maker, monkeypatch):
+    maker.write(api.main, maker.video(frames=400))
+    monkeypatch.setattr(vod, "SEGMENTS_MAX", 2)
+    answer, body = await api.get("hls/vod.m3u8", start=maker.T0, end=maker.T0 + 16 * NS)
+    assert (answer.status, b"more than 2 pieces" in body, b"in parts" in body) == (400, True, True)

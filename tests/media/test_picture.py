@@ -10,7 +10,7 @@ import av
 import pytest
 
 from api.decoder.pool import DecoderPool
-from api.decoder.wire import Job
+from api.decoder.wire import Job, SoundJob
 from api.problems import Problem
 from bench.camsim import pattern
 from recorder.base.media import NS, GapCause
@@ -137,3 +137,17 @@ async def test_many_pictures_share_few_processes(maker):
     assert [number_in(one)[0] for one in made] == list(range(12))
     assert pool.started <= 2
     await pool.close()
+
+
+async def test_a_decoder_whose_start_nobody_waits_for_is_ended():
+    """A client that goes while its decoder starts leaves neither process nor socket: both would be warned about at the end."""
+    pool = DecoderPool(1)
+    asking = asyncio.ensure_future(pool.work(SoundJob("alaw", b"", 8000, 1, (160,), (0,), 0, 2, bytes([0xD5]) * 160)))
+    while not pool.started:
+        await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert pool._unwanted
+    await pool.close()
+    assert not pool._unwanted

@@ -25,6 +25,8 @@ from tests.ffmpeg import complaints
 
 FRAME_NS = NS // 25
 NEAR_S = 0.04                 # one picture
+FAR = 3600                    # s
+DROPPED_MAX = 16              # pictures that FFmpeg's queue is deep: it takes a count that falls by more for a new beginning
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,25 @@ class Camera:
     name: str
     shots: list[Shot]
     tones: list[Tone]
+    anew: list[int]               # first pictures of stretches of H.264 that begin with a picture that is no IDR
 
     def between(self, start_ns, end_ns):
         return [shot.number for shot in self.shots if start_ns <= shot.time_ns < end_ns]
+
+    def seen(self, expected, numbers):
+        """What a decoder shows of the `expected` shots if it showed `numbers`.
+
+        After a break that ended with an open group H.264 has no name that says so (H.265: BLA), so pictures whose count is lower than that of
+        the last one before it are dropped, until the counts have passed it. They are in the file; see test_clip_exact.py.
+        """
+        order = [shot.number for shot in expected]
+        for first in (number for number in self.anew if number in order[1:]):
+            at = order.index(first)
+            for dropped in range(DROPPED_MAX + 1):
+                if numbers[at:at + 1] == order[at + dropped:at + dropped + 1]:
+                    expected, order = expected[:at] + expected[at + dropped:], order[:at] + order[at + dropped:]
+                    break
+        return expected
 
 
 PARTS = {
@@ -74,7 +92,7 @@ def record(maker: Any, volume: Any, number: int, name: str) -> Camera:
     codec = PARTS[name][0][0]
     main = volume.track(number, "main", start_ns=maker.T0)
     sound = volume.track(number, "audio", TrackKind.AUDIO, clock_rate=48_000 if codec == "aac" else 8000, start_ns=maker.T0)
-    made, at, session = Camera(number, name, [], []), maker.T0, 0
+    made, at, session = Camera(number, name, [], [], []), maker.T0, 0
     for index, (_, content, begin, pause_ns, new) in enumerate(PARTS[name]):
         if pause_ns >= NS // 2:
             main.gap(pause_ns / NS, GapCause.STALL)
@@ -91,6 +109,8 @@ def record(maker: Any, volume: Any, number: int, name: str) -> Camera:
         made.tones.append(Tone(at, at + len(tone.aus) * tone.dur * NS // tone.entry.clock_rate, codec))
         made.shots += [Shot(at + (au.pts - aus[0].pts) * NS // 90_000, 10_000 * number + 1000 * index + au.pts // 3600, au.key)
                        for au in aus if au.pts >= aus[0].pts]
+        if begin and content.get("codec") != "hevc":
+            made.anew.append(10_000 * number + 1000 * index + aus[0].pts // 3600)
         at += lasts_ns
     made.shots.sort(key=lambda shot: shot.time_ns)
     return made
@@ -115,7 +135,7 @@ async def fetch(site, camera, path, **query):
 
 
 def shown(path):
-    """Numbers and times in s of a file's pictures, and its sound as samples by time (nan where there is none)."""
+    """Numbers and times in s of a file's pictures, and its sound as samples by time (nan: none; from the first on if that is late)."""
     numbers, times, pieces, rate = [], [], [], 1
     with av.open(str(path)) as file:
         for frame in file.decode():
@@ -125,6 +145,8 @@ def shown(path):
             else:
                 rate = frame.sample_rate
                 pieces.append((round(float(frame.pts * frame.time_base) * rate), frame.to_ndarray().astype(np.float64).reshape(-1)))
+    zero = 0 if not pieces or pieces[0][0] < FAR * rate else pieces[0][0]        # media time of playlists begins at midnight
+    pieces = [(at - zero, piece) for at, piece in pieces]
     size = max((at + len(piece) for at, piece in pieces), default=0)
     sound = np.full(max(size, 0), np.nan)
     for at, piece in pieces:
@@ -196,6 +218,7 @@ async def clip_is_exact(site, camera, dice, save):
     path, expected = save(body), [shot for shot in camera.shots if start_ns <= shot.time_ns < end_ns]
     assert complaints(path, before=("-copyts",)) == ""
     numbers, times, sound, rate = shown(path)
+    expected = camera.seen(expected, numbers)
     assert numbers == [shot.number for shot in expected]
     if close:
         return
@@ -217,15 +240,18 @@ async def other_formats_are_exact_from_the_access_point(site, camera, dice, save
     path = save(body, f"clip.{kind}")
     assert complaints(path) == ""
     numbers, *_ = shown(path)
-    wanted = camera.between(start_ns, end_ns)
-    at = numbers.index(wanted[0])
+    at = numbers.index(camera.between(start_ns, end_ns)[0])
+    seen = camera.seen([shot for shot in camera.shots if numbers[0] <= shot.number and shot.time_ns < end_ns], numbers)
+    wanted = [shot.number for shot in seen if start_ns <= shot.time_ns]
     assert numbers[at:at + len(wanted)] == wanted
-    whole = [shot.number for shot in camera.shots]
+    rest = [shot for shot in camera.shots if shot.time_ns >= end_ns]
+    whole = [shot.number for shot in [*(shot for shot in camera.shots if shot.number < numbers[0]), *seen, *rest]]
     begin = whole.index(numbers[0])
     assert numbers[:at + len(wanted)] == whole[begin:begin + at + len(wanted)]
     assert numbers[at + len(wanted):] == sorted(numbers[at + len(wanted):])[:4]      # what the last ones refer to
-    assert camera.shots[begin].key
-    assert not any(shot.key for shot in camera.shots[begin + 1:begin + at + 1])
+    keys = {shot.number for shot in camera.shots if shot.key}
+    assert whole[begin] in keys
+    assert not keys & set(whole[begin + 1:begin + at + 1])
 
 
 async def playlist_is_whole(site, camera, dice, save):
@@ -246,7 +272,8 @@ async def playlist_is_whole(site, camera, dice, save):
         path = save(file)
         assert complaints(path) == ""
         numbers += shown(path)[0]
-    wanted, whole = camera.between(start_ns, end_ns), [shot.number for shot in camera.shots]
+    seen = camera.seen([shot for shot in camera.shots if numbers[0] <= shot.number], numbers)
+    wanted, whole = [shot.number for shot in seen if start_ns <= shot.time_ns < end_ns], [shot.number for shot in seen]
     begin = whole.index(numbers[0])
     assert numbers == whole[begin:begin + len(numbers)]
     assert numbers.index(wanted[0]) <= 2 * 55
@@ -273,7 +300,7 @@ async def seek_shows_what_belongs_there(site, camera, dice, save):
     later = [shot for shot in camera.shots if shot.time_ns >= start_ns]
     first = [shot for shot in keys if shot.time_ns <= later[0].time_ns][-1]
     source = keys if abs(speed) >= 4 else camera.shots
-    wanted = [shot.number for shot in source if shot.time_ns >= first.time_ns]
+    wanted = [shot.number for shot in camera.seen([shot for shot in source if shot.time_ns >= first.time_ns], numbers)]
     # Decoders order pictures by counts that wrap; where all between two access points are left out, two of open GOPs may come out swapped.
     assert (numbers if source is camera.shots else sorted(numbers)) == wanted[:len(numbers)]
     assert numbers
@@ -282,15 +309,15 @@ async def seek_shows_what_belongs_there(site, camera, dice, save):
 QUESTIONS = (clip_is_exact, clip_is_exact, other_formats_are_exact_from_the_access_point, playlist_is_whole, seek_shows_what_belongs_there)
 
 
-async def ask(site, save, count, seed):
-    dice = random.Random(seed)
-    for number in range(count):
+async def ask(site, save, count, seed, only=None):
+    """Asks `count` questions. Dice of each are its own: question n of a seed is the same whatever was asked before, also alone (`only`)."""
+    for number in range(count) if only is None else (only,):
+        dice = random.Random(f"{seed}/{number}")
         question, camera = dice.choice(QUESTIONS), dice.choice(site.cameras)
-        state = dice.getstate()[1][:2]
         try:
             await question(site, camera, dice, save)
         except AssertionError as error:
-            raise AssertionError(f"question {number} of seed {seed} ({question.__name__}, {camera.name}, {state}): {error}") from error
+            raise AssertionError(f"question {number} of seed {seed} ({question.__name__}, {camera.name}): {error}") from error
 
 
 async def test_random_questions_are_answered_right(site, save):
@@ -309,5 +336,5 @@ async def test_sound_is_looked_at(site, maker, save):
 
 
 @pytest.mark.soak
-async def test_hundreds_of_random_questions(site, save, questions):
-    await ask(site, save, questions, 7)
+async def test_hundreds_of_random_questions(site, save, questions, seed, question):
+    await ask(site, save, questions, seed, question)

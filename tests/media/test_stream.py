@@ -270,6 +270,16 @@ async def test_backwards_shows_access_points_from_the_time_on_down(content, spee
     assert got[0].wall_ns == maker.T0 + keys[0] * NS // 25
 
 
+@pytest.mark.parametrize("speed", [-1, -64])
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+async def test_backwards_from_an_access_point_shows_it_for_one_picture(codec, speed, api, maker, save, unpaced_rewind):
+    """Asked for to the nanosecond it lasted for no tick: two pictures had one time, and of H.265 decoders dropped the second."""
+    maker.write(api.main, maker.video(codec=codec, frames=150, gop=25))
+    shown = maker.decode(save(file_of(await backwards(api, maker.T0 + 4 * NS, speed))))
+    assert (shown.messages, shown.numbers) == ("", [100, 75, 50, 25, 0])
+    assert shown.times == pytest.approx([at / -speed for at in (0.0, 0.04, 1.04, 2.04, 3.04)], abs=2e-3)
+
+
 async def test_backwards_over_a_gap_takes_no_time(api, maker, save, unpaced_rewind):
     maker.write(api.main, maker.video(frames=75))
     _, end = api.main.gap(20.0)
@@ -277,7 +287,7 @@ async def test_backwards_over_a_gap_takes_no_time(api, maker, save, unpaced_rewi
     maker.write(api.main, maker.video(frames=75, first=500))
     shown = maker.decode(save(file_of(await backwards(api, end + 2 * NS, -2))))
     assert (shown.messages, shown.numbers) == ("", [550, 525, 500, 50, 25, 0])
-    assert shown.times == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.5, 2.0], abs=2e-3)
+    assert shown.times == pytest.approx([0.0, 0.02, 0.52, 1.02, 1.52, 2.02], abs=2e-3)
     inside = maker.decode(save(file_of(await backwards(api, end - 5 * NS, -2))))
     assert inside.numbers == [50, 25, 0]
 

@@ -48,7 +48,7 @@ def test_pictures_are_those_of_the_range(name, maker, save):
         assert got.messages == ""
         assert got.numbers == list(range(first, last)), (first, last)
         assert got.times == pytest.approx([n / 25 for n in range(last - first)], abs=1e-4)
-        assert len(video.times_ns) == last - first
+        assert video.frames == last - first
 
 
 def test_sound_belongs_to_the_picture(maker, save):

@@ -14,7 +14,7 @@ import numpy as np
 from api.clipformat import FORMATS, check
 from api.cut import cut_audio, cut_video, pick
 from api.disks import Disks
-from api.footage import Footage, Timeline, load_track, place_of
+from api.footage import PLACE_SHIFT, Footage, Timeline, load_track, place_of
 from api.mp4.clip import MOVIE_HZ, Extents, Movie, MovieTrack, build
 from api.mp4.fragmented import build_fragmented
 from api.problems import Problem
@@ -23,6 +23,7 @@ from api.times import rfc3339
 from api.ts.plan import TransportStream, build_ts
 from api.ts.source import TsBytes
 from api.webm import build_webm
+from recorder._ext import samples as kernel
 from recorder.base.errors import Gone, NotFound
 from recorder.base.media import NS, TrackKind
 from storage.reader import TrackReader
@@ -34,6 +35,7 @@ CLIP_MAX_NS = 12 * 3600 * NS  # of one file: its head stays under some tens of M
 MEETS_NS = NS // 2            # a gap that starts within this of the last picture's end follows it
 AUDIO_GIVEN_UP_NS = 10 * NS   # audio that is so far behind the video is not coming
 GAPS_SHOWN = 100
+PLACES = 1 << (63 - PLACE_SHIFT)  # of volumes that an offset can tell of
 DERIVED = "aac"               # name of a derived sound track
 
 Tape = tuple[int, str, int]   # a camera's number, a track's name, the place of a volume
@@ -221,7 +223,7 @@ def shoot(store: TapeStore, query: ClipQuery, now_ns: int) -> Shot:
         if heard is not None:
             tracks, names = [*tracks, heard], [*names, audio.name]
         complete = complete and (_complete(audio, sound, query, now_ns) or _given_up(audio, main))
-    shown = Shown(query, video.timeline, tuple(names), int(video.times_ns[-1]), len(video.times_ns), complete)
+    shown = Shown(query, video.timeline, tuple(names), video.last_ns, video.frames, complete)
     return Shot(shown, tuple(tracks))
 
 
@@ -305,12 +307,11 @@ def by_tape(movie: Movie, sources: Sequence[tuple[int, str]]) -> tuple[Movie, tu
     """The movie with extents on tapes, and the tapes; its tracks, which are these (camera, name), lie on one or several."""
     extents, taped = movie.extents, movie.extents.track >= 0
     place, offset = place_of(extents.offset)
-    pairs = np.stack((extents.track, place), axis=1)[taped]
-    tapes, found = np.unique(pairs, axis=0, return_inverse=True)
+    tapes, found = np.unique((extents.track * PLACES + place)[taped], return_inverse=True)
     index = np.full(len(extents), -1, np.int64)
-    index[taped] = found.reshape(-1)
+    index[taped] = found
     extents = Extents(index, offset, extents.size, extents.at)
-    return replace(movie, extents=extents), tuple((*sources[track], place) for track, place in tapes.tolist())
+    return replace(movie, extents=extents), tuple((*sources[tape // PLACES], tape % PLACES) for tape in tapes.tolist())
 
 
 def _complete(track: Track, footage: Footage, query: ClipQuery, now_ns: int) -> bool:
@@ -319,11 +320,10 @@ def _complete(track: Track, footage: Footage, query: ClipQuery, now_ns: int) -> 
     if bounds.retired and query.end_ns <= bounds.first_ns:
         return True             # of what holds have kept: nothing comes any more
     if len(footage):
-        rate = footage.rates()[2][footage.row]
-        decoded = footage.wall_ns - footage.aus.cts.astype(np.int64) * NS // rate
-        if int(decoded.max()) >= query.end_ns:
+        decoded_ns, ends_ns = kernel.reached(footage.wall_ns, footage.aus.cts, footage.aus.dur, footage.aus.row, footage.rates()[2])
+        if decoded_ns >= query.end_ns:
             return True
-        reached = max(reached, int((footage.wall_ns + footage.aus.dur * NS // rate).max()))
+        reached = max(reached, ends_ns)
     for gap in track.gaps(reached - MEETS_NS, query.end_ns):
         if gap.start_ns <= reached + MEETS_NS:
             reached = query.end_ns if gap.end_ns is None else max(reached, gap.end_ns)

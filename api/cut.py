@@ -1,12 +1,13 @@
 """Which samples a clip holds, and what of them is presented: exactly the pictures whose time lies in the range, sound cut to the sample."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from api.footage import Bools, Footage, Timeline, one_codec
 from api.mp4.clip import MOVIE_HZ, Edit, MovieTrack
 from api.mp4.samples import Int64, Samples
+from recorder._ext import samples as kernel
 from recorder.base.media import NS
 
 AUDIO_SLACK_NS = 10_000_000   # audio follows its own clock from row to row while it is not off by more: under half an AAC frame at 48 kHz
@@ -15,11 +16,12 @@ PRE_ROLL = {"mp4a": 1, "Opus": 4}     # AUs that a decoder needs before its outp
 
 @dataclass(frozen=True, slots=True)
 class VideoCut:
-    """The video of a clip. `times_ns` are the UTC times of the pictures presented, rising; `presented_ns` is how long they take."""
+    """The video of a clip: how many pictures are presented, the UTC time of the last; `presented_ns` is how long they take."""
 
     track: MovieTrack
     timeline: Timeline
-    times_ns: Int64
+    frames: int
+    last_ns: int
     presented_ns: int
 
 
@@ -36,14 +38,15 @@ def pick(footage: Footage, start_ns: int, end_ns: int) -> Pick | None:
 
     Leading pictures of that access point, and of one after a break, are left out: what they refer to is not there. None: no picture.
     """
-    good, times = footage.decodable(), footage.wall_ns
+    (good, last_key), times = footage.references(), footage.wall_ns
     wanted = np.flatnonzero(good & (times >= start_ns) & (times < end_ns))
     if not len(wanted):
         return None
     first = int(wanted[np.argmin(times[wanted])])
     keys = np.flatnonzero(footage.key[:first + 1] & (times[:first + 1] <= times[first]))
-    access = int(keys[-1]) if len(keys) else int(footage.last_key()[first])
-    good &= ~(footage.leading & (footage.last_key() == access))
+    access = int(keys[-1]) if len(keys) else int(last_key[first])
+    if footage.leading.any():
+        good &= ~(footage.leading & (last_key == access))
     chosen = np.flatnonzero(good[access:wanted[-1] + 1]) + access
     seen = (times[chosen] >= start_ns) & (times[chosen] < end_ns)
     return Pick(chosen, seen) if seen.any() else None
@@ -57,16 +60,18 @@ def cut_video(footage: Footage, start_ns: int, end_ns: int, *, close_gaps: bool)
     entries, _, rate = footage.rates()
     one_codec(entries)
     hz = int(rate[0])
-    times = np.sort(footage.wall_ns[found.chosen[found.wanted]])
-    timeline = _timeline(footage, found.chosen, int(times[0]), close_gaps=close_gaps)
+    times = footage.wall_ns[found.chosen[found.wanted]]
+    timeline = _timeline(footage, found.chosen, int(times.min()), close_gaps=close_gaps)
     samples = footage.place(found.chosen, footage.anchors(timeline, hz), hz)
     pts, base = samples.pts, int(samples.dts[0])
     media_time, last = int(pts[found.wanted].min()), int(np.argmax(np.where(found.wanted, pts, pts.min())))
-    after = pts[~found.wanted & (pts > pts[last])]
-    end = min([int(pts[last]) + _frame_ticks(footage, int(found.chosen[last]), hz), *after.tolist()])
+    end = int(pts[last]) + _frame_ticks(footage, int(found.chosen[last]), hz)
+    after = pts[~found.wanted & (pts > pts[last]) & (pts < end)]
+    end = min([end, *after.tolist()])
     edit = Edit(0, media_time - base, (end - media_time) * MOVIE_HZ // hz)
     anew = _anew(footage, found.chosen) if entries[0].codec == "hvc1" else ()
-    return VideoCut(MovieTrack(entries, hz, _from_zero(samples, base), edit, anew=anew), timeline, times, (end - media_time) * NS // hz)
+    track = MovieTrack(entries, hz, _from_zero(samples, base), edit, anew=anew)
+    return VideoCut(track, timeline, len(times), int(times.max()), (end - media_time) * NS // hz)
 
 
 def _anew(footage: Footage, chosen: Int64) -> tuple[int, ...]:
@@ -94,20 +99,17 @@ def cut_audio(footage: Footage, timeline: Timeline, presented_ns: int) -> MovieT
 
 
 def _from_zero(samples: Samples, base: int) -> Samples:
-    return Samples(samples.size, samples.dts - base, samples.cts, samples.key, samples.entry, samples.offset, samples.row,
-                   samples.last_dur)
+    return replace(samples, dts=samples.dts - base)
 
 
 def _sounding(footage: Footage, timeline: Timeline, presented_ns: int, pre_roll: int) -> Int64:
     """AUs that sound in [0, presented), with `pre_roll` AUs before them where these lead on to them."""
-    lasts = _lasts_ns(footage)
-    at = timeline.at(footage.wall_ns)
-    sounds = (at + lasts > 0) & (at < presented_ns) & ~timeline.cut_out(footage.wall_ns + lasts // 2)
-    chosen = np.flatnonzero(sounds)
+    chosen = kernel.sounding(footage.wall_ns, footage.aus.dur, footage.aus.row, footage.rates()[2], timeline.cut_start, timeline.cut_end,
+                             timeline.zero_ns, presented_ns)
     if not len(chosen):
         return chosen
-    before = np.arange(max(0, chosen[0] - pre_roll), chosen[0])
-    return np.concatenate((before[footage.segment[before] == footage.segment[chosen[0]]], chosen))
+    first = int(chosen[0])
+    return np.concatenate((np.arange(max(first - pre_roll, footage.segment_of(first)[0]), first), chosen))
 
 
 def _lasts_ns(footage: Footage) -> Int64:
@@ -117,9 +119,10 @@ def _lasts_ns(footage: Footage) -> Int64:
 
 def _timeline(footage: Footage, chosen: Int64, zero_ns: int, *, close_gaps: bool) -> Timeline:
     """Wall time, or wall time without what lies between the end of one stretch of footage and the start of the next."""
-    segment = footage.segment[chosen]
-    first = np.flatnonzero(np.diff(segment, prepend=-1))
-    if not close_gaps or len(first) < 2:
+    if not close_gaps:
+        return Timeline.plain(zero_ns)
+    first = np.flatnonzero(np.diff(footage.segment[chosen], prepend=-1))
+    if len(first) < 2:
         return Timeline.plain(zero_ns)
     times = footage.wall_ns[chosen]
     starts = np.minimum.reduceat(times, first)[1:]
@@ -131,7 +134,8 @@ def _timeline(footage: Footage, chosen: Int64, zero_ns: int, *, close_gaps: bool
 def _frame_ticks(footage: Footage, au: int, hz: int) -> int:
     """How long the picture `au` is shown: to the next one of its stretch, else as long as it lasts in decode time."""
     rate = int(footage.rates()[2][footage.row[au]])
-    pts = footage.aus.pts[footage.segment == footage.segment[au]]
-    later = pts[pts > footage.aus.pts[au]]
-    native = int(later.min()) - int(footage.aus.pts[au]) if len(later) else int(footage.aus.dur[au])
+    aus, run = footage.aus, slice(*footage.segment_of(au))
+    pts, own = aus.dts[run] + aus.cts[run], int(aus.dts[au]) + int(aus.cts[au])
+    later = pts[pts > own]
+    native = int(later.min()) - own if len(later) else int(aus.dur[au])
     return max(1, native * hz // rate)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.mp4.samples import Int64, Samples
+from recorder._ext import samples as kernel
 from recorder.base.errors import Conflict
 from recorder.base.media import NS, AuFlag, RowFlag, SampleEntry
 from storage.footage import Entries, RowRun
@@ -65,13 +66,17 @@ class Footage:
     reader: TrackReader
     run: RowRun
     aus: Entries
-    row: Int64
     key: Bools
     breaks: Bools
     codings: Codings
 
     def __len__(self) -> int:
         return len(self.aus)
+
+    @property
+    def row(self) -> Int64:
+        """For each AU the index of its row in the run."""
+        return self.aus.row.astype(np.int64)
 
     @property
     def wall_ns(self) -> Int64:
@@ -81,7 +86,7 @@ class Footage:
     @property
     def first_au(self) -> Int64:
         """Index of the first AU of each row; every row has one."""
-        return np.searchsorted(self.row, np.arange(len(self.run.rows))).astype(np.int64)
+        return _first_au(self.run)
 
     def rates(self) -> Codings:
         """The sample entries met, in order; for each row its index in them and the clock rate of its ticks."""
@@ -89,15 +94,16 @@ class Footage:
 
     def decodable(self) -> Bools:
         """AUs whose references are all here: not those before the first access point after a break, not leading ones right after it."""
-        at = np.arange(len(self))
-        last_key = self.last_key()
-        run_start = np.maximum.accumulate(np.where(self._starts(), at, 0))
-        new_here = self.key & (np.concatenate(([-1], last_key[:-1])) < run_start)
-        return (last_key >= run_start) & ~(self.leading & new_here[np.maximum(last_key, 0)])
+        return self.references()[0]
+
+    def references(self) -> tuple[Bools, Int64]:
+        """The same, and for each AU the index of the newest access point up to it, -1 where there is none."""
+        good, last_key = kernel.decodable(self.aus.row, self.aus.flags, self.breaks.view(np.uint8))
+        return good.view(np.bool_), last_key
 
     def last_key(self) -> Int64:
         """For each AU the index of the newest access point up to it, -1 where there is none."""
-        return np.maximum.accumulate(np.where(self.key, np.arange(len(self)), -1)).astype(np.int64)
+        return self.references()[1]
 
     @property
     def leading(self) -> Bools:
@@ -109,10 +115,11 @@ class Footage:
         """For each AU the number of breaks up to it."""
         return np.cumsum(self.breaks)[self.row].astype(np.int64)
 
-    def _starts(self) -> Bools:
-        starts = np.zeros(len(self), np.bool_)
-        starts[self.first_au[self.breaks]] = True
-        return starts
+    def segment_of(self, au: int) -> tuple[int, int]:
+        """First AU, and the one after the last, of the stretch without a break that `au` lies in."""
+        starts = np.append(self.first_au[self.breaks], len(self))
+        at = int(np.searchsorted(starts, au, side="right"))
+        return int(starts[at - 1]), int(starts[at])
 
     def anchors(self, timeline: Timeline, hz: int, *, slack_ns: int = 0, first: int | None = None) -> Int64:
         """For each row the presentation time, in ticks of `hz`, of its `media_pts`: its UTC on the timeline (of a row that begins in a cut
@@ -127,7 +134,7 @@ class Footage:
         if first is not None and len(out):
             out[0] = first
         native = np.asarray(np.diff(rows["media_pts"].astype(np.int64)) * hz // self.rates()[2][1:], np.int64)
-        return _smooth(out, native, self.breaks, slack_ns * hz // NS) if slack_ns else out
+        return kernel.smooth(out, native, self.breaks.view(np.uint8), slack_ns * hz // NS) if slack_ns else out
 
     def place(self, chosen: Int64, anchors: Int64, hz: int, *, cuts: Timeline | None = None) -> Samples:
         """The chosen AUs (rising indices) as samples in ticks of `hz`, entries numbered as in `rates`.
@@ -137,52 +144,33 @@ class Footage:
         before it is decoded.
         """
         _, entry, rate = self.rates()
-        row = self.row[chosen]
-        base, rate_of = self.run.rows["media_pts"][row].astype(np.int64), rate[row]
-        origin = anchors[row]
+        less, aus = None, self.aus
         if cuts is not None and len(cuts.cut_start):
-            t_ns = self.run.rows["t_ns"].astype(np.int64)[row]
-            origin = origin - ticks(cuts.removed(self.wall_ns[chosen]) - cuts.removed(t_ns), hz)
-        dts, pts = (self.aus.dts[chosen] - base) * hz // rate_of, (self.aus.pts[chosen] - base) * hz // rate_of
-        squeeze = self._squeeze()
-        if (squeeze < 1).any():
-            dts, pts = (np.floor(distance * squeeze[row]).astype(np.int64) for distance in (dts, pts))
-        dts, pts = origin + dts, origin + pts
-        ramp = np.arange(len(chosen))
-        dts = np.maximum.accumulate(dts - ramp) + ramp
-        pts = np.maximum(pts, dts)
-        last = max(1, int(self.aus.dur[chosen[-1]]) * hz // int(rate_of[-1])) if len(chosen) else 0
-        return Samples(self.aus.size[chosen].astype(np.int64), dts, pts - dts, self.key[chosen], entry[row] + 1,
-                       self.aus.offset[chosen].astype(np.int64), row + self.run.first, last)
+            t_ns = self.run.rows["t_ns"].astype(np.int64)[aus.row[chosen]]
+            less = ticks(cuts.removed(self.wall_ns[chosen]) - cuts.removed(t_ns), hz)
+        base = self.run.rows["media_pts"].astype(np.int64)
+        size, dts, cts, number, offset, row = kernel.place(chosen, aus.row, aus.dts, aus.cts, aus.size, aus.offset, anchors, base, rate, entry,
+                                                           less, self._squeeze(), hz, self.run.first)
+        last = max(1, int(aus.dur[chosen[-1]]) * hz // int(rate[aus.row[chosen[-1]]])) if len(chosen) else 0
+        return Samples(size, dts, cts, self.key[chosen], number, offset, row, last)
 
-
-    def _squeeze(self) -> NDArray[np.float64]:
+    def _squeeze(self) -> NDArray[np.float64] | None:
         """For each row by what its native distances are to be multiplied: less than 1 where its session's clock was set back within it, so
-        that its AUs would run into those of the next row."""
+        that its AUs would run into those of the next row. None: nowhere."""
         rows = self.run.rows
         native_us = rows["media_dur"].astype(np.int64) * 1_000_000 // self.rates()[2]
         wall_us = rows["wall_dur_us"].astype(np.int64)
-        return np.where(native_us - wall_us > SQUEEZE_US, wall_us / np.maximum(native_us, 1), 1.0)
-
-
-def _smooth(anchors: Int64, native: Int64, breaks: Bools, slack: int) -> Int64:
-    """Anchors that follow native media time (`native`: ticks from row to row) while it is off by `slack` ticks at most."""
-    out, steps, broken = anchors.tolist(), native.tolist(), breaks.tolist()
-    for at in range(1, len(out)):
-        expected = out[at - 1] + steps[at - 1]
-        if not broken[at] and abs(expected - out[at]) <= slack:
-            out[at] = expected
-    return np.array(out, np.int64)
+        late = native_us - wall_us > SQUEEZE_US
+        return np.where(late, wall_us / np.maximum(native_us, 1), 1.0) if late.any() else None
 
 
 def load(reader: TrackReader, run: RowRun) -> Footage:
     """The AUs of a run. Rows whose entries are not there (a durable mark inside the open row) are left out."""
     aus = reader.entries(run)
-    row = aus.row.astype(np.int64)
-    rows = int(row[-1]) + 1 if len(row) else 0
+    rows = int(aus.row[-1]) + 1 if len(aus) else 0
     if rows != len(run.rows):
         run = RowRun(run.first, run.rows[:rows])
-    return Footage(reader, run, aus, row, (aus.flags & AuFlag.KEY) != 0, _breaks(run, aus, row), _codings(reader, run))
+    return Footage(reader, run, aus, (aus.flags & AuFlag.KEY) != 0, _breaks(run, aus), _codings(reader, run))
 
 
 def _codings(reader: TrackReader, run: RowRun) -> Codings:
@@ -218,17 +206,19 @@ def load_track(track: Track, start_ns: int, end_ns: int, *, durable: bool) -> Fo
 
 
 def _joined(parts: list[Footage]) -> Footage:
+    if len(parts) == 1 and parts[0].reader.place == 0:
+        return parts[0]
     first = [0, *np.cumsum([len(part.run.rows) for part in parts]).tolist()]
     run = RowRun(parts[0].run.first if len(parts) == 1 else 0, np.concatenate([part.run.rows for part in parts]))
-    row = np.concatenate([part.row + at for part, at in zip(parts, first, strict=False)])
     columns = {f.name: np.concatenate([getattr(part.aus, f.name) for part in parts]) for f in fields(Entries)}
     columns["offset"] = np.concatenate([part.aus.offset + np.uint64(part.reader.place << PLACE_SHIFT) for part in parts])
-    aus = Entries(**{**columns, "row": row.astype(np.uint32)})
+    columns["row"] = np.concatenate([part.aus.row + np.uint32(at) for part, at in zip(parts, first, strict=False)])
+    aus = Entries(**columns)
     entries = tuple(dict.fromkeys(entry for part in parts for entry in part.codings[0]))
     of_row = [np.array([entries.index(entry) for entry in part.codings[0]], np.int64)[part.codings[1]] for part in parts]
     rates = np.concatenate([part.codings[2] for part in parts])
     keys, breaks = np.concatenate([part.key for part in parts]), np.concatenate([part.breaks for part in parts])
-    return Footage(parts[0].reader, run, aus, row, keys, breaks, (entries, np.concatenate(of_row), rates))
+    return Footage(parts[0].reader, run, aus, keys, breaks, (entries, np.concatenate(of_row), rates))
 
 
 def place_of(offset: Int64) -> tuple[Int64, Int64]:
@@ -249,12 +239,17 @@ def from_access_point(reader: TrackReader, run: RowRun) -> RowRun:
     return RowRun(before.first + skip, np.concatenate((before.rows[skip:], run.rows)))
 
 
-def _breaks(run: RowRun, aus: Entries, row: Int64) -> Bools:
+def _first_au(run: RowRun) -> Int64:
+    aus = run.rows["aus"].astype(np.int64)
+    return np.asarray(np.cumsum(aus) - aus, np.int64)
+
+
+def _breaks(run: RowRun, aus: Entries) -> Bools:
     """True for the first row and where a session, or the chain of DTS, or the row's own flag says that media time does not lead on."""
     rows = run.rows
     if not len(rows):
         return np.zeros(0, np.bool_)
-    first_dts = aus.dts[np.searchsorted(row, np.arange(len(rows)))]
+    first_dts = aus.dts[_first_au(run)]
     off = np.abs(np.diff(first_dts) - rows["media_dur"][:-1].astype(np.int64))
     native_ns = np.maximum(1, rows["wall_dur_us"][:-1].astype(np.int64) * 1000 // np.maximum(1, rows["media_dur"][:-1].astype(np.int64)))
     follows = (np.diff(rows["session"].astype(np.int64)) == 0) & (off * native_ns <= BREAK_NS)

@@ -25,6 +25,7 @@ from api.events import EVENTS
 from api.exports.routes import DESK
 from api.gapwatch import GapWatch
 from api.guard import check_exposure
+from api.heap import keep_freed
 from api.lag import LAG
 from api.media import MEDIA
 from api.problems import RETRY_S, Problem
@@ -206,6 +207,7 @@ async def _listen(app: web.Application, runner: web.AppRunner, server: ServerCon
 
 async def run_api(site: SiteConfig) -> None:
     """Serve until SIGTERM or SIGINT; returns when every answer has ended or had 3 s to do so."""
+    keep_freed()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in ENDS:

@@ -3,6 +3,7 @@
 import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from storage.layout import class_of
 from storage.reader import TrackReader
 
 PIECE_BYTES = 256 << 10       # what is read and written at once: smaller costs more CPU per byte, larger holds the loop longer
+FIRST_BYTES = 64 << 10        # of these the first: players wait for it
 LEASE_IDLE_S = 5.0            # a client that takes nothing for so long gives the chunk back; its next read takes and checks it anew
 CRA, BLA_N_LP = 21, 18        # NAL types (H.265 table 7-1); the latter promises no leading pictures
 NALS_MAX = 256                # of one picture that are looked at
@@ -54,6 +56,24 @@ class TapeBytes:
                 if offset <= place < offset + len(view):
                     view[place - offset] = view[place - offset] & 0x81 | BLA_N_LP << 1
             at -= 1
+
+    async def scatter(self, views: Sequence[memoryview], offset: int) -> None:
+        """Fill the views one after the other with what lies from tape offset `offset` on: one read where all of it is warm."""
+        size = sum(map(len, views))
+        if len(views) > 1 and not self._linked(offset, size):
+            try:
+                if (await self._take(offset // self._tape_bytes)).scatter(views, size, offset):
+                    return
+            except Gone:
+                pass                # what is held of it is read below
+        for view in views:
+            await self.read_into(view, offset)
+            offset += len(view)
+
+    def _linked(self, offset: int, size: int) -> bool:
+        """True if an AU that follows on nothing lies in [offset, offset + size)."""
+        at = bisect_left(self._links, (offset + size, 0)) - 1
+        return at >= 0 and sum(self._links[at]) > offset
 
     async def _cra(self, offset: int, size: int) -> list[int]:
         """Where on the tape the NALs of an AU say that they are of a CRA picture."""
@@ -182,8 +202,23 @@ class MemoryBytes:
         """Fill `view` from `offset` on."""
         view[:] = self._data[offset:offset + len(view)]
 
+    async def scatter(self, views: Sequence[memoryview], offset: int) -> None:
+        """Fill the views one after the other from `offset` on."""
+        for view in views:
+            await self.read_into(view, offset)
+            offset += len(view)
+
     def close(self) -> None:
         """Nothing is held."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """Pieces of a file whose bytes lie at [start, stop) of a tape."""
+
+    start: int
+    stop: int
+    views: list[memoryview] = field(default_factory=list)
 
 
 class VirtualBytes:
@@ -203,11 +238,12 @@ class VirtualBytes:
 
     async def pieces(self, start: int, stop: int) -> AsyncIterator[memoryview]:
         """Bytes [start, stop) in pieces of fresh memory, which a transport may keep as long as it likes."""
+        most = FIRST_BYTES
         while start < stop:
-            view = np.empty(min(PIECE_BYTES, stop - start), np.uint8).data      # not zeroed: every byte is filled below
+            view = np.empty(min(most, stop - start), np.uint8).data      # not zeroed: every byte is filled below
             await self.read_into(view, start)
             yield view
-            start += len(view)
+            start, most = start + len(view), PIECE_BYTES
 
     async def read(self, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes [start, stop), for what is known to be small."""
@@ -219,20 +255,36 @@ class VirtualBytes:
         """Fill `view` from byte `start` on."""
         done = min(len(view), max(0, len(self._head) - start))
         view[:done] = self._head[start:start + done]
-        at = int(np.searchsorted(self._extents.at, start + done, side="right")) - 1
-        while done < len(view):
-            into = start + done - int(self._extents.at[at])
-            count = min(len(view) - done, int(self._extents.size[at]) - into)
-            await self._extent(at, into, view[done:done + count])
-            done, at = done + count, at + 1
+        if done < len(view):
+            await self._extents_into(view[done:], start + done)
 
-    async def _extent(self, number: int, into: int, view: memoryview) -> None:
-        """Fill `view` from byte `into` of an extent on."""
-        track, offset = int(self._extents.track[number]), int(self._extents.offset[number]) + into
-        if track < 0:
-            view[:] = self._inline[offset:offset + len(view)]
-        else:
-            await self._tapes[track].read_into(view, offset)
+    async def _extents_into(self, view: memoryview, start: int) -> None:
+        """Fill `view` from byte `start` on, which lies behind the head. What follows each other on a tape is read at once."""
+        extents, stop = self._extents, start + len(view)
+        first, last = (int(np.searchsorted(extents.at, at, side="right")) for at in (start, stop - 1))
+        part = slice(first - 1, last)
+        runs: dict[int, _Run] = {}
+        for track, offset, size, at in zip(*(column[part].tolist() for column in (extents.track, extents.offset, extents.size, extents.at)),
+                                           strict=True):
+            skip = max(start - at, 0)
+            piece = view[at + skip - start:at + size - start]
+            run = runs.get(track)
+            if run is None or run.stop != offset + skip:
+                if run is not None:
+                    await self._run(track, run)
+                run = runs[track] = _Run(offset + skip, offset + skip)
+            run.views.append(piece)
+            run.stop += len(piece)
+        for track, run in runs.items():
+            await self._run(track, run)
+
+    async def _run(self, track: int, run: "_Run") -> None:
+        if track >= 0:
+            await self._tapes[track].scatter(run.views, run.start)
+            return
+        for view in run.views:
+            view[:] = self._inline[run.start:run.start + len(view)]
+            run.start += len(view)
 
     def close(self) -> None:
         """Give all chunks back."""

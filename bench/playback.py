@@ -36,19 +36,26 @@ from recorder.base.media import NS
 CLIP_S = 30
 ROUNDS = 5
 HEADS = 9
+HEADS_MEASURED = 40
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """What an archive gives. Times in ms, of clips one by one; CPU in s per GB, ours and FileResponse's."""
+    """What an archive gives. Times in ms, of clips one by one; CPU in s per GB: ours, FileResponse's, and of nothing but copying.
+
+    `clip_cpu_ms`, `head_cpu_ms`: of the API process for each warm request: rising, since the least says most on a busy machine.
+    """
 
     warm_ms: list[float]
     cold_ms: list[float]
     head_warm_ms: float
     head_cold_ms: float
+    clip_cpu_ms: list[float]
+    head_cpu_ms: list[float]
     ours_s_gb: float
     rival_s_gb: float
+    floor_s_gb: float
     ours_mbyte_s: float
     rival_mbyte_s: float
 
@@ -166,18 +173,29 @@ def _alone(site: Site, archive: Archive, args: argparse.Namespace, root: Path, s
         return first_byte_ms(site.port, address_of("hour", "clip.mp4", start=archive.start_ns, end=archive.end_ns - dice.randrange(NS)), "HEAD")
 
     say("clips, warm and cold")
+    clip_cpu, head_cpu = ([_cpu_ms(pid, ask) for _ in range(times)] for ask, times in ((clip_ms, args.clips), (head_ms, HEADS_MEASURED)))
     warm = [clip_ms() for _ in range(args.clips)]
     cold = [clip_ms() for _ in range(args.clips) if forget(site.volume)]
     head_warm = statistics.median(head_ms() for _ in range(HEADS))
     head_cold = statistics.median(head_ms() for _ in range(HEADS) if forget(site.volume))
     say("bytes out, in turns with FileResponse")
     take_all(site.port, whole)
-    with _rival(file) as (rival_pid, rival_port):
-        take_all(rival_port, "/")
-        costs = [(_cost(site.port, whole, pid), _cost(rival_port, "/", rival_pid)) for _ in range(ROUNDS)]
-    (ours_s, ours_rate), (rival_s, rival_rate) = ([statistics.median(column) for column in zip(*side, strict=True)]
-                                                  for side in zip(*costs, strict=True))
-    return Alone(sorted(warm), sorted(cold), head_warm, head_cold, ours_s, rival_s, ours_rate, rival_rate)
+    with _other("bench.fileserver", file) as (rival_pid, rival_port), _other("bench.copyout", file) as (floor_pid, floor_port):
+        asked = ((site.port, whole, pid), (rival_port, "/", rival_pid), (floor_port, "/", floor_pid))
+        for one in asked[1:]:
+            _cost(*one)
+        costs = [[_cost(*one) for one in asked] for _ in range(ROUNDS)]
+    (ours_s, ours_rate), (rival_s, rival_rate), (floor_s, _) = ([statistics.median(column) for column in zip(*side, strict=True)]
+                                                                for side in zip(*costs, strict=True))
+    return Alone(sorted(warm), sorted(cold), head_warm, head_cold, sorted(clip_cpu), sorted(head_cpu), ours_s, rival_s, floor_s,
+                 ours_rate, rival_rate)
+
+
+def _cpu_ms(pid: int, ask: Callable[[], object]) -> float:
+    """CPU of the process while it answers."""
+    before = cpu_ns(pid)
+    ask()
+    return (cpu_ns(pid) - before) / 1e6
 
 
 def forget(volume: Path) -> bool:
@@ -198,10 +216,10 @@ def _cost(port: int, address: str, pid: int) -> tuple[float, float]:
 
 
 @contextmanager
-def _rival(file: Path) -> Iterator[tuple[int, int]]:
-    """FileResponse on the server's core: its pid and port."""
+def _other(module: str, file: Path) -> Iterator[tuple[int, int]]:
+    """Another server of the file on the server's core: its pid and port."""
     root = str(Path(bench.__file__).parent.parent)
-    process = subprocess.Popen(["taskset", "-c", str(RECORDER_CORE), sys.executable, "-m", "bench.fileserver", str(file)], text=True,
+    process = subprocess.Popen(["taskset", "-c", str(RECORDER_CORE), sys.executable, "-m", module, str(file)], text=True,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root})
     with process:
         assert process.stdout is not None and process.stdin is not None
@@ -293,9 +311,14 @@ def figures(alone: Alone) -> list[Figure]:
         Figure("clip request to first byte, cold, p99", share(alone.cold_ms, 99), "ms", 60, 30),
         Figure("head of the whole archive, warm", alone.head_warm_ms, "ms", 30, 10),
         Figure("head of the whole archive, cold", alone.head_cold_ms, "ms", 100, 30),
+        Figure("CPU of a clip's request, warm, least", alone.clip_cpu_ms[0], "ms", 5, 2),
+        Figure("the same, median", share(alone.clip_cpu_ms, 50), "ms", 5, 2),
+        Figure("CPU of a head of the whole archive, warm, least", alone.head_cpu_ms[0], "ms", 30, 10),
+        Figure("the same, median", share(alone.head_cpu_ms, 50), "ms", 30, 10),
         Figure("bytes out, CPU", alone.ours_s_gb, "s/GB", 0.60, 0.42),
         Figure("of aiohttp's FileResponse", alone.ours_s_gb / alone.rival_s_gb, "", 1 / 1.6, 1 / 2.3,
                f"{alone.rival_s_gb:.2f} s/GB; {alone.rival_s_gb / alone.ours_s_gb:.2f} times less"),
+        Figure("of nothing but preadv and send", alone.ours_s_gb / alone.floor_s_gb, "", note=f"{alone.floor_s_gb:.2f} s/GB"),
     ]
 
 

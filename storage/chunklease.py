@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +16,7 @@ from storage.layout import PAGE
 
 LEASE_BYTES = 16 << 20
 LEASE_NS = 30_000_000_000
+VIEWS_MAX = 1024              # IOV_MAX
 
 
 class ChunkLease:
@@ -51,17 +52,38 @@ class ChunkLease:
         the chunk.
         """
         view = memoryview(buffer).cast("B")
+        wanted = min(len(view), self.end_offset - tape_offset)
+        at = self._allow(tape_offset, wanted)
+        got = _warm(self._fd, view[:wanted], at) if nowait else _full(self._fd, view[:wanted], at)
+        self._bytes += max(got, 0)
+        return got
+
+    def scatter(self, views: Sequence[memoryview], size: int, tape_offset: int) -> bool:
+        """Fill `views`, of `size` bytes together, from `tape_offset` on, if all of it lies in the chunk and the page cache; else False.
+
+        What is in them is then of no use. Raises as `read` does.
+        """
+        if tape_offset + size > self.end_offset or len(views) > VIEWS_MAX:
+            return False
+        at = self._allow(tape_offset, size)
+        try:
+            got = os.preadv(self._fd, views, at, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL):
+                return False
+            raise
+        self._bytes += got
+        return got == size
+
+    def _allow(self, tape_offset: int, wanted: int) -> int:
+        """Where in the file `tape_offset` lies; raises Gone if it may not be read any more."""
         if not self.start_offset <= tape_offset < self.end_offset:
             raise ValueError(f"offset {tape_offset} does not lie in chunk {self.chunk}")
-        wanted = min(len(view), self.end_offset - tape_offset)
         if (self._bytes + wanted > LEASE_BYTES and self._bytes) or time.monotonic_ns() > self._until_ns:
             self.renew()
         if tape_offset < self._tail():
             raise self._gone()
-        at = PAGE + tape_offset - self.start_offset
-        got = _warm(self._fd, view[:wanted], at) if nowait else _full(self._fd, view[:wanted], at)
-        self._bytes += max(got, 0)
-        return got
+        return PAGE + tape_offset - self.start_offset
 
     def head_page(self) -> tuple[bytes, int]:
         """The chunk's first page as it is now, and the file's size (for the check)."""

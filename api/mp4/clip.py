@@ -84,9 +84,8 @@ class _Chunks:
         """The runs of samples that lie together on the tape."""
         samples = track.samples
         first = samples.split()
-        ends = np.cumsum(samples.size)[np.append(first[1:], len(samples)) - 1]
         start_s = (samples.dts[first] - track.edit.media_time) / track.timescale + track.edit.delay / MOVIE_HZ
-        return cls(first, np.diff(ends, prepend=0), samples.offset[first], start_s)
+        return cls(first, np.add.reduceat(samples.size, first), samples.offset[first], start_s)
 
 
 def build(tracks: Sequence[MovieTrack], created_ns: int, *, inband: bool = False) -> Movie:

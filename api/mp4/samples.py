@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.mp4.boxes import U32, full_box
+from recorder._ext import samples as kernel
 from recorder.base.errors import Refused
 
 Int64 = NDArray[np.int64]
@@ -41,7 +42,7 @@ class Samples:
     @property
     def durations(self) -> Int64:
         """Decode deltas, one per sample."""
-        return np.diff(self.dts, append=self.dts[-1:] + self.last_dur)
+        return kernel.steps(self.dts, self.last_dur)
 
     def slice(self, first: int, stop: int) -> "Samples":
         """Samples [first, stop) on the same timeline."""
@@ -52,14 +53,7 @@ class Samples:
 
     def split(self) -> Int64:
         """First samples of the runs that lie contiguous on the tape within one row and share an entry: the chunks of 8.7.4."""
-        follows = (self.offset[1:] == self.offset[:-1] + self.size[:-1]) & (np.diff(self.row) == 0) & (np.diff(self.entry) == 0)
-        return np.concatenate(([0], np.flatnonzero(~follows) + 1)).astype(np.int64)
-
-
-def _runs(values: Int64) -> tuple[Int64, Int64]:
-    """Run-length code: (counts, values)."""
-    first = np.concatenate(([0], np.flatnonzero(np.diff(values)) + 1))
-    return np.diff(first, append=len(values)).astype(np.int64), values[first]
+        return kernel.chunks(self.size, self.offset, self.row, self.entry)
 
 
 def _table(*columns: Int64) -> bytes:
@@ -72,7 +66,7 @@ def stts(durations: Int64) -> bytes:
     """Decoding time to sample (8.6.1.2). Raises Refused where a sample would last longer than 32 bits of ticks."""
     if len(durations) and int(durations.max()) >= U32:
         raise Refused("a gap in this range is too long for an MP4 file", remedy="ask for a shorter range or for gaps=close")
-    return full_box(b"stts", 0, 0, _table(*_runs(durations)))
+    return full_box(b"stts", 0, 0, kernel.runs(durations))
 
 
 def ctts(offsets: Int64) -> bytes:
@@ -81,19 +75,19 @@ def ctts(offsets: Int64) -> bytes:
         return b""
     if int(offsets.max()) >= SIGNED or int(offsets.min()) < -SIGNED:
         raise Refused("pictures in this range are out of order by hours", remedy="ask for a shorter range")
-    return full_box(b"ctts", int(offsets.min() < 0), 0, _table(*_runs(offsets)))
+    return full_box(b"ctts", int(offsets.min() < 0), 0, kernel.runs(offsets))
 
 
 def stss(key: NDArray[np.bool_]) -> bytes:
     """Sync samples (8.6.2): nothing if every sample is one."""
-    return b"" if key.all() else full_box(b"stss", 0, 0, _table(np.flatnonzero(key).astype(np.int64) + 1))
+    return b"" if key.all() else full_box(b"stss", 0, 0, kernel.words(np.flatnonzero(key).astype(np.int64) + 1))
 
 
 def stsz(sizes: Int64) -> bytes:
     """Sample sizes (8.7.3.2)."""
     if len(sizes) and (sizes == sizes[0]).all():
         return full_box(b"stsz", 0, 0, struct.pack(">II", int(sizes[0]), len(sizes)))
-    return full_box(b"stsz", 0, 0, bytes(4), _table(sizes))
+    return full_box(b"stsz", 0, 0, bytes(4), kernel.words(sizes))
 
 
 def stsc(samples_per_chunk: Int64, entry_of_chunk: Int64) -> bytes:
@@ -106,5 +100,5 @@ def stsc(samples_per_chunk: Int64, entry_of_chunk: Int64) -> bytes:
 def chunk_offsets(offsets: Int64, *, wide: bool) -> bytes:
     """Chunk offsets (8.7.5): co64 if `wide`."""
     if not wide:
-        return full_box(b"stco", 0, 0, _table(offsets))
+        return full_box(b"stco", 0, 0, kernel.words(offsets))
     return full_box(b"co64", 0, 0, struct.pack(">I", len(offsets)), offsets.astype(">u8").tobytes())

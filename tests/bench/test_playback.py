@@ -68,9 +68,11 @@ def test_readers_of_all_kinds_are_served_beside_a_recording_that_loses_nothing(t
 
 
 def test_what_is_missed_says_so() -> None:
-    found = figures(Alone([1.0, 2.0, 30.0], [5.0], 10.0, 20.0, 0.5, 1.0, 900.0, 500.0))
-    assert [figure.met for figure in found] == [True, False, True, True, True, True, True]
-    assert found[-1].value == 0.5 and "2.00 times less" in found[-1].note
+    found = figures(Alone([1.0, 2.0, 30.0], [5.0], 10.0, 20.0, [1.0, 3.0], [8.0], 0.5, 1.0, 0.4, 900.0, 500.0))
+    assert [figure.name for figure in found if not figure.met] == ["clip request to first byte, warm, p99"]
+    rival, floor = found[-2:]
+    assert rival.value == 0.5 and "2.00 times less" in rival.note
+    assert floor.value == 1.25 and floor.must is None
 
 
 def test_percentiles_of_few_and_of_none() -> None:

@@ -15,13 +15,17 @@ import pytest
 
 from api import cursor as cursor_module
 from api import rewind as rewind_module
+from api.clipplan import ClipQuery, plan
 from api.cursor import Cursor, CursorQuery, Init, Part
 from api.rewind import Rewind
 from bench.camsim import pattern
+from recorder._ext import samples as kernel
 from recorder.base.config import CameraConfig, StreamConfig
+from recorder.base.errors import Conflict
 from recorder.base.media import NS, GapCause, TrackKind
 from storage.camera_record import CameraRecord
 from tests.ffmpeg import complaints
+from tests.media import twin_samples
 
 FRAME_NS = NS // 25
 NEAR_S = 0.04                 # one picture
@@ -322,6 +326,32 @@ async def ask(site, save, count, seed, only=None):
 
 async def test_random_questions_are_answered_right(site, save):
     await ask(site, save, 16, 1)
+
+
+def test_heads_are_those_without_kernels(site, monkeypatch):
+    """Byte for byte what numpy makes of the same footage."""
+    dice, made = random.Random(11), []
+    asked = []
+    for _ in range(60):
+        camera = dice.choice(site.cameras)
+        start_ns, end_ns = a_range(dice, camera)
+        asked.append(ClipQuery(camera.number, "main", start_ns, end_ns, close_gaps=dice.random() < 0.4,
+                               format=dice.choice(("mp4", "mp4", "fmp4"))))
+
+    def heads():
+        for query in asked:
+            try:
+                found = plan(site.media.store, query, query.end_ns + NS)
+                made.append((found.etag, found.movie.head, found.shown[0].frames, found.shown[0].end_ns))
+            except Conflict as error:
+                made.append(str(error))
+
+    heads()
+    for name in ("place", "decodable", "reached", "sounding", "smooth", "steps", "chunks", "runs", "words"):
+        monkeypatch.setattr(kernel, name, getattr(twin_samples, name))
+    heads()
+    assert made[:60] == made[60:]
+    assert len({one[0] for one in made}) > 30
 
 
 async def test_sound_is_looked_at(site, maker, save):

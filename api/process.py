@@ -3,6 +3,7 @@ depends on it."""
 
 import asyncio
 import functools
+import gc
 import logging
 import os
 import secrets
@@ -214,6 +215,7 @@ async def run_api(site: SiteConfig) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         async with serving(site):
+            gc.freeze()             # what is there now stays: a full collection need not look at it
             await stop.wait()
     finally:
         for number in ENDS:

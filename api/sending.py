@@ -16,7 +16,7 @@ from api.problems import Problem
 from recorder.base.errors import Gone
 
 ALIVE_S = 2.0                 # how often a long answer asks whether its token still stands
-SLOW_S = 120.0                # a client that takes so long for one piece (256 KiB) or fragment is not reading: it may come back with a range
+SLOW_S = 120.0                # a client that takes so long for one piece (256 KiB, 1 MiB at most) or fragment does not read: it may come back
 
 
 class Source(Protocol):

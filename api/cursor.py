@@ -114,9 +114,14 @@ class _Stretch:
         self.looked_s = time.monotonic()
         self.gap_told = False
         self.begun = False                   # its first picture is out
+        self.deaf_until_s = 0.0              # until then it is not looked whether sound that has a break goes on
 
     def news(self) -> bool:
-        return self.video.news() or (self.sound is not None and self.sound.news())
+        return self.video.news() or (self.sound is not None and not self.sound_waits() and self.sound.news())
+
+    def sound_waits(self) -> bool:
+        """True while no sound is to be taken: it is ahead of the pictures, or has a break."""
+        return self.sound_ns > self.video_ns + SOUND_AHEAD_NS or time.monotonic() < self.deaf_until_s
 
     def close(self) -> None:
         for tape in self.tapes:
@@ -273,7 +278,7 @@ class Cursor:
 
     def _hear(self, stretch: _Stretch) -> Taken:
         """The sound that comes next, unless it is ahead of the pictures already; behind a break it goes on where it is recorded again."""
-        if stretch.sound is None or stretch.sound_ns > stretch.video_ns + SOUND_AHEAD_NS:
+        if stretch.sound is None or stretch.sound_waits():
             return Taken(None, 0, False)
         heard = stretch.sound.take(SOUND_ROWS)
         if not heard.broken or heard.samples is not None:
@@ -283,6 +288,8 @@ class Cursor:
         if found is not None and found.entry == sound.entry and found.reader is sound.reader:
             stretch.sound = Feed(found.reader, found.place, sound.wall0_ns, found.entry, skip_leading=False)
             stretch.sound_ns = found.time_ns
+        else:
+            stretch.deaf_until_s = time.monotonic() + LOOK_AGAIN_S
         return heard
 
     async def _parts(self, stretch: _Stretch, seen: Taken, heard: Taken) -> AsyncGenerator[Part, None]:

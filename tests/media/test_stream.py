@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from api import cursor as cursor_module
 from api import rewind as rewind_module
 from api.cursor import ClockMoved, Cursor, CursorQuery, GapHere, Init, Part
+from api.feed import Feed
 from api.rewind import Rewind
 from recorder.base.errors import Gone
 from recorder.base.media import NS, GapCause, TrackKind
@@ -240,6 +242,33 @@ async def test_wrong_parameters_are_refused(api, maker):
     missing, _ = await api.get("stream.mp4", track="sub")
     assert missing.status == 404
     assert isinstance(missing, aiohttp.ClientResponse)
+
+
+@pytest.mark.parametrize("start_s", [None, 0])
+@pytest.mark.parametrize("broken", [True, False])
+async def test_sound_that_is_ahead_or_has_a_break_does_not_hold_the_loop(broken, start_s, api, maker, monkeypatch, unpaced):
+    """Pictures end, sound goes on for long, or has a break behind which nothing is yet: a viewer waits, and takes nothing meanwhile."""
+    maker.write(api.main, maker.video(frames=100))
+    sound = api.sound
+    maker.write(sound, maker.audio(20.0), stop=200 if broken else None)
+    if broken:
+        sound.session = 2
+        maker.write(sound, maker.Stream(replace(maker.audio(3.0).entry, channels=2), maker.audio(3.0).aus, 1024), t_ns=maker.T0 + 12 * NS)
+    taken, take = [], Feed.take
+
+    def counted(feed, *args, **named):
+        taken.append(feed)
+        assert len(taken) < 300, "it spins"
+        return take(feed, *args, **named)
+
+    monkeypatch.setattr(Feed, "take", counted)
+    query = CursorQuery(1, audio=frozenset({"mp4a"}), start_ns=None if start_s is None else maker.T0, scaled=True)
+    watching = asyncio.ensure_future(collect(Cursor(api.media, query), lambda event: False, within_s=60))
+    await asyncio.wait([watching], timeout=3)
+    assert not watching.done(), watching
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    assert taken
 
 
 # -- backwards --

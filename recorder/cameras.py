@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from recorder.base.config import CameraConfig, RetentionRule
-from recorder.base.errors import Conflict, NotFound
+from recorder.base.errors import Conflict, NotFound, Refused
 from recorder.base.media import NS, GapCause
 from recorder.base.tasks import TaskSet
 from recorder.camera import Camera
@@ -37,14 +37,15 @@ class Cameras:
         self._turn_ns = services.clock.mono_ns()
 
     def start(self, number: int, config: CameraConfig, tapes: Places | None = None, *, at_once: bool = False) -> None:
-        """Begin to record, on `tapes` if they are not the worker's own. Raises Conflict if this number records already.
+        """Begin to record, on `tapes` if they are not the worker's own. Raises Conflict if this number records already, Refused if
+        there are too many.
 
         Many cameras are not all asked in the same moment, unless it must be `at_once`: after a death of ours every second counts, and the
         gate alone limits how many handshakes there are."""
         if number in self._cameras:
             raise Conflict("this camera is recorded already", where=config.id, remedy="stop it first")
         if len(self._cameras) >= CAMERAS_MAX:
-            raise Conflict(f"a slot takes at most {CAMERAS_MAX} cameras", where=config.id, remedy="add a slot")
+            raise Refused(f"a slot takes at most {CAMERAS_MAX} cameras", where=config.id, remedy="add a slot")
         tapes = tapes or self._with.tapes
         camera = Camera(number, config, config.rule or self._default_rule, replace(self._with, tapes=tapes))
         spread_s = SPREAD_S if len(self._cameras) >= FEW and not at_once else 0.0

@@ -185,7 +185,7 @@ class Supervisor:
         try:
             return await ControlClient(self._site.slot_socket(order.slot), timeout_s=timeout_s).call(order.call, order.args)
         except Conflict as error:
-            return error        # it does so already
+            return error        # camera.start: it does so already (too many are Refused); of holds: the holdbook says what was in the way
         except WatchroomError as error:
             log.warning("slot %d: %s: %s", order.slot, order.call, error)
             return error

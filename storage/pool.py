@@ -4,8 +4,10 @@ A file is free when its head says camera 0. On the way from a track to the pool 
 (foreign readers) and nobody holds it locked (ours); only then its head is cleared.
 """
 
+import contextlib
 import fcntl
 import os
+import time
 from collections import deque
 from dataclasses import dataclass, replace
 
@@ -138,12 +140,19 @@ class Pool:
             head = taken_head(parse_head(read_at(fd, PAGE, 0), path), camera, track, number)
             write_at(fd, head_page(head), 0)
             step(Step.HEAD_TAKEN)
+            self._make_way(f"{track_path(camera, track)}/c/{number}")
             self._volume.rename(path, f"{track_path(camera, track)}/c/{number}")
             step(Step.RENAMED_TAKEN)
         except BaseException:
             os.close(fd)
             raise
         return Prepared(fd, number, head, free.past, mono_ns)
+
+    def _make_way(self, path: str) -> None:
+        """Give a file that lies where a chunk is to come another name, which `watchroom check` names: it is not ours to replace."""
+        with contextlib.suppress(FileNotFoundError):
+            self._volume.names(path)
+            self._volume.rename(path, f"{path}.found-{time.time_ns()}")
 
     def clean(self, prepared: Prepared, chunk_class: ChunkClass) -> Prepared:
         """The same chunk with nothing left of what its file held before. Nobody may have begun it."""

@@ -91,15 +91,23 @@ def chunk_head(volume: Volume, work: TapeWork, number: int) -> ChunkHead | None:
 
 
 def expired_row(work: TapeWork, limit_ns: int) -> int:
-    """The first durable row that ends after `limit_ns`; everything before it must go."""
+    """The first durable row that ends after `limit_ns`; everything before it must go.
+
+    Rows that cannot be read ended before the next readable one began, so they have certainly expired once that began before `limit_ns`, and
+    stay until then. If none behind them can be read, nothing says that they have: they stay until one is written there.
+    """
     low, high = work.core.tail_row, min(work.core.durable[1], work.core.provisional_row)
     while low < high:
         middle = (low + high) // 2
-        row = work.row(middle)
-        if row is not None and row_end_ns(row) > limit_ns:
-            high = middle
+        at, row = middle, work.row(middle)
+        while row is None and (at := at + 1) < high:
+            row = work.row(at)
+        if row is not None and row_end_ns(row) <= limit_ns:
+            low = at + 1
+        elif row is not None and at > middle and int.from_bytes(row[:8], "little", signed=True) <= limit_ns:
+            return at
         else:
-            low = middle + 1
+            high = middle
     return low
 
 

@@ -1,10 +1,12 @@
 """Everything on some volumes, for readers. Opens read-only, takes no lock, needs no worker."""
 
 import contextlib
+import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 from uuid import UUID
 
 from recorder.base.errors import NotFound, VolumeError
@@ -14,11 +16,17 @@ from storage.heldtape import HELD_PLACE, HeldFiles
 from storage.live import LiveDir, LiveFile
 from storage.reader import TrackReader
 from storage.shelfreader import ShelfReader
+from storage.sickdisk import sick
 from storage.track import Track
 from storage.volume import Volume
 
 Expiry = Callable[[int, str], int]      # camera, track -> UTC before which its rule lets nothing be read; 0: no rule
 LOOK_NS = 1_000_000_000         # between two looks whether the volumes are where they were
+SICK_NS = 5_000_000_000         # a tape that its disk could not read is left out for so long, then tried again
+
+Key = tuple[UUID, int, str]
+T = TypeVar("T", int, str, tuple[int, int])
+log = logging.getLogger(__name__)
 
 
 class ReadVolume:
@@ -55,7 +63,8 @@ class TapeStore:
     without a server).
 
     Once a second it looks whether they are still mounted. One that is not is closed, so that its disk can be taken; that is a VolumeError,
-    or, if `lenient`, its tapes are missing until it is back (but not all volumes may be missing at the start).
+    or, if `lenient`, its tapes are missing until it is back (but not all volumes may be missing at the start). So is then, for 5 s each time
+    and said in the log, a tape that its disk cannot read (EIO), as long as the track has another one; of a track's only tape it is an OSError.
     """
 
     def __init__(self, volumes: Sequence[Path], live_dir: Path, expiry: Expiry | None = None, *, lenient: bool = False) -> None:
@@ -63,6 +72,7 @@ class TapeStore:
         self._volumes: list[ReadVolume | None] = [None] * len(self._paths)
         self._readers: dict[tuple[UUID, int, str], TrackReader] = {}
         self._held: dict[tuple[UUID, int, str], HeldFiles] = {}
+        self._sick: dict[Key, int] = {}         # tapes that are left out, and until when
         self._looked_ns = time.monotonic_ns()
         try:
             self._open_missing(strict=not lenient)
@@ -97,20 +107,36 @@ class TapeStore:
             self._held.pop(key).close()
         for key in [key for key in self._readers if key[0] == volume.uuid]:
             self._readers.pop(key).close()
+        for key in [key for key in self._sick if key[0] == volume.uuid]:
+            del self._sick[key]
         self._volumes[place] = None
         volume.close()
 
     def cameras(self) -> tuple[int, ...]:
         """Numbers of all cameras that have footage here, in order."""
-        return tuple(sorted({number for volume in self._here() for number in zarrmeta.list_cameras(volume.fd)}))
+        return self._over_volumes(lambda volume: zarrmeta.list_cameras(volume.fd))
 
     def tracks(self, camera: int) -> tuple[str, ...]:
         """Names of the camera's tracks, in order; empty for a camera without any."""
-        return tuple(sorted({name for volume in self._here() for name in zarrmeta.list_tracks(volume.fd, camera)}))
+        return self._over_volumes(lambda volume: zarrmeta.list_tracks(volume.fd, camera))
+
+    def _over_volumes(self, ask: Callable[[ReadVolume], Iterable[T]]) -> tuple[T, ...]:
+        """What the volumes say, in order, each answer once; if lenient, without those that cannot be read, unless that is all."""
+        found, failed, volumes = set[T](), list[OSError](), self._here()
+        for volume in volumes:
+            try:
+                found.update(ask(volume))
+            except OSError as error:
+                if not (self._lenient and sick(error)):
+                    raise
+                failed.append(error)
+        if failed and len(failed) == len(volumes):
+            raise failed[0]
+        return tuple(sorted(found))
 
     def whole(self, camera: int, name: str) -> Track:
         """A track over all its tapes; NotFound."""
-        return Track(lambda: self.tapes(camera, name), lambda: self._held_tapes(camera, name))
+        return Track(lambda: self.tapes(camera, name), lambda: self._held_tapes(camera, name), self.leave_out)
 
     def track(self, camera: int, name: str) -> TrackReader:
         """The tape that a track is recorded on, or was last (the same object each time); NotFound."""
@@ -132,12 +158,67 @@ class TapeStore:
         if not valid_id(name):
             raise NotFound("no such track", where=f"cam-{camera}")
         self._here()
-        found = [reader for place in range(len(self._volumes)) if (reader := self._reader(place, camera, name)) is not None]
+        found, failed = self._found(camera, name)
+        well = [reader for reader in found if not self._left_out(reader)]
+        if len(well) > 1:
+            ends = [end for reader in well if (end := self._end(reader, failed)) is not None]
+            well = [reader for _, reader in sorted(ends, key=lambda end: end[0])]
+        if not well and failed:
+            raise failed[0]
         if not found:
             raise NotFound("no such track", where=f"cam-{camera}/{name}", remedy="see the camera's list of tracks")
-        if len(found) > 1:
-            found.sort(key=lambda reader: reader.edges().visible_end_ns)
-        return tuple(found)
+        return tuple(well or found)         # if none is well, whoever asks is told what is wrong
+
+    def _found(self, camera: int, name: str) -> tuple[list[TrackReader], list[OSError]]:
+        """The track's readers, and the errors of disks that cannot tell whether it has a tape there."""
+        found, failed = [], []
+        for place in range(len(self._volumes)):
+            try:
+                if (reader := self._reader(place, camera, name)) is not None:
+                    found.append(reader)
+            except OSError as error:
+                self._bear(error, place, camera, name)
+                failed.append(error)
+        return found, failed
+
+    def _end(self, reader: TrackReader, failed: list[OSError]) -> tuple[int, TrackReader] | None:
+        try:
+            return reader.edges().visible_end_ns, reader
+        except OSError as error:
+            self._bear(error, reader.place, reader.camera, reader.name)
+            failed.append(error)
+            return None
+
+    def _bear(self, error: OSError, place: int, camera: int, name: str) -> None:
+        """Leave the tape out, or raise the error."""
+        if not (self._lenient and sick(error)):
+            raise error
+        self._say(place, camera, name, error)
+
+    def leave_out(self, tape: TrackReader, error: OSError) -> bool:
+        """Leave a tape out for a while: its disk has answered with this error. False if it must be read: errors of another kind, a store that
+        is not lenient, no other tape of the track that is well."""
+        place = tape.place % HELD_PLACE
+        reader = self._reader(place, tape.camera, tape.name) if self._lenient and sick(error) else None
+        if reader is None or self._left_out(reader) or not any(
+                other is not reader and not self._left_out(other) for at in range(len(self._volumes))
+                if (other := self._reader(at, tape.camera, tape.name)) is not None):
+            return False
+        self._say(place, tape.camera, tape.name, error)
+        return True
+
+    def _say(self, place: int, camera: int, name: str, error: OSError) -> None:
+        volume, now_ns = self._volumes[place], time.monotonic_ns()
+        if volume is None:
+            return
+        key = (volume.uuid, camera, name)
+        if key not in self._sick:
+            log.warning("cam-%d/%s: its tape on the volume %s is left out: %s", camera, name, volume.path, error.strerror or error)
+        self._sick[key] = now_ns + SICK_NS
+
+    def _left_out(self, reader: TrackReader) -> bool:
+        volume = self._volumes[reader.place]
+        return volume is not None and self._sick.get((volume.uuid, reader.camera, reader.name), 0) > time.monotonic_ns()
 
     def _held_tapes(self, camera: int, name: str) -> tuple[TrackReader, ...]:
         """What holds have kept of the tapes, each run of rows by itself."""
@@ -150,7 +231,7 @@ class TapeStore:
 
     def held_times(self, camera: int, name: str) -> list[tuple[int, int]]:
         """The times of a track that standing holds keep, by start; they may overlap."""
-        return sorted({stretch for volume in self._here() for stretch in volume.shelf.stretches(camera, name)})
+        return list(self._over_volumes(lambda volume: volume.shelf.stretches(camera, name)))
 
     def _files(self, tape: TrackReader) -> HeldFiles:
         volume = self._volumes[tape.place]

@@ -10,16 +10,22 @@ those rows there is the same footage once more: of rows that begin at once the l
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
 
 from recorder.base.media import Gap, TrackKind
 from storage.evidence import Evidence
 from storage.footage import RowRun, Rows, Span
+from storage.layout import ROW
 from storage.reader import TrackReader
-from storage.timeline import HOLE_NS, Bounds, Timeline, Whole, measure
+from storage.timeline import BLOCK_ROWS, HOLE_NS, Bounds, Timeline, Whole, measure
 
 Stretch = tuple[TrackReader, int, int]
 Source = Callable[[TrackReader, int, int, Rows], Iterator[RowRun | Whole]]
+LeaveOut = Callable[[TrackReader, OSError], bool]
 TRIES = 3
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +40,12 @@ class Track:
     """One track, get it from TapeStore.whole. For one thread at a time; says what the tapes say now each time it is asked.
 
     `held`: what holds have kept of the tapes. That is footage like any other; only where the track begins it does not say.
+    `leave_out`: called with a tape that its disk cannot read; True if `tapes` gives the others without it from now on.
     """
 
-    def __init__(self, tapes: Callable[[], tuple[TrackReader, ...]], held: Callable[[], tuple[TrackReader, ...]] = tuple) -> None:
-        self._tapes, self._held = tapes, held
+    def __init__(self, tapes: Callable[[], tuple[TrackReader, ...]], held: Callable[[], tuple[TrackReader, ...]] = tuple,
+                 leave_out: LeaveOut = lambda tape, error: False) -> None:
+        self._tapes, self._held, self._leave_out = tapes, held, leave_out
         newest = self.newest
         self.camera, self.name, self.where = newest.camera, newest.name, newest.where
         self.kind: TrackKind = newest.kind
@@ -54,6 +62,9 @@ class Track:
 
     def at(self, time_ns: int | None) -> TrackReader:
         """The tape whose footage is shown at a time: the one with the newest row that starts at or before it (None: the newest tape)."""
+        return self._without_sick(lambda: self._at(time_ns), 0 if time_ns is None else time_ns, 0 if time_ns is None else time_ns + 1)
+
+    def _at(self, time_ns: int | None) -> TrackReader:
         tapes = self.tapes
         if time_ns is None or len(tapes) == 1:
             return tapes[-1]
@@ -62,10 +73,13 @@ class Track:
 
     def bounds(self) -> Bounds:
         """Where the track begins and ends now, whatever of the time before holds have kept."""
-        return joined([tape.bounds() for tape in self._tapes()])
+        return self._without_sick(lambda: joined([tape.bounds() for tape in self._tapes()]), 0, 0)
 
     def pieces(self, start_ns: int, end_ns: int, *, durable: bool = False) -> list[Piece]:
         """All rows that overlap [start_ns, end_ns) as TrackReader.rows gives them, in order of time."""
+        return self._without_sick(lambda: self._pieces(start_ns, end_ns, durable), start_ns, end_ns)
+
+    def _pieces(self, start_ns: int, end_ns: int, durable: bool) -> list[Piece]:
         for _ in range(TRIES):
             tapes = self.tapes
             runs = ((tape, tape.rows(start, end, durable=durable)) for tape, start, end in stretches(tapes, start_ns, end_ns))
@@ -79,6 +93,9 @@ class Track:
 
         `source` gives a tape's rows in a range; storage/minuteline.py has one that reads fewer.
         """
+        return self._without_sick(lambda: self._timeline(start_ns, end_ns, step_ns, source), start_ns, end_ns)
+
+    def _timeline(self, start_ns: int, end_ns: int, step_ns: int, source: Source) -> Timeline:
         tapes = self.tapes
         one = len(tapes) == 1
         gaps = tapes[0].gap_list() if one else merged_gaps([(tape, tape.gap_list()) for tape in tapes], start_ns, end_ns)
@@ -99,9 +116,32 @@ class Track:
 
     def evidence(self, start_ns: int, end_ns: int) -> Evidence:
         """The camera's sender reports, and the steps of our clock, in [start_ns, end_ns). Reads the logs."""
-        found = [tape.evidence(start_ns, end_ns) for tape in self._tapes()]
+        found = self._without_sick(lambda: [tape.evidence(start_ns, end_ns) for tape in self._tapes()], start_ns, end_ns)
         return Evidence(tuple(sorted((report for one in found for report in one.reports), key=lambda report: report.arrival_ns)),
                         tuple(sorted((epoch for one in found for epoch in one.epochs), key=lambda epoch: epoch.wall_ns)))
+
+    def _without_sick(self, ask: Callable[[], T], start_ns: int, end_ns: int) -> T:
+        """What `ask` says; said again without tapes that turn out to be unreadable in [start_ns, end_ns), if there are others."""
+        for _ in range(TRIES):
+            try:
+                return ask()
+            except OSError as error:
+                faults = [(tape, failed) for tape in self.tapes if (failed := fault(tape, start_ns, end_ns)) is not None]
+                left_out = [self._leave_out(*one) for one in faults]
+                if not any(left_out):
+                    raise error
+        return ask()
+
+
+def fault(tape: TrackReader, start_ns: int, end_ns: int) -> OSError | None:
+    """What the disk answers when everything is read that a tape says of [start_ns, end_ns); None if it can be read."""
+    try:
+        tape.bounds(), tape.gap_list(), tape.row_at(start_ns), tape.row_from(end_ns)
+        for _ in tape.blocks(start_ns, end_ns, np.empty(BLOCK_ROWS, ROW)):
+            pass
+    except OSError as error:
+        return error
+    return None
 
 
 def stretches(tapes: Sequence[TrackReader], start_ns: int, end_ns: int) -> Iterator[Stretch]:

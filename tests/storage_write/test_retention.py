@@ -18,7 +18,7 @@ from storage.chunkfile import read_footer, read_head
 from storage.events import Retired, Starved
 from storage.items import TailMove
 from storage.layout import LARGE, PAGE, ROW
-from storage.tapebook import row_end_ns
+from storage.tapebook import TapeBook, row_end_ns
 
 Make = Callable[..., Rig]
 DAY = 86_400.0
@@ -39,6 +39,36 @@ def test_rows_go_when_their_days_are_over_and_not_before(make_rig: Make) -> None
     assert first == 3, "rows that ended more than a day ago, and no other"
     raw = rig.slot._works[1, "main"].row(first)
     assert raw is not None and row_end_ns(raw) > rig.clock.wall_ns() - int(DAY * 1e9)
+
+
+@pytest.mark.parametrize(("lost", "tail"), [(range(2, 8), 2), (range(3), 3), (range(1, 2), 3)],
+                         ids=["up to rows that stay", "all of them expired", "one in between"])
+def test_rows_that_cannot_be_read_go_with_the_next_one_that_has_expired(make_rig: Make, monkeypatch: pytest.MonkeyPatch, lost: range,
+                                                                        tail: int) -> None:
+    rig = make_rig()
+    _, camera = rig.track(rule=RetentionRule(days=1.0))
+    rig.run(camera, 250)
+    rig.clock.advance(DAY + 3.5)
+    read = TapeBook.row
+    with monkeypatch.context() as damaged:
+        damaged.setattr(TapeBook, "row", lambda book, number: None if number in lost else read(book, number))
+        limit_ns = rig.clock.wall_ns() - int(DAY * 1e9)
+        assert retention.expired_row(rig.slot._works[1, "main"], limit_ns) == tail
+    assert retention.expired_row(rig.slot._works[1, "main"], limit_ns) == 3
+
+
+def test_a_stray_file_where_a_chunk_is_to_come_is_kept_under_another_name(make_rig: Make) -> None:
+    rig = make_rig()
+    _, camera = rig.track(size=120_000)
+    rig.run(camera, 20)
+    folder = rig.path / "tape.zarr/cam-1/main/c"
+    stray = folder / str(max(chunks(rig)) + 1)
+    stray.write_bytes(b"somebody's footage")
+    rig.run(camera, 300)
+    kept = [path for path in folder.iterdir() if path.name.startswith(f"{stray.name}.found-")]
+    assert [path.read_bytes() for path in kept] == [b"somebody's footage"]
+    assert stray.stat().st_size == LARGE.file_bytes and not rig.slot.failed
+    assert [finding.what for finding in check_volume(rig.path, rig.live, level=3).findings] == ["is no chunk"]
 
 
 def test_check_finds_nothing_wrong_with_a_chunk_of_which_some_rows_have_expired(make_rig: Make) -> None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 STORAGE_RETRY_S = 10.0
 OVERLOAD_NS = 2 * NS
+BY_DATAGRAM = {"rtsp/udp", "rtsp/multicast"}      # packets that are missing are awaited
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +272,8 @@ class Stream:
         feeds = [self.feeds[p.kind] for p in opened.tracks]
         lines = [TrackTimeline(p.track, f.tape, f.session, f.floor_ns) for p, f in zip(opened.tracks, feeds, strict=True)]
         self._timeline = self._source.timeline(lines)
-        self._liveness = Liveness(self._with.clock.mono_ns(), round(self._camera.stall_s * NS))
+        awaited_ns = max((p.track.patience_ns for p in opened.tracks if self._source.transport in BY_DATAGRAM), default=0)
+        self._liveness = Liveness(self._with.clock.mono_ns(), round(self._camera.stall_s * NS) + awaited_ns)
         self._session = self._source.session(self._take_events)
 
     def _take_events(self, events: int) -> None:

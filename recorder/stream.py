@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 STORAGE_RETRY_S = 10.0
 OVERLOAD_NS = 2 * NS
+NO_KEYFRAME_SAID = "packets come, but no key frame with its parameter sets"
 BY_DATAGRAM = {"rtsp/udp", "rtsp/multicast"}      # packets that are missing are awaited
 
 
@@ -318,7 +319,9 @@ class Stream:
         elif life is Life.STALLED:
             self._gap(feed, GapCause.STALL, f"no {kind} came for {self._camera.stall_s:.0f} s")
         elif life is Life.NO_KEYFRAME:
-            self._gap(feed, GapCause.NO_KEYFRAME, "packets come, but no key frame with its parameter sets")
+            self._gap(feed, GapCause.NO_KEYFRAME, NO_KEYFRAME_SAID)
+            if kind == "video":
+                self._complain(f"{GapCause.NO_KEYFRAME.word}: {NO_KEYFRAME_SAID}")
 
     def _turned_off(self, kind: str, feed: TrackFeed, *, leads: bool) -> None:
         """Something else is sent than was described: beside a video that is a gap, alone it ends the session."""

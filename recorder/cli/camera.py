@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("url", help="rtsp:// or rtsps://host[:port]/path, without user and password")
     add.add_argument("--kbps", type=int, help="declared bit rate (default 4000)")
     add.add_argument("--transport", choices=TRANSPORTS, help="of both streams (default tcp)")
-    add.add_argument("--reorder-ms", type=int, metavar="MS", help="of both streams: over UDP, a packet missing for longer is lost (default 100)")
+    add.add_argument("--reorder-ms", type=int, metavar="MS", help="over UDP, a packet missing for longer is lost (default 100)")
     add.add_argument("--sub", metavar="URL", help="the small H.264 stream")
     add.add_argument("--password-file", type=Path, help="a file that holds only the password")
     add.add_argument("--tls-fingerprint", default="", metavar="SHA256", help="of the certificate of an rtsps camera that no CA vouches for")

@@ -6,7 +6,7 @@ from typing import Any
 from recorder.base.config import CameraConfig, RetentionRule
 from recorder.base.media import GapCause
 from recorder.feed import TrackFeed
-from recorder.stream import Services, Stream
+from recorder.stream import NO_KEYFRAME_SAID, Services, Stream
 
 
 class Camera:
@@ -82,10 +82,12 @@ class Camera:
 
 
 def _state(stream: Stream) -> dict[str, Any]:
-    """While a stream records, the cause is its video's open gap; else why the last session ended."""
+    """While a stream records, or waits for a key frame, the cause is its video's open gap; else why the last session ended."""
     error, video = stream.error, stream.feeds.get("video")
-    cause = GapCause(error.cause) if error is not None else None
+    cause, message = (GapCause(error.cause), str(error)) if error is not None else (None, "")
     if stream.state == "recording":
         cause = video.gap if video is not None else None
+    elif stream.state == "connecting" and video is not None and video.gap is GapCause.NO_KEYFRAME:
+        cause, message = video.gap, NO_KEYFRAME_SAID
     return {"state": stream.state, "since_ns": stream.since_ns, "cause": cause.word if cause is not None else None,
-            "message": str(error) if error is not None else "", "failures": {c.word: n for c, n in stream.failures.items()}}
+            "message": message, "failures": {c.word: n for c, n in stream.failures.items()}}

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 STORAGE_RETRY_S = 10.0
 OVERLOAD_NS = 2 * NS
+NO_KEYFRAME_SAID = "packets come, but no key frame with its parameter sets"
+BY_DATAGRAM = {"rtsp/udp", "rtsp/multicast"}      # packets that are missing are awaited
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +273,8 @@ class Stream:
         feeds = [self.feeds[p.kind] for p in opened.tracks]
         lines = [TrackTimeline(p.track, f.tape, f.session, f.floor_ns) for p, f in zip(opened.tracks, feeds, strict=True)]
         self._timeline = self._source.timeline(lines)
-        self._liveness = Liveness(self._with.clock.mono_ns(), round(self._camera.stall_s * NS))
+        awaited_ns = max((p.track.patience_ns for p in opened.tracks if self._source.transport in BY_DATAGRAM), default=0)
+        self._liveness = Liveness(self._with.clock.mono_ns(), round(self._camera.stall_s * NS) + awaited_ns)
         self._session = self._source.session(self._take_events)
 
     def _take_events(self, events: int) -> None:
@@ -316,7 +319,9 @@ class Stream:
         elif life is Life.STALLED:
             self._gap(feed, GapCause.STALL, f"no {kind} came for {self._camera.stall_s:.0f} s")
         elif life is Life.NO_KEYFRAME:
-            self._gap(feed, GapCause.NO_KEYFRAME, "packets come, but no key frame with its parameter sets")
+            self._gap(feed, GapCause.NO_KEYFRAME, NO_KEYFRAME_SAID)
+            if kind == "video":
+                self._complain(f"{GapCause.NO_KEYFRAME.word}: {NO_KEYFRAME_SAID}")
 
     def _turned_off(self, kind: str, feed: TrackFeed, *, leads: bool) -> None:
         """Something else is sent than was described: beside a video that is a gap, alone it ends the session."""

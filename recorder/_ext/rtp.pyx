@@ -50,6 +50,7 @@ cdef enum:
     DROPOUT_MAX = 3000              # RFC 3550 A.1 MAX_DROPOUT
     BACKWARDS_MAX = 64
     OPENING = 64                    # packets that may come after the first one and belong before it (UDP)
+    OPENING_NS = 1000000000         # a session's first packets wait no longer for those before them: nothing would be seen of the stream
     OVERRUN_NS = 1000000000         # what our socket dropped is found missing within that time
     REFUSED_MAX = 100               # payloads in a row that are not what the SDP says, until the track is turned off
     JPEG_EXTENSION = 0xFFD8         # ONVIF Streaming 5.1.3.1
@@ -331,7 +332,7 @@ cdef void release_all(rtptrack_t* t, int64_t mono_ns) noexcept nogil:
 
 cdef void rtptrack_overdue(rtptrack_t* t, int64_t mono_ns) noexcept nogil:
     """After all that has come by mono_ns has been given in: what has been missing for too long is lost."""
-    while window_overdue(&t.window, mono_ns, t.patience_ns):
+    while window_overdue(&t.window, mono_ns, OPENING_NS if t.opening and t.patience_ns > OPENING_NS else t.patience_ns):
         give_up(t, mono_ns)
     if t.overrun_due and mono_ns - t.overrun_ns > OVERRUN_NS:
         t.overrun_due = 0

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("url", help="rtsp:// or rtsps://host[:port]/path, without user and password")
     add.add_argument("--kbps", type=int, help="declared bit rate (default 4000)")
     add.add_argument("--transport", choices=TRANSPORTS, help="of both streams (default tcp)")
+    add.add_argument("--reorder-ms", type=int, metavar="MS", help="over UDP, a packet missing for longer is lost (default 100)")
     add.add_argument("--sub", metavar="URL", help="the small H.264 stream")
     add.add_argument("--password-file", type=Path, help="a file that holds only the password")
     add.add_argument("--tls-fingerprint", default="", metavar="SHA256", help="of the certificate of an rtsps camera that no CA vouches for")
@@ -69,8 +70,9 @@ def told(args: argparse.Namespace, camera: dict[str, Any], done: str) -> int:
 
 def new_camera(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of camera.add."""
-    camera: dict[str, Any] = {"id": args.id, "main": {"url": args.url, "kbps": args.kbps, "transport": args.transport},
-                              "sub": {"url": args.sub, "transport": args.transport} if args.sub else None}
+    both = {"transport": args.transport, "reorder_ms": args.reorder_ms}
+    camera: dict[str, Any] = {"id": args.id, "main": {"url": args.url, "kbps": args.kbps, **both},
+                              "sub": {"url": args.sub, **both} if args.sub else None}
     camera |= {key: getattr(args, key) for key in TEXTS if getattr(args, key)}
     if args.tls_fingerprint:
         camera["tls_fingerprint"] = args.tls_fingerprint

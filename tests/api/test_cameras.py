@@ -127,6 +127,10 @@ async def test_a_camera_is_added_changed_and_removed(api: Any) -> None:
     assert (changed.status, changed.json["name"], changed.json["position"], changed.json["state"]) == (200, "Newer", None, "disabled")
     kept = api.catalogue.camera("new-cam").config
     assert (kept.password, kept.sub, kept.rule) == (PASSWORD, StreamConfig("rtsp://10.0.0.9/2"), None)
+    patient = {"url": "rtsp://10.0.0.9/1", "transport": "udp", "reorder_ms": 2000}
+    changed = await api.ask("PATCH", "cameras/new-cam", token=token, json={"main": patient})
+    assert changed.status == 200 and api.catalogue.camera("new-cam").config.main.reorder_ms == 2000
+    assert (await api.ask("PATCH", "cameras/new-cam", token=token, json={"main": {**patient, "reorder_ms": 0}})).status == 400
     assert (await api.ask("DELETE", "cameras/new-cam", token=token)).status == 204
     assert (await api.get("cameras/new-cam")).status == 404
 

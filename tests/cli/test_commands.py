@@ -32,9 +32,10 @@ def test_config_check_prints_every_setting_and_no_password(site: Site) -> None:
 
 def test_cameras_are_added_listed_and_removed_without_a_server(site: Site) -> None:
     (site.folder / "pw").write_text("s3cret")
-    added = site.run("camera", "add", "gate", "rtsp://127.0.0.1/1", "--sub", "rtsp://127.0.0.1/2", "--kbps", "6000", "--name", "North Gate",
-                     "--user", "u", "--password-file", site.folder / "pw", "--no-audio", "--json").json()
+    added = site.run("camera", "add", "gate", "rtsp://127.0.0.1/1", "--sub", "rtsp://127.0.0.1/2", "--kbps", "6000", "--reorder-ms", "300",
+                     "--name", "North Gate", "--user", "u", "--password-file", site.folder / "pw", "--no-audio", "--json").json()
     assert (added["number"], added["owner"], added["main"]["kbps"], added["audio"]) == (1, "api", 6000, False)
+    assert (added["main"]["reorder_ms"], added["sub"]["reorder_ms"]) == (300, 300)
     listed = site.run("camera", "list")
     assert "gate" in listed.out and "stopped" in listed.out
     shown = site.run("camera", "show", "gate")

@@ -182,7 +182,7 @@ async def test_nothing_after_play_is_a_stall() -> None:
         assert error.cause == GapCause.STALL and "nothing came" in str(error)
 
 
-async def test_pictures_without_a_key_frame_are_a_gap_and_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pictures_without_a_key_frame_are_a_gap_and_no_stall(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("recorder.liveness.NO_KEYFRAME_NS", 300_000_000)
 
     async def forever(link: Link) -> None:
@@ -197,6 +197,9 @@ async def test_pictures_without_a_key_frame_are_a_gap_and_no_stall(monkeypatch: 
         await rig.until(lambda: rig.tape().gaps == [GapCause.NO_KEYFRAME])
         await asyncio.sleep(1.0)             # longer than the stall time: still the same session
         assert len(camera.links) == 1 and rig.tape().aus == []
+        status = rig.cameras.status()["cameras"]["cam1"]
+        assert (status["state"], status["cause"]) == ("connecting", "no_keyframe") and "no key frame" in status["message"]
+        assert caplog.text.count("no key frame") == 1
 
 
 async def test_close_in_the_middle_of_a_frame_keeps_the_last_whole_picture() -> None:

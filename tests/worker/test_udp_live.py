@@ -63,6 +63,7 @@ async def test_reordering_and_duplicates_cost_nothing(site: SiteConfig) -> None:
     async with gst_camera("--dup", "0.1", "--delay", "25") as url, worker(site, {1: camera(url, "udp", 10_000)}) as client:
         status = await until(client, "cam", "main", 120)
     assert status["tracks"]["main"]["lost_packets"] == 0
+    assert transport_of(track(site, 1, "main")) == "rtsp/udp"
     is_whole(track(site, 1, "main"), "h264", 120, cut=4)    # the recording may end while late packets are awaited
 
 

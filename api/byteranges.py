@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-_ONE = re.compile(r"(\d*)-(\d*)")
+_ONE = re.compile(r"(\d*)-(\d*)", re.ASCII)
 MOST_DIGITS = 18
 
 

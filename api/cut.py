@@ -8,7 +8,7 @@ from api.footage import Bools, Footage, Timeline, one_codec
 from api.mp4.clip import MOVIE_HZ, Edit, MovieTrack
 from api.mp4.samples import Int64, Samples
 from recorder._ext import samples as kernel
-from recorder.base.media import NS
+from recorder.base.media import NS, SampleEntry
 
 AUDIO_SLACK_NS = 10_000_000   # audio follows its own clock from row to row while it is not off by more: under half an AAC frame at 48 kHz
 PRE_ROLL = {"mp4a": 1, "Opus": 4}     # AUs that a decoder needs before its output is right
@@ -57,12 +57,10 @@ def cut_video(footage: Footage, start_ns: int, end_ns: int, *, close_gaps: bool)
     found = pick(footage, start_ns, end_ns)
     if found is None:
         return None
-    entries, _, rate = footage.rates()
-    one_codec(entries)
-    hz = int(rate[0])
+    hz = int(footage.rates()[2][footage.row[found.chosen[0]]])
     times = footage.wall_ns[found.chosen[found.wanted]]
     timeline = _timeline(footage, found.chosen, int(times.min()), close_gaps=close_gaps)
-    samples = footage.place(found.chosen, footage.anchors(timeline, hz), hz)
+    entries, samples = _met(footage, footage.place(found.chosen, footage.anchors(timeline, hz), hz))
     pts, base = samples.pts, int(samples.dts[0])
     media_time, last = int(pts[found.wanted].min()), int(np.argmax(np.where(found.wanted, pts, pts.min())))
     end = int(pts[last]) + _frame_ticks(footage, int(found.chosen[last]), hz)
@@ -83,19 +81,31 @@ def cut_audio(footage: Footage, timeline: Timeline, presented_ns: int) -> MovieT
     """The sound that belongs to [0, presented) of the timeline, cut by the edit list to the sample; None if there is none."""
     if not len(footage):
         return None
-    entries, _, rate = footage.rates()
-    one_codec(entries)
-    hz = int(rate[0])
-    chosen = _sounding(footage, timeline, presented_ns, PRE_ROLL.get(entries[0].codec, 0))
+    known, _, rate = footage.rates()
+    chosen = _sounding(footage, timeline, presented_ns, max(PRE_ROLL.get(entry.codec, 0) for entry in known))
     if not len(chosen):
         return None
-    samples = footage.place(chosen, footage.anchors(timeline, hz, slack_ns=AUDIO_SLACK_NS), hz, cuts=timeline)
+    hz = int(rate[footage.row[chosen[0]]])
+    entries, samples = _met(footage, footage.place(chosen, footage.anchors(timeline, hz, slack_ns=AUDIO_SLACK_NS), hz, cuts=timeline))
     base = int(samples.dts[0])
     end = min(presented_ns * hz // NS, int(samples.dts[-1]) + samples.last_dur)
     if end <= max(base, 0):
         return None
     edit = Edit(max(base, 0) * MOVIE_HZ // hz, max(-base, 0), (end - max(base, 0)) * MOVIE_HZ // hz)
     return MovieTrack(entries, hz, _from_zero(samples, base), edit)
+
+
+def _met(footage: Footage, samples: Samples) -> tuple[tuple[SampleEntry, ...], Samples]:
+    """The sample entries that the samples have, in order, and the samples numbered by them. Raises Conflict if the codec changes.
+
+    Footage reaches past a clip on both sides: what its coding was there is nothing to the clip.
+    """
+    if len(footage.rates()[0]) == 1:
+        return footage.rates()[0], samples
+    numbers, entry = np.unique(samples.entry, return_inverse=True)
+    entries = tuple(footage.rates()[0][number - 1] for number in numbers)
+    one_codec(entries)
+    return entries, replace(samples, entry=entry.astype(np.int64) + 1)
 
 
 def _from_zero(samples: Samples, base: int) -> Samples:

@@ -54,7 +54,7 @@ from storage.track import Track
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 Tape = TypeVar("Tape", Track, TrackReader)
-_INIT = re.compile(r"(\d{1,5})-(\d{1,5})(-aac)?(?:-v(\d{1,3}))?")
+_INIT = re.compile(r"(\d{1,5})-(\d{1,5})(-aac)?(?:-v(\d{1,3}))?", re.ASCII)
 
 
 def _addresses(request: web.Request, track: str) -> Addresses:

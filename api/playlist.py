@@ -16,9 +16,10 @@ from storage.footage import RowRun, row_ends
 
 SEGMENT_NS = 4 * NS
 DAY_NS = 86_400 * NS
+DAY_MAX = ((1 << 63) - 1) // DAY_NS - 1
 ROWS_MAX = 64                 # of one segment
 GAP_NS = NS // 5              # a shorter gap is a break and nothing else
-_SEGMENT = re.compile(r"(\d{1,6})-(\d{1,12})-(\d{1,2})-(\d{1,5})-(\d{1,5})(-cut)?(-aac)?(?:-v(\d{1,3}))?")
+_SEGMENT = re.compile(r"(\d{1,6})-(\d{1,12})-(\d{1,2})-(\d{1,5})-(\d{1,5})(-cut)?(-aac)?(?:-v(\d{1,3}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Segment:
     def parse(cls, name: str) -> "Segment":
         """The segment of that name; NotFound."""
         found = _SEGMENT.fullmatch(name)
-        if found is None or not 0 < int(found[3]) <= ROWS_MAX:
+        if found is None or not 0 < int(found[3]) <= ROWS_MAX or int(found[1]) > DAY_MAX:
             raise NotFound("there is no such segment")
         return cls(int(found[1]), int(found[2]), int(found[3]), int(found[4]), int(found[5]), found[6] is not None, int(found[8] or 0),
                    found[7] is not None)

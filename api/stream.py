@@ -11,15 +11,18 @@ from api.cursor import Cursor, CursorQuery, Init, Part
 from api.derived import told
 from api.media import MEDIA
 from api.parameters import TIME_SCHEMA, TRACK, Parameter, number, one_of
+from api.problems import Problem
 from api.rewind import Rewind
 from api.routes import ROOT, VIEW, Answer, Route
 from api.sending import ALIVE_S, Alive, cut_with_grant
 from api.times import parse_time, rfc3339
 from recorder.base.errors import Gone
+from recorder.base.media import NS
 
 AUDIO_TYPES = frozenset({"mp4a", "alaw", "ulaw", "Opus", "twos", "g726"})
 STREAM_START: Parameter[int | None] = Parameter("start", parse_time, TIME_SCHEMA, "From when on; left out: live (backwards: the newest).", None)
 SLOWEST, FASTEST = 0.1, 64.0
+AHEAD_NS = 60 * NS           # a start that lies ahead by less, as clocks differ, is waited for
 
 
 def _speed(text: str) -> float:
@@ -45,7 +48,9 @@ async def stream_mp4(request: web.Request) -> web.StreamResponse:
     """GET of stream.mp4. Ends when the client goes, the token is revoked, the pictures' coding changes, retention overtakes it or, backwards,
     where the track begins."""
     media, alive = request.app[MEDIA], Alive(request)
-    query = query_of(request)
+    query, now_ns = query_of(request), media.clock.wall_ns()
+    if query.speed > 0 and query.start_ns is not None and query.start_ns > now_ns + AHEAD_NS:
+        raise Problem(416, "the start lies in the future", now=rfc3339(now_ns))
     cursor = (Cursor if query.speed > 0 else Rewind)(media, query, lambda: request.transport is not None and alive())
     response = web.StreamResponse(headers={"Content-Type": "video/mp4", "Cache-Control": "no-store"})
     media.counts.streams_open += 1
@@ -80,5 +85,5 @@ async def stream_mp4(request: web.Request) -> web.StreamResponse:
 def routes() -> list[Route]:
     """What this module answers."""
     return [Route("GET", f"{ROOT}/cameras/{{camera}}/stream.mp4", stream_mp4, "A fragmented MP4, live or from a time", scopes=VIEW, head=False,
-                  parameters=(STREAM_START, SPEED, FRAMES, TRACK, CLIP_AUDIO), problems=(404, 410, 429), signable=True,
+                  parameters=(STREAM_START, SPEED, FRAMES, TRACK, CLIP_AUDIO), problems=(404, 410, 416, 429), signable=True,
                   answers={200: Answer("An endless fragmented MP4; media time 0 is `Watchroom-Start`.", media_type="video/mp4")})]

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
@@ -44,7 +44,7 @@ def allowed(address: str, prefixes: Sequence[str]) -> bool:
 def _below(address: str, prefix: str) -> bool:
     asked, known = urlsplit(address), urlsplit(prefix)
     path = known.path if known.path.endswith("/") else known.path + "/"
-    plain = "/.." not in asked.path and "/." not in asked.path and "%2e" not in asked.path.lower() and not asked.fragment
+    plain = "/." not in unquote(unquote(asked.path)) and not asked.fragment      # some receivers decode before they look, some twice
     same = (asked.scheme, asked.hostname, asked.port) == (known.scheme, known.hostname, known.port)
     return same and plain and (asked.path.startswith(path) or asked.path == known.path)
 

@@ -123,6 +123,20 @@ async def test_fragments_do_not_go_over_another_coding(api, maker):
     assert (answer.status, "format=mp4 or ts" in (await answer.json())["detail"]) == (409, True)
 
 
+@pytest.mark.parametrize("change", [{"width": 480, "height": 360}, {"codec": "hevc"}])
+async def test_a_coding_beside_the_range_is_nothing_to_it(change, api, maker, save):
+    """The rows of 2 s around a clip are looked at: that another coding begins or ends there refused it."""
+    maker.write(api.main, maker.video(frames=75))
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=75, first=500, **change))
+    for start_s, end_s, numbers in ((0.4, 2.8, range(75)), (4.0, 6.0, range(500, 575))):
+        bounds = {"start": maker.T0 + int(start_s * NS), "end": maker.T0 + int(end_s * NS)}
+        answer, body = await api.get("clip.mp4", **bounds, format="fmp4", track="main")
+        assert answer.status == 200, body
+        got = maker.decode(save(body))
+        assert (got.messages, set(got.numbers) <= set(numbers), len(got.numbers) > 40) == ("", True, True)
+
+
 async def test_sound_alone(api, maker, save):
     maker.write(api.sound(), maker.audio(10.0))
     for kind, media_type in (("mp4", "audio/mp4"), ("fmp4", "audio/mp4"), ("ts", "video/mp2t")):

@@ -359,3 +359,11 @@ async def test_every_seek_answers_at_once(api, maker, save):
             got = await collect((Cursor if speed > 0 else Rewind)(api.media, query), lambda event: isinstance(event, Part))
             if speed > 0:
                 assert maker.decode(save(file_of(got))).numbers[0] == number, (at_s, speed)
+
+
+async def test_a_start_far_ahead_is_refused(api, maker):
+    """It was waited for, without an answer."""
+    maker.write(api.main, maker.video(frames=50))
+    for start in ((1 << 63) - 1, "2200-01-01T00:00:00Z"):
+        answer, _ = await api.get("stream.mp4", start=start)
+        assert answer.status == 416

@@ -47,10 +47,12 @@ def frames_of(raw: Path):
 
 
 async def gstreamer(address, raw: Path, *, sound: bool):
-    """All pictures of an address as GStreamer decodes them, and what it says."""
-    heard = ("d.", "!", "queue", "!", "audioconvert", "!", "fakesink") if sound else ()
+    """All pictures of an address as GStreamer decodes them, and what it says. Its queues have no limits: a full one of pictures would wait
+    for sound, and sound for it."""
+    queue = ("queue", "max-size-buffers=0", "max-size-time=0", "max-size-bytes=0")
+    heard = ("d.", "!", *queue, "!", "audioconvert", "!", "fakesink") if sound else ()
     status, out, messages = await run(
-        "gst-launch-1.0", "-q", "uridecodebin", f"uri={address}", "name=d", "d.", "!", "queue", "!", "videoconvert", "!",
+        "gst-launch-1.0", "-q", "uridecodebin", f"uri={address}", "name=d", "d.", "!", *queue, "!", "videoconvert", "!",
         f"video/x-raw,format=GRAY8,width={WIDTH},height={HEIGHT}", "!", "filesink", f"location={raw}", *heard)
     return status, (out.decode() + messages).strip(), frames_of(raw)
 

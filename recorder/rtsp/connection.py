@@ -25,6 +25,7 @@ CONNECT_S = 5.0
 ANSWER_S = 10.0
 RECEIVE_BYTES = 64 << 10
 UNSENT_MAX = 64 << 10
+UNASKED_MAX = 16 << 20    # bytes that come while an answer is awaited: media that begins early, or a flood
 USER_TIMEOUT_MS = 15_000
 SOCKET_BYTES = 1 << 20   # as far as net.core.rmem_max allows: the drain leaves a quiet camera's socket unread for some ticks
 LOGINS_MAX = 3           # tries of one request: without login, with it, once more if the camera says `stale`
@@ -49,7 +50,7 @@ class RtspConnection:
         self._login = login
         self._clock = clock
         self._wall_offset = wall_offset
-        self._cseq = 0
+        self._cseq = self._received = 0
         self._waiting: dict[int, asyncio.Future[Response]] = {}
         self._unsent = b""
         self._draining = False
@@ -110,11 +111,14 @@ class RtspConnection:
         number = self._cseq
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
+        enough = self._received + UNASKED_MAX
         try:
             async with asyncio.timeout(timeout_s):
                 await self._send(build_request(method, url, number, headers, body))
                 while not answer.done() and not self._draining:
                     await self._receive()
+                    if self._received > enough:
+                        raise self._lost(f"the camera sent {UNASKED_MAX >> 20} MiB instead of an answer to {method}")
                 return await answer
         except TimeoutError as error:
             raise SourceError(f"no answer to {method} within {timeout_s:.0f} s", cause=GapCause.OFFLINE, where=self.where,
@@ -138,6 +142,7 @@ class RtspConnection:
             count = await self.tls.receive(buffer)
         else:
             count = await asyncio.get_running_loop().sock_recv_into(self.sock, buffer)
+        self._received += count
         if not count:
             raise self._lost("the camera closed the connection")
         events = self.framing.feed(buffer, count, self._clock.mono_ns(), self._wall_offset())

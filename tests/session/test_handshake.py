@@ -79,6 +79,15 @@ async def test_answers_without_cseq_and_unrelated_answers() -> None:
         await rig.recorded()
 
 
+async def test_flood_in_place_of_an_answer_is_given_up_by_its_bytes() -> None:
+    """Blank lines, frames of no channel: a third of a core for 10 s each time the camera was tried."""
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["DESCRIBE"] = lambda r: b"\r\n" * (9 << 20)
+        rig.record(camera.url)
+        error = await rig.failed()
+        assert error.cause == GapCause.OFFLINE and "16 MiB instead of an answer to DESCRIBE" in str(error)
+
+
 async def test_request_of_the_server_during_the_handshake_is_answered() -> None:
     async with FakeCamera() as camera, Rig() as rig:
         camera.answers["DESCRIBE"] = lambda r: b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n" + (camera.answer(r) or b"")

@@ -25,6 +25,7 @@ DEBUG = ROOT / "build" / "debug"
 TEMPORARY = Path(tempfile.mkdtemp(prefix="wr-"))  # short: Unix sockets below it have 107 bytes for their whole path
 OUTSIDE = ("--ignore=tests/cli", "--ignore=tests/supervisor")     # their kernels are in processes of their own, and those are the shipped ones
 STEP_S = 20 * 60
+BROWSER = "browser and not disk and not soak"       # two steps: tests/browser waits in its calls, with a loop of its own; others are coroutines
 ROOM = 12 << 30        # bytes of temporary files that steps have at one time
 ALONE_MAX = 3
 FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
@@ -86,7 +87,8 @@ def stages() -> dict[str, list[list[Step]]]:
             [pytest("tests", plain, "-n", "2")],
             [pytest("debug-kernels", plain, "-n", "2", "-o", f"pythonpath={DEBUG}", *OUTSIDE, env=debug)],
             [pytest("live", "live and not browser and not disk and not soak", "-n", "4", shared=True),
-             pytest("disk", "disk and not soak", shared=True), pytest("browser", "browser and not disk and not soak", shared=True)],
+             pytest("disk", "disk and not soak", shared=True), pytest("browser", BROWSER, "tests/browser", shared=True),
+             pytest("players", BROWSER, "--ignore=tests/browser", shared=True)],
         ],
     }
 

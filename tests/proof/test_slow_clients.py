@@ -124,9 +124,9 @@ def test_slow_clients_get_no_foreign_byte(laps: int, ring_mb: int, simulate: Cal
                 for client in clients:
                     client.step(store, dice)
                 ends = [store.track(number, "main").edges().visible_offset for number in numbers]
-                return sum(ends) - sum(began) >= laps * ring_mb << 20
+                return sum(ends) - sum(began) >= laps * ring_mb << 20 and any(client.ended for client in clients)
 
-            wait_until(laps_done, 400, f"{laps} laps")
+            wait_until(laps_done, 400, f"{laps} laps, and that the ring ends a download")
         finally:
             for client in clients:
                 client.end()
@@ -135,7 +135,6 @@ def test_slow_clients_get_no_foreign_byte(laps: int, ring_mb: int, simulate: Cal
     began_to_load = [(client, path) for client in clients for path in client.files if path.exists()]     # not one that was ended at once
     found = [judge(path, sim.truth(client.camera)) for client, path in began_to_load]
     assert sum(got.media_bytes for got in found) > 4 << 20
-    assert sum(client.ended for client in clients), "no download was ended by the ring"
     record_property("laps", laps)
     record_property("downloads", len(found))
     record_property("MB compared", round(sum(got.media_bytes for got in found) / 1e6))

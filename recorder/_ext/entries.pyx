@@ -7,21 +7,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 import numpy as np
 
-cdef packed struct row_t:
-    int64_t t_ns
-    int64_t media_pts
-    uint64_t offset
-    uint32_t nbytes
-    uint32_t wall_dur_us
-    uint32_t media_dur
-    uint16_t aus
-    uint16_t flags
-    uint16_t sample_entry
-    uint16_t reserved
-    uint32_t session
-    uint64_t frames_off
-    uint32_t data_crc
-    uint32_t crc
+from recorder._ext.row cimport row_t
 
 assert sizeof(row_t) == 64
 

@@ -7,6 +7,7 @@ every index into an output array is compared with its length first.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from recorder._ext.crc32c cimport wr_crc32c, wr_crc_setup
+from recorder._ext.row cimport row_t
 
 cdef extern from * nogil:
     """
@@ -39,22 +40,6 @@ cdef enum:
     PAGE_ROWS = 64
     GUESSES = 3                 # pages that are guessed before both ends are read
     FAR = 4096                  # rows between marks that tell a slope
-
-cdef packed struct row_t:
-    int64_t t_ns
-    int64_t media_pts
-    uint64_t offset
-    uint32_t nbytes
-    uint32_t wall_dur_us
-    uint32_t media_dur
-    uint16_t aus
-    uint16_t flags
-    uint16_t sample_entry
-    uint16_t reserved
-    uint32_t session
-    uint64_t frames_off
-    uint32_t data_crc
-    uint32_t crc
 
 cdef struct copying_t:
     const uint8_t* ring

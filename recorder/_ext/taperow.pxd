@@ -2,22 +2,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from recorder._ext.auqueue cimport au_t, queue_t
 from recorder._ext.crc32c cimport wr_crc32c
-
-cdef packed struct row_t:       # storage/layout.py ROW
-    int64_t t_ns
-    int64_t media_pts
-    uint64_t offset
-    uint32_t nbytes
-    uint32_t wall_dur_us
-    uint32_t media_dur
-    uint16_t aus
-    uint16_t flags
-    uint16_t sample_entry
-    uint16_t reserved
-    uint32_t session
-    uint64_t frames_off
-    uint32_t data_crc
-    uint32_t crc
+from recorder._ext.row cimport row_t
 
 cdef packed struct live_t:      # storage/layout.py LIVE_BLOCK
     uint64_t seq

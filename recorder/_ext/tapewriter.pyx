@@ -11,8 +11,9 @@ from posix.stdlib cimport posix_memalign
 
 from recorder._ext.auqueue cimport AuQueue, au_t, queue_own, queue_t, wr_load, wr_store
 from recorder._ext.crc32c cimport wr_crc_setup
+from recorder._ext.row cimport row_t
 from recorder._ext.taperow cimport (LIVE_ENTRIES, LIVE_ENTRIES_AT, LIVE_ROWS, PAGE, ROW_PROVISIONAL, began_t, close_row, live_entries, live_row, live_t,
-                                    none, pass_by, row_crc, row_t, track_t)
+                                    none, pass_by, row_crc, track_t)
 from recorder._ext.tapeshow cimport flush, flush_rings, lock_live, pass_track, show_open, unlock_live, write_rings
 from recorder._ext.tapestage cimport (HELD, NEED_CHUNK, NEED_COMMAND, NEED_FORMAT, NEED_GAP, NEED_GAP_CLOSE, NEED_PUBLISH, NEED_ROOM,
                                       NEED_SESSION)

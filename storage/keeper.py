@@ -23,7 +23,7 @@ from storage.hold import Hold
 from storage.holdkeeper import Kept, SlotHolds
 from storage.items import ChunkSealed, encode
 from storage.journal import Journal
-from storage.layout import CLASSES, PAGE, ROWS_PER_PAGE, ChunkClass, track_path
+from storage.layout import CLASSES, LARGE, PAGE, ROWS_PER_PAGE, ChunkClass, track_path
 from storage.ledger import Ledger
 from storage.minutebook import MinuteBook
 from storage.pool import STALE_NS, Pool
@@ -139,7 +139,7 @@ class Keeper:
         pool = self._desk.pool
         if not pool.free(kind) and pool.room(kind):
             pool.make(kind, mono_ns, filled=False)
-        prepared = pool.take(kind, work.ident.camera, work.ident.name, number, mono_ns, slow=not work.quick)
+        prepared = pool.take(kind, work.ident.camera, work.ident.name, number, mono_ns, slow=_slow(work, mono_ns))
         if prepared is not None:
             work.next_chunk = prepared
             self._takes[kind.number].append(mono_ns)
@@ -345,6 +345,17 @@ class Keeper:
     def _changed(self, work: TapeWork) -> None:
         work.core.set_rings(work.ring.fd, work.ring.capacity, work.frames.fd, work.frames.capacity)
         work.core.flush_rings()
+
+
+def _slow(work: TapeWork, mono_ns: int) -> bool:
+    """Whether footage that is to be gone would lie for too long in the chunk that the tape takes next.
+
+    Video that waits for it never is: its sessions end when it falls silent, and a chunk ends by time.
+    """
+    chunk, waits = work.chunk, work.chunk is None or work.starved
+    if waits and work.chunk_class is LARGE:
+        return False
+    return not (work.quick or chunk is not None and 2 * (mono_ns - chunk.opened_ns) < STALE_NS)
 
 
 def _end(work: TapeWork, ring: IndexWriter) -> int:

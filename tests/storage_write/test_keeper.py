@@ -6,7 +6,7 @@ import pytest
 from rig import Rig
 
 from recorder.base.config import RetentionRule
-from storage import keeper, seal
+from storage import keeper, pool, seal
 from storage.chunkfile import ChunkHead
 from storage.disk import PastCache
 from storage.pool import STALE_NS
@@ -59,3 +59,24 @@ def test_a_prepared_chunk_shows_nothing_of_its_past_once_the_camera_is_silent(ma
     assert work.next_chunk is not None and work.next_chunk.past is None
     held = file.read_bytes()
     assert not any(data[:48] in held for data in camera.sent)
+
+
+def test_a_camera_that_waits_for_its_first_chunk_does_not_wait_for_zeros_as_well(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    zeroed: list[str] = []
+    zero = pool.zero_tail
+    monkeypatch.setattr(pool, "zero_tail", lambda volume, path, kind: (zeroed.append(path), zero(volume, path, kind)))
+    rig = make_rig(bytes_max=4 * (16 << 20), quarantine_s=0.0)
+    _, first = rig.track(size=100_000, rule=RetentionRule(days=1.0))
+    rig.run(first, 900)
+    rig.close()
+    rig = make_rig(bytes_max=4 * (16 << 20), quarantine_s=0.0)
+    zeroed.clear()
+    _, second = rig.track(2, size=100_000)
+    rig.run(second, 1)
+    work = rig.slot._works[2, "main"]
+    assert work.chunk is not None and work.chunk.past is not None and not zeroed, "what the file held is known to be there"
+    rig.run(second, 100)
+    assert work.core.used * 2 > work.chunk_class.tape_bytes
+    for _ in range(3):
+        rig.turn()
+    assert work.next_chunk is not None and work.next_chunk.past is not None and not zeroed, "by half a chunk it is seen to be a busy track"

@@ -1,8 +1,8 @@
 """Runs the gate: lint, types, stubs, tests against the release and the debug kernels; several pytest processes where they mostly wait.
 
 Every step's output goes to build/gate/<step>.log; a failed step's is printed. Exit 0 only if every step passed and every step that
-runs tests has found some. Live tests share the machine with others, and a machine that stood still for a moment has lost packets: up to
-ALONE_MAX of them that failed run once more with the machine to themselves, and the gate names them.
+runs tests has found some. Tests share the machine with others, and a machine that stood still for a moment has lost packets: up to
+ALONE_MAX of a step that failed run once more with the machine to themselves, and the gate names them.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Step:
     name: str
     command: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
-    shared: bool = False        # with other steps: what fails may run once more alone
+    again: tuple[str, ...] = ()     # a step of tests: the command that runs those which failed once more, their names behind it
 
 
 def kernel_modules() -> Iterator[str]:
@@ -49,10 +49,10 @@ def kernel_modules() -> Iterator[str]:
             yield str(pyx.relative_to(ROOT).with_suffix("")).replace("/", ".")
 
 
-def pytest(name: str, marks: str, *options: str, env: dict[str, str] | None = None, shared: bool = False) -> Step:
-    """A run of the tests that bear `marks`, in their own folder for temporary files."""
-    base = ("--basetemp", str(TEMPORARY / name), "--durations=8", "-q", "-m", marks)
-    return Step(name, (str(BIN / "pytest"), *base, *options), env or {}, shared)
+def pytest(name: str, marks: str, *where: str, options: Sequence[str] = (), env: dict[str, str] | None = None) -> Step:
+    """A run of the tests that bear `marks`, in their own folder for temporary files. `options` hold for a second run too."""
+    base = (str(BIN / "pytest"), "--basetemp", str(TEMPORARY / name), "-q", *options)
+    return Step(name, (*base, "--durations=8", "-m", marks, *where), env or {}, base)
 
 
 def linked_debug_tree() -> None:
@@ -85,10 +85,9 @@ def stages() -> dict[str, list[list[Step]]]:
         "lint": [lint()],
         "test": [
             [pytest("tests", plain, "-n", "2")],
-            [pytest("debug-kernels", plain, "-n", "2", "-o", f"pythonpath={DEBUG}", *OUTSIDE, env=debug)],
-            [pytest("live", "live and not browser and not disk and not soak", "-n", "4", shared=True),
-             pytest("disk", "disk and not soak", shared=True), pytest("browser", BROWSER, "tests/browser", shared=True),
-             pytest("players", BROWSER, "--ignore=tests/browser", shared=True)],
+            [pytest("debug-kernels", plain, "-n", "2", *OUTSIDE, options=("-o", f"pythonpath={DEBUG}"), env=debug)],
+            [pytest("live", "live and not browser and not disk and not soak", "-n", "4"), pytest("disk", "disk and not soak"),
+             pytest("browser", BROWSER, "tests/browser"), pytest("players", BROWSER, "--ignore=tests/browser")],
         ],
     }
 
@@ -111,13 +110,12 @@ def log_of(step: Step) -> str:
 
 
 def alone(step: Step) -> Step | None:
-    """The step's failed tests once more, if they are few, shared the machine and ended no process."""
+    """The step's failed tests once more, if they are few and ended no process."""
     log = log_of(step)
     found = sorted(set(FAILED.findall(log)))
-    if not step.shared or not 0 < len(found) <= ALONE_MAX or "crashed while running" in log:
+    if not step.again or not 0 < len(found) <= ALONE_MAX or "crashed while running" in log:
         return None
-    name = f"{step.name}-alone"
-    return Step(name, (str(BIN / "pytest"), "--basetemp", str(TEMPORARY / name), "-q", *found), step.env)
+    return Step(f"{step.name}-alone", (*step.again, *found), step.env)
 
 
 def second(results: Sequence[tuple[Step, int, float]]) -> Iterator[tuple[Step, int, float]]:
@@ -127,7 +125,7 @@ def second(results: Sequence[tuple[Step, int, float]]) -> Iterator[tuple[Step, i
         if again is None:
             yield step, code, seconds
             continue
-        print(f"gate: {step.name}: failed beside others, once more alone: {', '.join(again.command[4:])}", flush=True)
+        print(f"gate: {step.name}: failed beside others, once more alone: {', '.join(again.command[len(step.again):])}", flush=True)
         report(step, code, seconds)
         yield run(again)
 

@@ -10,6 +10,7 @@ from storage.hold import Hold, hold_from_json
 from storage.holdshelf import FILE_MAX
 
 LOOK_NS = 1_000_000_000
+TICK_NS = 100_000_000   # a folder's time stands still for so long at most: what came to it after it was read may bear the same
 Stretches = tuple[tuple[int, int], ...]
 
 
@@ -39,7 +40,10 @@ class ShelfReader:
                 except (FileNotFoundError, NotADirectoryError):
                     continue
                 have = self._folders.get(name)
-                found[name] = have if have is not None and have[0] == changed_ns else (changed_ns, self._read(f"{name}/holds"))
+                if have is None or have[0] != changed_ns:
+                    settled = time.time_ns() - changed_ns > TICK_NS
+                    have = changed_ns if settled else 0, self._read(f"{name}/holds")
+                found[name] = have
         self._folders = found
 
     def _read(self, folder: str) -> tuple[Hold, ...]:

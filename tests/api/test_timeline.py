@@ -8,6 +8,7 @@ import pytest
 
 from api.timeline import merged, shares_text
 from recorder.base.media import NS, RowFlag, TrackKind
+from storage import shelfreader
 from storage.hold import Hold, HoldSpan
 from storage.holdshelf import Shelf, Taken
 from tests.storage_read.reference_writer import BASE_NS, RefTrack, RefVolume, gop
@@ -105,7 +106,8 @@ def test_merging_joins_what_touches_only() -> None:
     assert merged([], 5) == []
 
 
-async def test_what_is_held_is_said(api: Any, track: RefTrack, volume: RefVolume) -> None:
+async def test_what_is_held_is_said(api: Any, track: RefTrack, volume: RefVolume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelfreader, "LOOK_NS", 0)      # else whoever looked before the holds came is told so for a second
     shelf = Shelf(volume.volume, 0)
     assert shelf.open() == ([], [])
     for number, (start, end, name, released_ns) in enumerate([(30, 60, "", 0), (50, 90, "main", 0), (240, 9000, "main", 0),

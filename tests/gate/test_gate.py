@@ -27,10 +27,12 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_a_live_test_that_failed_beside_others_runs_once_more_alone(gate: ModuleType, tmp_path: Path) -> None:
+def test_a_test_that_failed_beside_others_runs_once_more_alone(gate: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "live.log").write_text(ONE.replace("[a - b]", ""))
-    again = gate.alone(gate.pytest("live", "live", shared=True))
-    assert (again.name, again.command[4:]) == ("live-alone", ("tests/worker/test_udp_live.py::test_late",))
+    again = gate.alone(gate.pytest("live", "live", "-n", "4", options=("-o", "pythonpath=debug"), env={"A": "1"}))
+    assert (again.name, again.env) == ("live-alone", {"A": "1"})
+    assert again.command[1:] == ("--basetemp", str(gate.TEMPORARY / "live"), "-q", "-o", "pythonpath=debug",
+                                 "tests/worker/test_udp_live.py::test_late")
 
 
 @pytest.mark.parametrize("log", [
@@ -40,18 +42,18 @@ def test_a_live_test_that_failed_beside_others_runs_once_more_alone(gate: Module
 ])
 def test_many_failures_and_crashes_stand(gate: ModuleType, tmp_path: Path, log: str) -> None:
     (tmp_path / "live.log").write_text(log)
-    assert gate.alone(gate.pytest("live", "live", shared=True)) is None
+    assert gate.alone(gate.pytest("live", "live")) is None
 
 
-def test_what_has_the_machine_to_itself_has_one_chance(gate: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "tests.log").write_text(ONE)
-    assert gate.alone(gate.pytest("tests", "not live")) is None
+def test_what_runs_no_tests_has_one_chance(gate: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "ruff.log").write_text(ONE)
+    assert gate.alone(gate.Step("ruff", ("ruff",))) is None
 
 
 def test_the_result_that_counts_is_the_second_one(gate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                   capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "live.log").write_text(ONE)
-    step, ok = gate.pytest("live", "live", shared=True), gate.Step("disk", ())
+    step, ok = gate.pytest("live", "live"), gate.Step("disk", ())
     monkeypatch.setattr(gate, "run", lambda again: (again, 1, 3.0))
     assert [(done.name, code) for done, code, _ in gate.second([(step, 1, 2.0), (ok, 0, 1.0)])] == [("live-alone", 1), ("disk", 0)]
     assert "once more alone: tests/worker/test_udp_live.py" in capsys.readouterr().out

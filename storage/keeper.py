@@ -355,7 +355,7 @@ def _slow(work: TapeWork, mono_ns: int) -> bool:
     chunk, waits = work.chunk, work.chunk is None or work.starved
     if waits and work.chunk_class is LARGE:
         return False
-    return not (work.quick or chunk is not None and 2 * (mono_ns - chunk.opened_ns) < STALE_NS)
+    return not (work.quick or (chunk is not None and 2 * (mono_ns - chunk.opened_ns) < STALE_NS))
 
 
 def _end(work: TapeWork, ring: IndexWriter) -> int:

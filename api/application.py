@@ -21,6 +21,7 @@ from api import (
     holds,
     keys,
     live,
+    livehls,
     media,
     metrics,
     minutes,
@@ -75,7 +76,7 @@ class Parts:
 def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
     own = (
-        cameras, timeline, minutes, completeness, deletions, clockwork, clip, together, hls, stream, picture, sheets,
+        cameras, timeline, minutes, completeness, deletions, clockwork, clip, together, hls, livehls, stream, picture, sheets,
         documents, live, holds, exports, events, system, sessions, health, metrics, openapi, docs,
     )
     return [route for module in own for route in module.routes()]

@@ -107,7 +107,7 @@ def _furnish(app: web.Application, parts: Parts) -> None:
     app[DERIVING] = ClipSlots(what="streams with derived sound")
     app[PICTURES] = ClipSlots(PICTURES_PER_HOLDER, "pictures")
     app[DOORS] = Doors(0 if app[GUARD].proxied else parts.per_client)
-    app[EVENTS] = EventLog(parts.clock)
+    app[EVENTS], app[livehls.KNOWN] = EventLog(parts.clock), livehls.KnownRows()
     app[SIDE], app[LAG] = parts.side, Lag(parts.clock)
     app[ANSWERS] = Counter()
     app[completeness.COMPLETE] = completeness.Completeness(parts.clock)

@@ -16,6 +16,7 @@ from api.clips import STREAMS
 from api.credentials import link
 from api.feed import visible_bytes
 from api.hls import PLAYLIST_TYPE
+from api.liveparts import KnownRows as KnownRows
 from api.liveparts import LiveName, LiveWindow, samples_of, window
 from api.liveplaylist import LiveAddresses, Newest, live_playlist, newest
 from api.media import MEDIA
@@ -37,12 +38,14 @@ from storage.store import TapeStore
 
 T = TypeVar("T")
 POLL_S = 0.02
+LOOK_S = 0.05                 # between two looks at the index: a part takes half a second to come
 WATCH_NS = 4 * NS
 WAIT_S = 12.0                 # a blocking request is answered with what there is then
 AHEAD = 2                     # segments that a request may wait for beyond the newest (6.2.5.2)
 RATES_NS = 60 * NS
 SEQUENCE_MAX = (1 << 53) - 1
 SOUND = "audio"
+KNOWN = web.AppKey("known rows", KnownRows)
 _INIT = re.compile(r"(\d{1,5})(?:-v(\d{1,3}))?", re.ASCII)
 
 LIVE_TRACK: Parameter[str] = Parameter("track", identifier, {"type": "string"}, "A track; left out: a playlist of all that a player may "
@@ -52,12 +55,12 @@ PART: Parameter[int] = Parameter("_HLS_part", integer(0, 10_000), {"type": "inte
 SKIP = Parameter("_HLS_skip", one_of("", "YES", "v2"), {"enum": ["YES", "v2"]}, "A delta update (6.2.5.1).", "")
 
 
-def _window(store: TapeStore, camera: int, track: str) -> LiveWindow:
+def _window(store: TapeStore, camera: int, track: str, known: KnownRows) -> LiveWindow:
     """What there is of a track now. NotFound if players cannot be shown it."""
     whole = store.whole(camera, track)
     if whole.kind not in {TrackKind.VIDEO, TrackKind.AUDIO}:
         raise NotFound("this track has neither pictures nor sound", remedy="ask for another track")
-    return window(whole.newest, sum(_rows(tape) for tape in whole.tapes if tape is not whole.newest))
+    return window(whole.newest, sum(_rows(tape) for tape in whole.tapes if tape is not whole.newest), known)
 
 
 def _rows(tape: TrackReader) -> int:
@@ -70,13 +73,13 @@ def _rows(tape: TrackReader) -> int:
 async def _wait(request: web.Request, reader: TrackReader, look: Callable[[], Awaitable[T | None]]) -> T | None:
     """What `look` finds, asked whenever something new is visible; None after WAIT_S or when nobody waits any more."""
     with request.app[STREAMS].take(request[keys.GRANT].holder):
-        until_s, seen, watched_s = time.monotonic() + WAIT_S, -1, 0.0
+        until_s, seen, watched_s, looked_s = time.monotonic() + WAIT_S, -1, 0.0, 0.0
         while request.transport is not None and (now_s := time.monotonic()) < until_s:
             if now_s > watched_s + 1:
                 watch(reader, time.monotonic_ns() + WATCH_NS)
                 watched_s = now_s
-            if (visible := visible_bytes(reader)) != seen:
-                seen = visible
+            if now_s > looked_s + LOOK_S and (visible := visible_bytes(reader)) != seen:
+                seen, looked_s = visible, now_s
                 if (found := await look()) is not None:
                     return found
             await asyncio.sleep(POLL_S)
@@ -88,39 +91,39 @@ async def live_m3u8(request: web.Request) -> web.StreamResponse:
     track = LIVE_TRACK.of(request)
     if not track:
         return await _choice(request)
-    media, camera, msn, part = request.app[MEDIA], request[keys.CAMERA].number, MSN.of(request), PART.of(request)
+    media, known, camera, msn, part = request.app[MEDIA], request.app[KNOWN], request[keys.CAMERA].number, MSN.of(request), PART.of(request)
     if part >= 0 > msn:
         raise Problem(400, "_HLS_part is of a segment, so _HLS_msn is needed as well", parameter="_HLS_part")
     reader = media.store.whole(camera, track).newest
     watch(reader, time.monotonic_ns() + WATCH_NS)
-    shown = await media.look_up(lambda store: _window(store, camera, track))
+    shown = await media.look_up(lambda store: _window(store, camera, track, known))
     if msn > shown.sequence + len(shown.rows) + AHEAD:
         raise Problem(400, "that segment is too far ahead", parameter="_HLS_msn")
     if msn >= 0 and not shown.has(msn, part if part >= 0 else None):
         shown = await _awaited(request, reader, track, msn, part if part >= 0 else None)
     if not shown.rows:
         raise NotFound("nothing is recorded here yet", remedy="see the camera's status")
-    others = await media.look_up(lambda store: _others(store, camera, track)) if shown.quick else []
+    others = await media.look_up(lambda store: _others(store, camera, track, known)) if shown.quick else []
     return _answer(live_playlist(shown, _addresses(request, track), skip=bool(SKIP.of(request)), others=others))
 
 
 async def _awaited(request: web.Request, reader: TrackReader, track: str, sequence: int, part: int | None) -> LiveWindow:
-    media, camera = request.app[MEDIA], request[keys.CAMERA].number
+    media, known, camera = request.app[MEDIA], request.app[KNOWN], request[keys.CAMERA].number
 
     async def look() -> LiveWindow | None:
-        shown = await media.look_up(lambda store: _window(store, camera, track))
+        shown = await media.look_up(lambda store: _window(store, camera, track, known))
         return shown if shown.has(sequence, part) else None
 
     found = await _wait(request, reader, look)
-    return found if found is not None else await media.look_up(lambda store: _window(store, camera, track))
+    return found if found is not None else await media.look_up(lambda store: _window(store, camera, track, known))
 
 
-def _others(store: TapeStore, camera: int, track: str) -> list[Newest]:
+def _others(store: TapeStore, camera: int, track: str, known: KnownRows) -> list[Newest]:
     """The newest parts of the camera's other renditions."""
     found = []
     for name in (*SHOWN, SOUND):
         with suppress(NotFound):
-            found += [one] if name != track and (one := newest(name, _window(store, camera, name))) else []
+            found += [one] if name != track and (one := newest(name, _window(store, camera, name, known))) else []
     return found
 
 

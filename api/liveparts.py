@@ -117,16 +117,41 @@ def parts_of(dts: Int64, end: int, hz: int, *, closed: bool) -> tuple[LivePart, 
     return tuple(LivePart(int(starts[n]), int(stops[n]), int(edges[n + 1] - edges[n]) * NS // hz) for n in range(count))
 
 
-def window(reader: TrackReader, before: int) -> LiveWindow:
+class KnownRows:
+    """Closed rows as segments, by place: they change no more, and a playlist is asked for twice a second. Any thread."""
+
+    def __init__(self, rows: int = 20_000) -> None:
+        self._rows_max = rows
+        self._known: dict[tuple[int, str, int, int], tuple[int, LiveRow]] = {}
+
+    def get(self, reader: TrackReader, number: int, crc: int) -> LiveRow | None:
+        """The row of that number, if it is the same one still."""
+        found = self._known.get((reader.camera, reader.name, reader.place, number))
+        return found[1] if found is not None and found[0] == crc else None
+
+    def put(self, reader: TrackReader, crc: int, row: LiveRow) -> None:
+        """Keep it; when there are too many all are forgotten."""
+        if len(self._known) >= self._rows_max:
+            self._known.clear()
+        self._known[reader.camera, reader.name, reader.place, row.name.row] = crc, row
+
+
+def window(reader: TrackReader, before: int, known: KnownRows) -> LiveWindow:
     """What there is now; `before`: rows of the track's other tapes."""
     edges = reader.edges()
     run = reader.rows_from(max(edges.first_row, edges.next_row - WINDOW_ROWS), WINDOW_ROWS + 1, provisional=False)
-    rows = run.rows["t_ns"]
-    skip = int(np.searchsorted(rows, int(rows[-1]) - WINDOW_NS)) if len(rows) else 0
-    lead = min(1, skip)             # the row before says whether the first one leads on
-    footage = load(reader, RowRun(run.first + skip - lead, run.rows[skip - lead:]))
-    made = tuple(_row(footage, index) for index in range(lead, len(footage.run.rows)))
-    return LiveWindow(made, before + footage.run.first + lead, _gop_ns(footage))
+    times = run.rows["t_ns"]
+    skip = int(np.searchsorted(times, int(times[-1]) - WINDOW_NS)) if len(times) else 0
+    found = [known.get(reader, run.first + index, int(run.rows["crc"][index])) for index in range(skip, len(times))]
+    new = next((index for index, row in enumerate(found, skip) if row is None), len(times))
+    lead = min(1, new)              # the row before says whether the first one leads on
+    footage = load(reader, RowRun(run.first + new - lead, run.rows[new - lead:]))
+    fresh = [_row(footage, index) for index in range(lead, len(footage.run.rows))]
+    for row, crc in zip(fresh, run.rows["crc"][new:].tolist(), strict=False):
+        if row.closed:
+            known.put(reader, crc, row)
+    rows = (*(row for row in found[:new - skip] if row is not None), *fresh)
+    return LiveWindow(rows, before + run.first + skip, _gop_ns(rows))
 
 
 def _row(footage: Footage, index: int) -> LiveRow:
@@ -142,16 +167,17 @@ def _row(footage: Footage, index: int) -> LiveRow:
                    closed, parts)
 
 
-def _gop_ns(footage: Footage) -> int:
-    """The largest distance between access points, up to now."""
-    rows = footage.run.rows
-    starts = np.flatnonzero((rows["flags"] & RowFlag.CONTINUED) == 0)
-    if not len(rows) or not len(starts):
-        return GOP_MAX_NS + 1 if len(rows) else 0
-    ends = np.append(rows["t_ns"][starts], 0)[1:]
-    last = len(rows) - 1
-    ends[-1] = int(rows["t_ns"][last]) + int(rows["media_dur"][last]) * NS // int(footage.rates()[2][last])
-    return int((ends - rows["t_ns"][starts])[~np.append(footage.breaks[starts][1:], False)].max(initial=0))
+def _gop_ns(rows: Sequence[LiveRow]) -> int:
+    """The largest distance between access points, up to now; longer than any where there is none."""
+    since_ns, longest_ns = None, 0 if not rows or any(row.leads for row in rows) else GOP_MAX_NS + 1
+    for row in rows:
+        if row.name.cut or row.leads:
+            if since_ns is not None and not row.name.cut:
+                longest_ns = max(longest_ns, row.start_ns - since_ns)
+            since_ns = row.start_ns if row.leads else None
+    if since_ns is not None:
+        longest_ns = max(longest_ns, rows[-1].start_ns + rows[-1].lasts_ns - since_ns)
+    return longest_ns
 
 
 def _native(rows: Rows) -> Rows:

@@ -108,6 +108,11 @@ class Drainer:
         if self._pumps.pop(connection, None) is None:
             self._drain.remove(connection)
 
+    @property
+    def quick(self) -> bool:
+        """True while what is watched has beats of its own."""
+        return self._beat is not None
+
     def run_once(self, *, watched: bool = False) -> None:
         """Receive all that waits (`watched`: on connections that somebody watches), and tell the owners."""
         for connection, events in self._drain.run(self._clock.mono_ns(), self._wall.offset_ns, watched):

@@ -16,8 +16,7 @@ from api.clips import STREAMS
 from api.credentials import link
 from api.feed import visible_bytes
 from api.hls import PLAYLIST_TYPE
-from api.liveparts import KnownRows as KnownRows
-from api.liveparts import LiveName, LiveWindow, samples_of, window
+from api.liveparts import KnownRows, LiveName, LiveWindow, samples_of, window
 from api.liveplaylist import LiveAddresses, Newest, live_playlist, newest
 from api.media import MEDIA
 from api.mp4.fragment import STYP, FragmentTrack, fragment, init_segment

@@ -5,11 +5,11 @@ import logging
 import socket
 
 import pytest
+from test_drain import Camera
 
 from recorder.base.clock import SystemClock
 from recorder.drainer import Drainer
 from recorder.timeline import WallOffset
-from tests.kernels.test_drain import Camera
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from api import (
     holds,
     keys,
     live,
+    livehls,
     media,
     metrics,
     minutes,
@@ -44,6 +45,7 @@ from api.exports import routes as exports
 from api.exports.desk import Desk
 from api.guard import GUARD, Guard, guard, is_loopback, seal_headers
 from api.lag import LAG, Lag
+from api.liveparts import KnownRows
 from api.parameters import BODY_MAX, check_names
 from api.problems import Problem, problems
 from api.registry import Registry
@@ -75,7 +77,7 @@ class Parts:
 def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
     own = (
-        cameras, timeline, minutes, completeness, deletions, clockwork, clip, together, hls, stream, picture, sheets,
+        cameras, timeline, minutes, completeness, deletions, clockwork, clip, together, hls, livehls, stream, picture, sheets,
         documents, live, holds, exports, events, system, sessions, health, metrics, openapi, docs,
     )
     return [route for module in own for route in module.routes()]
@@ -106,7 +108,7 @@ def _furnish(app: web.Application, parts: Parts) -> None:
     app[DERIVING] = ClipSlots(what="streams with derived sound")
     app[PICTURES] = ClipSlots(PICTURES_PER_HOLDER, "pictures")
     app[DOORS] = Doors(0 if app[GUARD].proxied else parts.per_client)
-    app[EVENTS] = EventLog(parts.clock)
+    app[EVENTS], app[livehls.KNOWN] = EventLog(parts.clock), KnownRows()
     app[SIDE], app[LAG] = parts.side, Lag(parts.clock)
     app[ANSWERS] = Counter()
     app[completeness.COMPLETE] = completeness.Completeness(parts.clock)

@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 from api import keys
 from api.authorise import Authority, Grant
 from api.guard import GUARD
-from api.parameters import SIGNATURE_NAMES
+from api.parameters import DIRECTIVE_NAMES, SIGNATURE_NAMES
 from api.problems import Problem
 
 AUTHORITY = web.AppKey("authority", Authority)
@@ -60,9 +60,9 @@ def _signed(request: web.Request, authority: Authority) -> Grant | None:
 
 
 def target_of(address: str) -> str:
-    """What a signature covers: the path and every parameter but its own, in one spelling."""
-    parts = urlsplit(address)
-    pairs = sorted(pair for pair in parse_qsl(parts.query, keep_blank_values=True, max_num_fields=64) if pair[0] not in SIGNATURE_NAMES)
+    """What a signature covers: the path and every parameter but its own and those that a player of live HLS adds, in one spelling."""
+    parts, free = urlsplit(address), SIGNATURE_NAMES | DIRECTIVE_NAMES
+    pairs = sorted(pair for pair in parse_qsl(parts.query, keep_blank_values=True, max_num_fields=64) if pair[0] not in free)
     return f"{parts.path}?{urlencode(pairs, quote_via=quote)}"
 
 

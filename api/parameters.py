@@ -20,6 +20,7 @@ BODY_MAX = 64 << 10
 BODY_S = 10.0
 RANGE_MAX_NS = 31 * 86_400 * NS
 SIGNATURE_NAMES = frozenset({"sig", "exp", "kid"})
+DIRECTIVE_NAMES = frozenset({"_HLS_msn", "_HLS_part", "_HLS_skip"})     # a player adds them to a live playlist's address (RFC 8216bis 6.2.5)
 
 
 class _Required:

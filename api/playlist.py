@@ -210,11 +210,14 @@ class Variant:
     address: str
 
 
-def multivariant(variants: Sequence[Variant]) -> str:
-    """The playlist of playlists (RFC 8216 4.3.4), the best first."""
+def multivariant(variants: Sequence[Variant], sound: str = "") -> str:
+    """The playlist of playlists (RFC 8216 4.3.4), the best first. `sound`: where the sound has a playlist of its own, its address."""
     lines = ["#EXTM3U", "#EXT-X-VERSION:7"]
+    if sound:
+        lines.append(f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="camera",DEFAULT=YES,AUTOSELECT=YES,URI="{sound}"')
     for one in variants:
         named = f',CODECS="{",".join(one.codecs)}"' if all(one.codecs) else ""
         size = f",RESOLUTION={one.width}x{one.height}" if one.width and one.height else ""
-        lines += [f"#EXT-X-STREAM-INF:BANDWIDTH={one.peak_bps},AVERAGE-BANDWIDTH={one.mean_bps}{named}{size}", one.address]
+        group = ',AUDIO="sound"' if sound else ""
+        lines += [f"#EXT-X-STREAM-INF:BANDWIDTH={one.peak_bps},AVERAGE-BANDWIDTH={one.mean_bps}{named}{size}{group}", one.address]
     return "\n".join([*lines, ""])

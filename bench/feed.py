@@ -60,11 +60,11 @@ class TimedSlot(Slot):
         setattr(committer, "_commit", noted)  # noqa: B010
         return report
 
-    def pass_once(self, *, all_tracks: bool = True) -> None:
+    def pass_once(self, *, all_tracks: bool = True, only_watched: bool = False) -> None:
         """As a slot's."""
         if all_tracks:
             self._tick_s = time.monotonic()
-        super().pass_once(all_tracks=all_tracks)
+        super().pass_once(all_tracks=all_tracks, only_watched=only_watched)
 
     @property
     def written(self) -> dict[str, int]:

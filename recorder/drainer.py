@@ -1,4 +1,7 @@
-"""The drain's timer: one per worker. Every 40 ms one call receives from all sockets; rare events go to those who own the connections."""
+"""The drain's timer: one per worker. Every 40 ms one call receives from all sockets; rare events go to those who own the connections.
+
+While somebody watches, what is watched has beats of its own in between, each 8 ms.
+"""
 
 import asyncio
 import logging
@@ -52,17 +55,20 @@ class LoopLag:
 class Drainer:
     """Owns the Drain. All calls on the loop's thread."""
 
-    def __init__(self, clock: Clock, wall: WallOffset, period_ms: int, log: logging.Logger) -> None:
+    def __init__(self, clock: Clock, wall: WallOffset, period_ms: int, log: logging.Logger, *, watched_ms: int = 8) -> None:
         self.lag = LoopLag()
         self._clock = clock
         self._wall = wall
         self._period_s = period_ms / 1000
+        self._quick_s = watched_ms / 1000
         self._log = log
         self._drain = Drain(rest_bytes=REST_BYTES, rest_runs=REST_RUNS)
         self._owners: dict[Connection, OnEvents] = {}
         self._pumps: dict[Connection, Pump] = {}
+        self._watched = False
         self._buffer = memoryview(bytearray())
         self._timer: asyncio.TimerHandle | None = None
+        self._beat: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin to tick on the running loop."""
@@ -71,9 +77,20 @@ class Drainer:
 
     def stop(self) -> None:
         """Tick no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._beat):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._beat = None
+
+    def quicken(self) -> None:
+        """Somebody watches: receive what is watched now, and go on doing so until nobody does. Nothing before `start`."""
+        if self._timer is None or self._quick_s >= self._period_s:
+            return
+        if self._beat is not None:
+            self._beat.cancel()
+        self.run_once(watched=True)
+        loop = asyncio.get_running_loop()
+        self._beat = loop.call_later(self._quick_s, self.quicken) if self._watched else None
 
     def add(self, connection: Connection, fd: int, on_events: OnEvents, media: Sequence[UdpMedia] = (), pump: Pump | None = None) -> None:
         """Receive for `connection` from `fd`, and for its `media` over UDP from their sockets; or through `pump`. Tell `on_events` the
@@ -91,14 +108,21 @@ class Drainer:
         if self._pumps.pop(connection, None) is None:
             self._drain.remove(connection)
 
-    def run_once(self) -> None:
-        """Receive all that waits, and tell the owners."""
-        for connection, events in self._drain.run(self._clock.mono_ns(), self._wall.offset_ns):
+    @property
+    def quick(self) -> bool:
+        """True while what is watched has beats of its own."""
+        return self._beat is not None
+
+    def run_once(self, *, watched: bool = False) -> None:
+        """Receive all that waits (`watched`: on connections that somebody watches), and tell the owners."""
+        for connection, events in self._drain.run(self._clock.mono_ns(), self._wall.offset_ns, watched):
             owner = self._owners.get(connection)
             if owner is not None:
                 self._guarded(owner, events)
-        for connection, pump in list(self._pumps.items()):
+        pumps = [(connection, pump) for connection, pump in self._pumps.items() if not watched or connection.watched]
+        for connection, pump in pumps:
             self._guarded(self._pump, connection, pump)
+        self._watched = self._drain.watched > 0 or any(connection.watched for connection in self._pumps)
 
     def _pump(self, connection: Connection, pump: Pump) -> None:
         events = pump.pump(connection, self._buffer, self._clock.mono_ns(), self._wall.offset_ns)

@@ -28,7 +28,7 @@ from recorder.rtsp.address import AddressBook, parse_networks
 from recorder.stream import Services
 from recorder.timeline import WallOffset
 from storage.camera_record import declared_kbps
-from storage.events import SlotBroken, SlotEvent, VolumeBack, VolumeFailed
+from storage.events import SlotBroken, SlotEvent, VolumeBack, VolumeFailed, Watched
 
 SWEEP_S = 1.0
 DISKS_S = 0.25
@@ -65,6 +65,7 @@ class Worker:
         self._cameras: Cameras
         self._rack: Rack
         self._holding: Holding
+        self._drainer: Drainer | None = None
 
     async def run(self, cameras: Mapping[int, CameraConfig]) -> None:
         """Open, record, close."""
@@ -86,7 +87,7 @@ class Worker:
 
     async def _record(self, book: AddressBook, cameras: Mapping[int, CameraConfig]) -> None:
         recording, wall = self._site.recording, WallOffset(self._clock)
-        drainer = Drainer(self._clock, wall, recording.drain_ms, log)
+        drainer = self._drainer = Drainer(self._clock, wall, recording.drain_ms, log, watched_ms=recording.watched_ms)
         gate = HandshakeGate(-(-recording.handshakes_at_once // recording.slots))      # all workers together, about
         services = Services(self._clock, wall, drainer, gate, book, self._rack.tapes(self._number), recording, log)
         self._cameras, self._ready = Cameras(services, self._site.retention, log), True
@@ -114,6 +115,10 @@ class Worker:
         self._loop.call_soon_threadsafe(self._note_event, event)
 
     def _note_event(self, event: SlotEvent) -> None:
+        if isinstance(event, Watched):
+            if self._drainer is not None:
+                self._drainer.quicken()
+            return
         self._noted.take(event)
         if isinstance(event, VolumeFailed):
             fled = self._cameras.flee() if self._ready else 0

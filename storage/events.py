@@ -29,6 +29,13 @@ class SlotBroken:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """Somebody has begun to watch a track of the slot: its AUs are wanted at once."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class SlowCommit:
     """A commit took longer than 500 ms: for that long the durable mark stood."""
 
@@ -107,5 +114,5 @@ class HeldDamaged:
     name: str
 
 
-SlotEvent = (VolumeFailed | VolumeBack | SlotBroken | SlowCommit | Starved | Retired | MinimumBroken | ClockDoubted | AusRefused | NotSealed
-             | HoldBudget | HeldDamaged)
+SlotEvent = (VolumeFailed | VolumeBack | SlotBroken | Watched | SlowCommit | Starved | Retired | MinimumBroken | ClockDoubted | AusRefused
+             | NotSealed | HoldBudget | HeldDamaged)

@@ -25,7 +25,7 @@ from recorder.base.media import SampleEntry, TrackKind
 from storage.commit import Commit, Committer
 from storage.disk import flush_disk, syncfs, write_at
 from storage.erasure import Deleted, Erasure
-from storage.events import SlotBroken, SlotEvent, VolumeFailed
+from storage.events import SlotBroken, SlotEvent, VolumeFailed, Watched
 from storage.heldstore import HeldStore
 from storage.hold import Hold
 from storage.holdkeeper import HoldUsage, Kept, SlotHolds
@@ -389,7 +389,7 @@ class Slot:
         gap_s, commit_s = self._config.drain_ms / 1000, self._config.commit_ms / 1000
         ticks = max(1, round(commit_s / gap_s))
         tick = 0
-        while not self._stop.wait(gap_s) and not self.failed:
+        while not self._quick_passes(gap_s) and not self.failed:
             tick += 1
             due = tick >= ticks and not self._committer.busy
             self.pass_once(all_tracks=due)
@@ -397,17 +397,27 @@ class Slot:
                 tick = 0
                 self.commit_once()
 
-    def pass_once(self, *, all_tracks: bool = True) -> None:
+    def _quick_passes(self, gap_s: float) -> bool:
+        """For `gap_s` passes over what is watched, if anything is; True once the slot is to end."""
+        due_s = time.monotonic() + gap_s
+        quick_s = min(self._config.watched_ms / 1000, gap_s)
+        while (left_s := due_s - time.monotonic()) > quick_s and self._writer.watched:
+            if self._stop.wait(quick_s) or self.failed:
+                return True
+            self.pass_once(all_tracks=False, only_watched=True)
+        return self._stop.wait(max(0.0, left_s))
+
+    def pass_once(self, *, all_tracks: bool = True, only_watched: bool = False) -> None:
         """One pass of the writer."""
         self._pass_ns = self._clock.mono_ns()
         try:
-            self._pass(all_tracks)
+            self._pass(all_tracks, only_watched)
         except OSError as error:
             self._fail(error)
         finally:
             self._pass_ns = 0
 
-    def _pass(self, all_tracks: bool) -> None:
+    def _pass(self, all_tracks: bool, only_watched: bool) -> None:
         if self.failed:
             return
         while self._calls:
@@ -415,13 +425,15 @@ class Slot:
         if self._cores_changed and not self._committer.busy:
             self._cores_changed = False
             self._writer.set_cores([work.core for work in list(self._works.values())])
-        starved = False
-        for core, code in self._writer.run(self._clock.mono_ns(), self._gather, all_tracks, self.whole_pages):
+        starved, watched = False, self._writer.watched
+        for core, code in self._writer.run(self._clock.mono_ns(), self._gather, all_tracks, self.whole_pages, only_watched):
             work = core.owner
             assert isinstance(work, TapeWork)
             starved |= work.attend(code)
         if starved:
             self._wake_keeper.set()
+        if self._writer.watched > watched:
+            self._on_event(Watched(self.volume.path))
         step(Step.PASS)
 
     def commit_once(self) -> None:

@@ -17,9 +17,12 @@ class Drain:
         until remove). ValueError if it is in the set already."""
     def remove(self, connection: Connection) -> None:
         """Receive no more; nothing happens if it is not in the set. The socket stays open."""
-    def run(self, mono_ns: int, wall_offset_ns: int) -> list[tuple[Connection, int]]:
-        """Receive all that waits. Returns connections with something rare to tell, as rtp.EVENT_* bits; after EVENT_EOF, EVENT_ERROR or
+    def run(self, mono_ns: int, wall_offset_ns: int, watched: bool = False) -> list[tuple[Connection, int]]:
+        """Receive all that waits; `watched`: only from connections of which a track is watched, and of those over UDP the media. Returns connections with something rare to tell, as rtp.EVENT_* bits; after EVENT_EOF, EVENT_ERROR or
         EVENT_DAMAGED_STREAM a connection is not read again."""
     def __len__(self) -> int: ...
+    @property
+    def watched(self) -> int:
+        """Connections of which a track was watched at the last run."""
     @property
     def received_bytes(self) -> int: ...

@@ -3,7 +3,7 @@
 A wake-up costs more than all the work on a frame, so nothing waits for sockets: a timer calls `run` each 40 ms (measured: a third to a half of what an
 event per read costs). The kernel's socket buffers hold what arrives in between. Half of what a read of one picture costs does not depend on its
 size (the call, the acknowledgement that it sends, cold state), so a connection that nobody watches rests for some ticks, as long as what gathers
-meanwhile is far less than its socket holds.
+meanwhile is far less than its socket holds. Those that somebody watches have runs of their own in between, which cost the others a look.
 The RTSP connection of a session whose media come over UDP says little: it is read at two ticks of eight.
 """
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -102,6 +102,7 @@ cdef class Drain:
     cdef list media             # tuples of UdpMedia, kept alive
     cdef wr_batch* batch        # made when the first of them comes
     cdef size_t tick
+    cdef size_t seen            # connections watched at the last run
 
     def __cinit__(self, size_t buffer_bytes=262144, size_t budget_bytes=1048576, size_t rest_bytes=0, int rest_runs=1):
         if not 4096 <= buffer_bytes <= 1 << 26 or budget_bytes < buffer_bytes:
@@ -174,28 +175,36 @@ cdef class Drain:
                 self.media.pop()
                 return
 
-    def run(self, int64_t mono_ns, int64_t wall_offset_ns):
+    def run(self, int64_t mono_ns, int64_t wall_offset_ns, bint watched=False):
         cdef size_t i
-        cdef int any_events = 0
+        cdef int any_events = 0, quick
         cdef uint64_t before
         cdef slot_t* s
         self._idle()
         self.running = True
-        self.tick += 1
+        self.tick += not watched
+        self.seen = 0
         with nogil:
             for i in range(self.count):
                 s = &self.slots[i]
                 s.events = 0
                 if s.dead:
                     continue
-                if s.rest and not is_watched(s):
+                quick = is_watched(s)
+                self.seen += quick
+                if watched and not quick:
+                    continue
+                if s.rest and not quick:
                     s.rest -= 1
                     s.passed += 1
                     continue
                 before = self.received
                 drain_media(s, self.batch, self.budget, mono_ns, wall_offset_ns, &self.received)
-                if not s.dead and (s.media_count == 0 or (self.tick + i) % QUIET_TICKS < 2):
+                if not s.dead and (s.media_count == 0 or ((self.tick + i) % QUIET_TICKS < 2 and not watched)):
                     drain_one(s, self.buf, self.size, self.budget, mono_ns, wall_offset_ns, &self.received)
+                if watched:
+                    any_events |= s.events
+                    continue
                 s.rest = runs_to_rest(self.received - before, s.passed + 1, self.rest_bytes, 1 if s.media_count else self.rest_runs)
                 s.passed = 0
                 any_events |= s.events
@@ -206,6 +215,10 @@ cdef class Drain:
 
     def __len__(self):
         return self.count
+
+    @property
+    def watched(self):
+        return self.seen
 
     @property
     def received_bytes(self):

@@ -33,6 +33,9 @@ class Connection:
     @property
     def tracks(self) -> tuple[RtpTrack, ...]: ...
     @property
+    def watched(self) -> bool:
+        """Somebody watches one of its tracks."""
+    @property
     def errno(self) -> int:
         """Of the failed recv after EVENT_ERROR, else 0."""
     @property

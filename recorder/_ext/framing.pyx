@@ -9,6 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 from recorder._ext.aubuild cimport EVENT_DAMAGED_STREAM, EVENT_MESSAGE
+from recorder._ext.auqueue cimport wr_load
 from recorder._ext.rtp cimport RtpTrack, rtptrack_damage, rtptrack_data, rtptrack_events, rtptrack_looks_right, rtptrack_t
 
 cdef extern from "<strings.h>" nogil:
@@ -508,6 +509,14 @@ cdef class Connection:
         self.c.last = NULL
         self.c.waiting = 0
         return out
+
+    @property
+    def watched(self):
+        cdef int i
+        for i in range(TRACKS_MAX):
+            if self.c.tracks[i] is not NULL and wr_load(&self.c.tracks[i].au.q.watched):
+                return True
+        return False
 
     @property
     def tracks(self):

@@ -12,6 +12,7 @@ cdef class WriterPass:
     cdef uint32_t count
     cdef uint32_t room
     cdef uint32_t needing       # tracks of the pass under way that need something
+    cdef uint32_t seen          # tracks that somebody watches
     cdef wr_direct* batch       # NULL: not to be had, or not yet tried
     cdef bint batch_tried
     cdef uint32_t batched[64]   # whose the batch's writes are

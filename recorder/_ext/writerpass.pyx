@@ -34,7 +34,7 @@ cdef class WriterPass:
 
     def __cinit__(self):
         self.cores = []
-        self.count = self.room = 0
+        self.count = self.room = self.seen = 0
         self.tracks = NULL
         self.wanted = NULL
         self.codes = NULL
@@ -69,9 +69,10 @@ cdef class WriterPass:
         self.count = n
         self.cores = list(cores)
 
-    def run(self, uint64_t now_mono_ns, uint32_t gather, bint all, bint leave=False):
+    def run(self, uint64_t now_mono_ns, uint32_t gather, bint all, bint leave=False, bint only_watched=False):
         """Take from every queue whose turn it is: not taken from in the last `gather` - 1 passes, or somebody watches, or `all`.
 
+        `only_watched`: of watched tracks alone, and it is no pass for the others.
         `leave`: AUs younger than LEFT_MAX_NS may stay behind, where otherwise their last page would have to be written twice.
 
         Returns a list of (core, code) for the tracks that need something: a code of this module, or -errno of a failed write.
@@ -85,12 +86,15 @@ cdef class WriterPass:
             self.batch_tried = True
             self.batch = wr_direct_new()
         with nogil:
-            self.needing = 0
+            self.needing = self.seen = 0
             for i in range(self.count):
                 t = self.tracks[i]
                 watched = wr_load(t.lease) > now_mono_ns
                 if watched != t.q.watched:
                     wr_store(&t.q.watched, watched)
+                self.seen += <uint32_t>watched
+                if only_watched and not watched:
+                    continue
                 t.age += 1
                 if t.age < gather and not all and not watched:
                     continue
@@ -162,6 +166,11 @@ cdef class WriterPass:
             tape += self.tracks[i].wrote_tape
             index += self.tracks[i].wrote_index
         return {"tape": tape, "ring and frames": index, "marks": self.wrote_marks}
+
+    @property
+    def watched(self):
+        """Tracks that somebody watched at the last run."""
+        return self.seen
 
     def grown(self):
         """The cores whose rows, entries or open row have changed since their last record."""

@@ -103,6 +103,7 @@ class RecordingConfig:
 
     slots: int = 1
     drain_ms: int = 40
+    watched_ms: int = 8
     gather_ms: int = 200
     commit_ms: int = 400
     buffer_s: float = 4.0

@@ -45,7 +45,8 @@ CHUNK_CLOSE_MAX_S = 900     # what expires is gone from the disk within an hour:
 
 LIMITS: dict[type, dict[str, tuple[float, float]]] = {
     ServerConfig: {"port": (1, 65535)},
-    RecordingConfig: {"slots": (1, 64), "drain_ms": (5, 1000), "gather_ms": (5, 2000), "commit_ms": (50, 10_000), "buffer_s": (1, 60),
+    RecordingConfig: {"slots": (1, 64), "drain_ms": (5, 1000), "watched_ms": (2, 1000), "gather_ms": (5, 2000), "commit_ms": (50, 10_000),
+                      "buffer_s": (1, 60),
                       "chunk_close_s": (10, CHUNK_CLOSE_MAX_S), "handshakes_at_once": (1, 1024),
                       "udp_port_first": (1024, 65534), "udp_port_last": (1025, 65535)},
     TrackRule: {"days": (0.0001, YEARS_10), "days_min": (0, YEARS_10), "bytes_max": (0, 1 << 60), "bytes_min": (0, 1 << 60)},

@@ -9,6 +9,7 @@ MEASUREMENTS = {"ingest": "what recording costs, beside other recorders in the s
                 "index": "a month of index of hundreds of cameras: recovery, lookup, timeline, memory, disk",
                 "capacity": "how many cameras this disk carries, and what gives way first",
                 "playback": "what readers get, warm and cold, beside recording: first bytes, pictures, CPU per byte, AUs lost",
+                "live": "how soon who watches now gets a picture, and what a viewer costs",
                 "crash": "power cuts on real file systems: what is acknowledged is there, nothing else is served"}
 
 

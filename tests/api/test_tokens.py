@@ -181,6 +181,13 @@ async def test_a_signed_link_opens_its_own_address_alone(proxied: Any) -> None:
     assert (await proxied.get(f"{ROOT}/cameras?{kept[1:]}")).status in {400, 401}
 
 
+@pytest.mark.parametrize(("more", "status"), [("&_HLS_msn=7&_HLS_part=0&_HLS_skip=YES", 404), ("&_HLS_msn=7&frames=key", 401)])
+async def test_a_signed_playlist_may_be_asked_to_wait(proxied: Any, more: str, status: int) -> None:
+    """A player adds these names to the address it was given, and has no other credential. (There is no footage: 404, by the handler.)"""
+    link = (await make_link(proxied, await proxied.token("view"), f"{ROOT}/cameras/yard/hls/live.m3u8?track=main")).json["address"]
+    assert (await proxied.get(link + more)).status == status
+
+
 async def test_a_signed_link_ends_by_itself_and_with_its_token(proxied: Any) -> None:
     token = await proxied.token("view")
     short = (await make_link(proxied, token, seconds=60)).json["address"]

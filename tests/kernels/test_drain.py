@@ -170,6 +170,25 @@ def test_a_camera_that_gives_much_or_is_watched_never_rests():
     watched.close()
 
 
+def test_a_run_for_watched_cameras_leaves_the_others_their_turns():
+    drain = Drain(rest_bytes=1000, rest_runs=3)
+    camera, watched = Camera(drain), Camera(drain)
+    assert (drain.run(0, 0), drain.watched) == ([], 0)
+    watched.track.queue.watched = True
+    for tick in range(1, 9):
+        camera.theirs.sendall(camera.sound())
+        watched.theirs.sendall(watched.sound())
+        told = drain.run(tick, 0, True)
+        assert told == ([(watched.connection, FIRST)] if tick == 1 else [])
+        assert (camera.track.queue.waiting_aus, watched.track.queue.waiting_aus, drain.watched) == (0, tick, 1)
+    assert (camera.connection.watched, watched.connection.watched) == (False, True)
+    for _ in range(4):
+        drain.run(9, 0)
+    assert camera.track.queue.waiting_aus == 8, "its rest is counted in runs of its own"
+    camera.close()
+    watched.close()
+
+
 def test_resting_cameras_take_turns():
     drain = Drain(rest_bytes=1000)
     cameras = [Camera(drain) for _ in range(4)]

@@ -1,9 +1,12 @@
 """Real content, each picture bearing its number, on tapes; and what comes out of a file when ffmpeg's libraries decode it."""
 
+import asyncio
 import functools
 import io
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -29,10 +32,12 @@ from storage.footage import Edges, Entries, RowRun, row_ends
 from storage.layout import ROW, class_of
 from storage.store import TapeStore
 from tests.ffmpeg import complaints
+from tests.media.growing import Growing
 from tests.storage_read import reference_writer
 
 T0 = 1_800_000_000 * NS
 AUDIO_HZ = 48_000
+LIVE_FRAMES, LIVE_BEFORE, LIVE_FPS = 1000, 225, 25
 
 
 @dataclass(frozen=True)
@@ -375,3 +380,24 @@ class Api:
         async with self.client.request(method, f"/api/v1/cameras/yard/{path}", params={k: str(v) for k, v in query.items()},
                                        headers=headers) as answer:
             return answer, await answer.read()
+
+
+async def _record(camera: Growing, since_s: float) -> None:
+    while camera.sent < LIVE_FRAMES:
+        await asyncio.sleep(max(0.0, since_s + camera.sent / LIVE_FPS - time.time()))
+        camera.send(1)
+
+
+@pytest.fixture
+async def growing(maker: Any, volume: Any, tmp_path: Path) -> AsyncIterator[tuple[Api, float]]:
+    """A camera that is being recorded in its own time: the API, and when (UTC, s) picture 0 came; picture n comes n / 25 s later."""
+    start_ns = time.time_ns() - LIVE_BEFORE * NS // LIVE_FPS
+    async with Api(volume, tmp_path, start_ns) as api:
+        camera = Growing(volume.track(1, "main", start_ns=start_ns), maker, video(frames=LIVE_FRAMES, gop=50), start_ns)
+        camera.send(LIVE_BEFORE)
+        since_s = start_ns / NS
+        task = asyncio.create_task(_record(camera, since_s))
+        yield api, since_s
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

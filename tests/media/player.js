@@ -126,3 +126,17 @@ async function byHlsJs(address) {
   video.hls = hls;
   return video;
 }
+
+/** Plays what is live for so many seconds: [UTC in s, number] of the pictures that the screen got. */
+async function live(video, seconds) {
+  const seen = [];
+  const look = () => {
+    seen.push([Date.now() / 1000, numberOf(video)]);
+    video.requestVideoFrameCallback(look);
+  };
+  video.requestVideoFrameCallback(look);
+  await video.play();
+  await new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
+  video.pause();
+  return seen;
+}

@@ -104,20 +104,25 @@ def nobody_home():
         yield Path(name)
 
 
+async def vlc(address, home, *more):
+    """What VLC shows of an address in its own time, and what it says."""
+    raw = home / "raw.yuv"
+    status, out, messages = await run(
+        "runuser", "-u", "nobody", "--", "env", f"HOME={home}", "cvlc", "-I", "dummy", "-q", "--play-and-exit", "--no-osd",
+        "--no-video-title-show", "-V", "yuv", "--yuv-file", raw, "--aout", "dummy", "--no-drop-late-frames", "--no-skip-frames", *more, address)
+    data = raw.read_bytes()
+    raw.unlink()
+    step, head = WIDTH * HEIGHT * 3 // 2 + len(b"FRAME\n"), data.index(b"\n") + 1
+    numbers = [pattern.read(np.frombuffer(data[at + 6:at + 6 + WIDTH * HEIGHT], np.uint8).reshape(HEIGHT, WIDTH))
+               for at in range(head, len(data) - step + 1, step)]
+    return status, out.decode() + messages, numbers
+
+
 async def test_vlc_plays_over_a_gap(yard, maker, nobody_home):
     """A playlist and a clip, in its own time; it shows pictures from before and after the gap, and complains of nothing."""
     query = f"start={maker.T0 + 4 * NS}&end={maker.T0 + 10 * NS}&track=main"
     for path in (f"hls/vod.m3u8?{query}", f"clip.mp4?{query}&gaps=close"):
-        raw = nobody_home / "raw.yuv"
-        status, out, messages = await run(
-            "runuser", "-u", "nobody", "--", "env", f"HOME={nobody_home}", "cvlc", "-I", "dummy", "-q", "--play-and-exit", "--no-osd",
-            "--no-video-title-show", "-V", "yuv", "--yuv-file", raw, "--aout", "dummy", "--no-drop-late-frames", "--no-skip-frames",
-            yard.client.make_url(f"/api/v1/cameras/yard/{path}"))
-        assert (status, out.decode(), messages) == (0, "", "")
-        data = raw.read_bytes()
-        step, head = WIDTH * HEIGHT * 3 // 2 + len(b"FRAME\n"), data.index(b"\n") + 1
-        numbers = [pattern.read(np.frombuffer(data[at + 6:at + 6 + WIDTH * HEIGHT], np.uint8).reshape(HEIGHT, WIDTH))
-                   for at in range(head, len(data) - step + 1, step)]
-        raw.unlink()
+        status, said, numbers = await vlc(yard.client.make_url(f"/api/v1/cameras/yard/{path}"), nobody_home)
+        assert (status, said) == (0, "")
         assert {110, 140} <= set(numbers)
         assert {510, 520} <= set(numbers)

@@ -15,6 +15,7 @@ from recorder._ext.tapewriter import TapeCore
 from recorder.base.media import TrackKind
 from storage.check import check_volume
 from storage.disk import PastCache, open_direct, zero_range
+from storage.events import Watched
 from storage.layout import LARGE, PAGE
 from storage.store import TapeStore
 
@@ -235,4 +236,24 @@ def test_who_reads_the_newest_pages_while_they_are_written_never_sees_old_ones(t
         thread.join()
     assert goes_direct(rig.core()) and not faults and seen[0] > 300
     store.close()
+    rig.close()
+
+
+def test_what_is_watched_is_told_at_once_and_passed_over_alone(tmp_path: Path) -> None:
+    """The event comes with the pass that sees the lease, once; the passes between are of the watched track and none of the other's."""
+    rig = Rig(tmp_path / "volume", tmp_path / "live")
+    (_, seen), (_, other) = rig.track(1), rig.track(2)
+    watch(rig, 3600)        # the first block of the lease file: camera 1
+    for camera in (seen, other):
+        camera.put(3)
+    rig.slot.pass_once(all_tracks=False)
+    told = [event for event in rig.events if isinstance(event, Watched)]
+    assert told == [Watched(rig.volume.path)]
+    taken = [core.counts[0] for core in (rig.core(1), rig.core(2))]
+    for camera in (seen, other):
+        camera.put(3)
+    for _ in range(20):
+        rig.slot.pass_once(all_tracks=False, only_watched=True)
+    assert [core.counts[0] for core in (rig.core(1), rig.core(2))] == [taken[0] + 3, taken[1]]
+    assert [event for event in rig.events if isinstance(event, Watched)] == told
     rig.close()

@@ -1,0 +1,151 @@
+"""`watchroom bench live`: how long after its arrival a picture leaves the server for who watches now, and what a viewer costs.
+
+Tiles of one WebSocket, then low-latency HLS, each of another camera of those that are recorded. A picture's own UTC is that of its arrival,
+so its age when its bytes come is the way through the server. Nobody watches in the first window.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.camsim.process import SimProcess
+from bench.chart import draw
+from bench.load import Load
+from bench.machine import allow_files, describe, orderly, sample, steal_s
+from bench.playback import readers_core, share
+from bench.report import Figure, about_line, add_report_arguments, figure_table, table, write_reports
+from bench.site import Site, wait_until
+from bench.subjects import SIM_CORE, Bench, recorded, remove, site_of, tape_loss, tracks
+from bench.viewers import hls_viewer, tile_viewer
+from bench.window import START_TIMEOUT_S, Plan, playing
+
+Say = Callable[[str], None]
+Viewers = Callable[[int, int, list[float]], Coroutine[None, None, None]]       # port, how many, where ages in ms go
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A window: percent of one core of worker and API, the ages in ms of what came (rising), stolen CPU in percent."""
+
+    viewers: int
+    worker: float
+    api: float
+    ages_ms: list[float]
+    steal: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.description = __doc__
+    add = parser.add_argument
+    add("--cameras", type=int, default=64, help="cameras that are recorded (64)")
+    add("--kbps", type=int, default=2000, help="kbit/s of each (2000)")
+    add("--viewers", type=int, default=16, help="tiles, and then players of HLS (16)")
+    add("--seconds", type=float, default=20.0, help="length of a window (20)")
+    add("--folder", type=Path, help="where footage is written (a temporary folder there)")
+    add("--cache", type=Path, help="where the simulation keeps its content")
+    add_report_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Measure and print; 1 if an AU was lost."""
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    allow_files(65_536)
+    with orderly(), readers_core():
+        windows, loss = measure(args, say)
+    about = describe(args.folder or Path(tempfile.gettempdir()))
+    text = report(windows, loss, about)
+    write_reports(args, values={"about": about, "windows": {name: asdict(one) for name, one in windows.items()}, "loss": loss}, text=text,
+                  chart=chart(windows))
+    print(text)
+    return int(any(loss.get(key, 0) for key in ("missing", "wrong", "dropped")))
+
+
+def measure(args: argparse.Namespace, say: Say) -> tuple[dict[str, Watched], dict[str, int]]:
+    """The windows by what was watched with, and the tapes compared afterwards."""
+    load, viewers = Load(args.cameras, args.kbps), min(args.viewers, args.cameras)
+    root = Path(tempfile.mkdtemp(prefix="live-", dir=args.folder))
+    try:
+        with SimProcess([*load.sim_options(args.cache), "--timeout", "120"], core=SIM_CORE) as sim:
+            bench = Bench(sim, load, Plan(10.0, args.seconds, 3, say), root / "site", whole=True)
+            bench.folder.mkdir()
+            site = site_of(bench)
+            try:
+                with site:
+                    wait_until(lambda: len(playing(sim, 0)) >= load.cameras and recorded(site, load) >= load.cameras, START_TIMEOUT_S,
+                               "all cameras recorded")
+                    time.sleep(bench.plan.warm_up_s)
+                    say(f"{load.cameras} cameras record; nobody watches, then {viewers} tiles, then {viewers} players of HLS")
+                    windows = {"nobody": _window(site, None, 0, args.seconds), "WebSocket": _window(site, tile_viewer, viewers, args.seconds),
+                               "HLS": _window(site, hls_viewer, viewers, args.seconds)}
+                    dropped = sum(track["dropped_aus"] for _, track in tracks(site, load))
+                return windows, tape_loss(site, bench, 0) | {"dropped": dropped}
+            finally:
+                site.clean()
+    finally:
+        remove(root)
+
+
+def _window(site: Site, viewers: Viewers | None, count: int, seconds: float) -> Watched:
+    site.check_alive()
+    ages: list[float] = []
+    steal = steal_s()
+    worker, api = asyncio.run(_watch(site, viewers, count, seconds, ages))
+    return Watched(count, worker, api, sorted(ages), round(100 * (steal_s() - steal) / seconds, 1))
+
+
+async def _watch(site: Site, viewers: Viewers | None, count: int, seconds: float, ages: list[float]) -> tuple[float, float]:
+    task = asyncio.create_task(viewers(site.port, count, ages)) if viewers is not None else None
+    await asyncio.sleep(5.0)        # until all have begun
+    ages.clear()
+    workers, apis = site.worker_pids(), site.api_pids()
+    before, api_before = sample(workers), sample(apis)
+    await asyncio.sleep(seconds)
+    after, api_after = sample(workers), sample(apis)
+    if task is not None:
+        if task.done():
+            await task
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    lasted = after.mono_s - before.mono_s
+    return round(100 * (after.cpu_s - before.cpu_s) / lasted, 2), round(100 * (api_after.cpu_s - api_before.cpu_s) / lasted, 2)
+
+
+def figures(windows: Mapping[str, Watched]) -> list[Figure]:
+    """What is promised of who watches live, and how it came out."""
+    nobody, tiles, players = windows["nobody"], windows["WebSocket"], windows["HLS"]
+
+    def each(one: Watched, of: str) -> float:
+        return float(getattr(one, of) - getattr(nobody, of)) / one.viewers
+
+    return [
+        Figure("WebSocket: picture in to byte out, p50", share(tiles.ages_ms, 50), "ms", 120, 40),
+        Figure("the same, p99", share(tiles.ages_ms, 99), "ms"),
+        Figure("low-latency HLS: newest picture of a part in to byte out, p50", share(players.ages_ms, 50), "ms", 1500, 800),
+        Figure("the same, p99", share(players.ages_ms, 99), "ms"),
+        Figure("CPU of the API for a tile, % of a core", each(tiles, "api"), "", 0.4, 0.2),
+        Figure("CPU of the worker for a camera that is watched, % of a core", each(tiles, "worker"), ""),
+        Figure("CPU of the API for a player of HLS, % of a core", each(players, "api"), ""),
+    ]
+
+
+def report(windows: Mapping[str, Watched], loss: Mapping[str, int], about: Mapping[str, str]) -> str:
+    """Everything as Markdown."""
+    rows = [[name, one.viewers, one.worker, one.api, len(one.ages_ms), one.steal] for name, one in windows.items()]
+    return "\n\n".join([figure_table(figures(windows)), table(["watched with", "viewers", "worker %", "API %", "pieces", "steal %"], rows),
+                        f"AUs lost: {loss['missing'] + loss['wrong']} of {loss['expected']} on the tapes; {loss['dropped']} dropped by the "
+                        "recorder.", about_line(about), ""])
+
+
+def chart(windows: Mapping[str, Watched]) -> str:
+    """Ages by the share of pieces that were younger."""
+    lines: dict[str, Sequence[tuple[int, float]]] = {
+        name: [(percent, share(one.ages_ms, percent)) for percent in range(1, 100)] for name, one in windows.items() if one.ages_ms}
+    return draw({name: list(line) for name, line in lines.items()}, "ms from picture in to byte out", "% of pieces")

@@ -1,0 +1,79 @@
+"""Who watches live: tiles of a WebSocket and players of low-latency HLS that note how old the newest picture is when its bytes come."""
+
+import asyncio
+import json
+import re
+import struct
+import time
+from itertools import count
+
+import aiohttp
+
+from recorder.base.media import NS
+
+HEAD = struct.Struct(">IB3x")
+INIT, FRAGMENT, STATE, EVENT = 1, 2, 3, 4
+HZ = 90_000
+WEEK_NS = 7 * 86_400 * NS
+API = "http://127.0.0.1:{port}/api/v1"
+
+
+def newest_ticks(fragment: bytes) -> int:
+    """DTS of the last sample of a fragment of one track of pictures (ISO 14496-12 8.8.8, 8.8.12, as the server writes them)."""
+    at = fragment.index(b"tfdt")
+    first = int.from_bytes(fragment[at + 8:at + 16], "big")
+    at = fragment.index(b"trun", at)
+    samples = int.from_bytes(fragment[at + 8:at + 12], "big")
+    durations = (int.from_bytes(fragment[at + 16 + 16 * n:at + 20 + 16 * n], "big") for n in range(samples - 1))
+    return first + sum(durations)
+
+
+def _age_ms(zero_ns: int, fragment: bytes) -> float:
+    return (time.time_ns() - zero_ns - newest_ticks(fragment) * NS // HZ) / 1e6
+
+
+async def tile_viewer(port: int, tiles: int, ages_ms: list[float]) -> None:
+    """That many tiles on one WebSocket, until cancelled; acknowledges what it gets. RuntimeError if the server ends it."""
+    zero_ns: dict[int, int] = {}
+    ours = {"Origin": f"http://127.0.0.1:{port}"}
+    async with (aiohttp.ClientSession(headers=ours) as client,
+                client.ws_connect(API.format(port=port) + "/live", max_msg_size=0) as socket):
+        for tile in range(tiles):
+            await socket.send_str(json.dumps({"op": "subscribe", "tile": tile, "camera": f"cam-{tile}", "track": "main"}))
+        async for message in socket:
+            tile, kind = HEAD.unpack_from(message.data)
+            if kind == FRAGMENT:
+                ages_ms.append(_age_ms(zero_ns[tile], message.data))
+                await socket.send_str(json.dumps({"op": "ack", "tile": tile, "bytes": len(message.data) - HEAD.size}))
+            elif kind in {STATE, EVENT}:
+                told = json.loads(message.data[HEAD.size:])
+                zero_ns[tile] = int(told.get("wall_ns", zero_ns.get(tile, 0)))
+    raise RuntimeError("the server closed the WebSocket")
+
+
+async def hls_viewer(port: int, players: int, ages_ms: list[float]) -> None:
+    """That many players, each of another camera, until cancelled. RuntimeError if one is refused."""
+    async with aiohttp.ClientSession() as client:
+        await asyncio.gather(*(_player(client, port, f"cam-{player}", ages_ms) for player in range(players)))
+
+
+async def _player(client: aiohttp.ClientSession, port: int, camera: str, ages_ms: list[float]) -> None:
+    """Asks for the next part again and again, and takes each."""
+    asked = ""
+    for _ in count():
+        text = (await _get(client, f"{API.format(port=port)}/cameras/{camera}/hls/live.m3u8?track=main{asked}")).decode()
+        address = re.findall(r'#EXT-X-PART:[^\n]*URI="([^"]+)"', text)[-1]
+        part = await _get(client, f"http://127.0.0.1:{port}{address}")
+        found = re.search(r"/(\d+)-(\d+)-[^/]*-p(\d+)", address)
+        if found is None:
+            raise RuntimeError(f"{camera}: {address} is no part")
+        ages_ms.append(_age_ms(int(found[1]) * WEEK_NS, part))
+        asked = f"&_HLS_msn={found[2]}&_HLS_part={int(found[3]) + 1}"
+
+
+async def _get(client: aiohttp.ClientSession, address: str) -> bytes:
+    async with client.get(address) as answer:
+        body = await answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{address}: {answer.status} {body[:200].decode(errors='replace')}")
+        return body

@@ -1,0 +1,38 @@
+"""Debian's Chromium plays what is just being recorded, as low-latency HLS, with hls.js."""
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import async_playwright
+
+from tests.browser.conftest import ARGUMENTS, CHROMIUM
+
+pytestmark = pytest.mark.browser
+
+HERE = Path(__file__).parent
+FPS, SECONDS = 25, 8
+
+
+async def test_hls_js_shows_what_has_just_come(growing, record_property):
+    """No picture but rising ones, none from behind the last segment's start, and no complaint."""
+    api, since_s = growing
+    async with async_playwright() as playwright:
+        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = await (await running.new_context(bypass_csp=True)).new_page()
+        await page.goto(str(api.client.make_url("/healthz")))
+        await page.set_content("<!doctype html><title>Player</title>")
+        for script in ("hlsjs/hls.light.min.js", "player.js"):
+            await page.add_script_tag(path=HERE / script)
+        seen, errors, latency_s = await page.evaluate(f"""async () => {{
+            const video = await byHlsJs("/api/v1/cameras/yard/hls/live.m3u8?track=main");
+            const seen = await live(video, {SECONDS});
+            return [seen, video.errors, video.hls.latency];
+        }}""")
+        await running.close()
+    assert errors == []
+    numbers = [number for _, number in seen if number is not None]
+    assert len(set(numbers)) > SECONDS * FPS // 2
+    assert numbers == sorted(numbers)
+    late = sorted(at_s - since_s - number / FPS for at_s, number in seen if number is not None)
+    record_property("s from picture to screen, p50", round(late[len(late) // 2], 2))
+    record_property("hls.js says", round(latency_s, 2))

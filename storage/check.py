@@ -12,6 +12,7 @@ from recorder.base.errors import FormatError, NotFound, VolumeError
 from storage import chunkfile
 from storage.check_held import check_held, check_shelf
 from storage.check_journal import check_journal
+from storage.check_pending import Pending
 from storage.check_track import TrackCheck
 from storage.check_tracks import check_documents, check_known
 from storage.finding import Finding, Meter, Progress, Report, error, twice, warning
@@ -47,10 +48,10 @@ def _check_store(store: TapeStore, path: Path, report: Report, progress: Progres
     tracks = _tracks(store, path, report)
     rounds = max(report.level - 1, 1)       # level 3 reads every byte twice: row by row, and chunk by chunk
     shares = [len(chunk_numbers(track.chunks_fd())) * track.chunk_class.tape_bytes * rounds for track in tracks]
-    meter = Meter(progress, sum(shares))
+    meter, pending = Meter(progress, sum(shares)), Pending(path)
     for track, share in zip(tracks, shares, strict=True):
         meter.begin(share)
-        TrackCheck(track, report, meter.advance).run()
+        TrackCheck(track, report, meter.advance, pending).run()
         report.findings += twice(lambda track=track: check_held(track, path, report))    # type: ignore[misc]
         meter.end()
     for slot in sorted(path.glob("slot-*")):

@@ -82,10 +82,14 @@ class Journal:
 
     def read(self) -> Iterator[Record]:
         """Every valid record, oldest first. Empty segments found behind the last record become spares."""
-        numbers = [int(name) for name in self._volume.list_dir(self._dir) if name.isdigit()]
         for name in self._volume.list_dir(self._dir):
             if not name.isdigit():
                 self._volume.unlink(f"{self._dir}/{name}")
+        return self.records()
+
+    def records(self) -> Iterator[Record]:
+        """The same, and nothing on the volume is changed."""
+        numbers = [int(name) for name in self._volume.list_dir(self._dir) if name.isdigit()]
         epoch = 0
         for number in numbers:
             fd = self._volume.open_file(self._path(number), os.O_RDONLY)

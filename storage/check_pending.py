@@ -9,6 +9,7 @@ from recorder.base.errors import FormatError, VolumeError
 from storage.chunkfile import parse_head
 from storage.finding import Finding, warning
 from storage.journal import Journal
+from storage.numbered import slot_number
 from storage.replay import Found, Replay
 from storage.volume import Volume
 
@@ -35,10 +36,18 @@ class Pending:
         found = self._found(camera, track)
         return [] if found is None or chunk <= _newest(found) or not _free(page) else [warning(where, TAKING, TAKE_BACK)]
 
+    def footage(self) -> list[tuple[int, str]]:
+        """Camera and name of every tape that has rows in sight."""
+        tapes = self._all()
+        return sorted(key for key, found in tapes.items() if found.state.next_row > found.state.tail_row)
+
     def _found(self, camera: int, track: str) -> Found | None:
+        return self._all().get((camera, track))
+
+    def _all(self) -> dict[tuple[int, str], Found]:
         if self._tapes is None:
             self._tapes = _tapes(self._path)
-        return self._tapes.get((camera, track))
+        return self._tapes
 
 
 def _newest(found: Found) -> int:
@@ -63,9 +72,9 @@ def _tapes(path: Path) -> dict[tuple[int, str], Found]:
         return found
     try:
         for name in volume.list_dir("."):
-            number = name.removeprefix("slot-")
-            if number != name and number.isascii() and number.isdigit():
-                found |= {(tape.ident.camera, tape.ident.name): tape for tape in _replayed(volume, int(number))}
+            number = slot_number(name)
+            if number is not None:
+                found |= {(tape.ident.camera, tape.ident.name): tape for tape in _replayed(volume, number)}
     finally:
         volume.close()
     return found

@@ -8,12 +8,13 @@ import numpy as np
 from recorder._ext.crc32c import crc32c
 from recorder.base.errors import FormatError, Gone, NotFound
 from recorder.base.media import RowFlag
-from storage import chunkfile, offline
+from storage import chunkfile
 from storage.check_pending import Pending
 from storage.chunklease import ChunkLease
 from storage.finding import Finding, Report, error, twice, warning
 from storage.footage import RowRun
 from storage.layout import PAGE, ROW, track_path
+from storage.numbered import chunk_numbers
 from storage.reader import TrackReader
 from storage.timeline import UNEXPLAINED
 
@@ -38,7 +39,7 @@ class TrackCheck:
             return
         self._report.findings += twice(self._gaps)
         end_row: int | None = None
-        for number in offline.chunk_numbers(self._track.chunks_fd()):
+        for number in chunk_numbers(self._track.chunks_fd()):
             found, end_row = self._chunk_twice(number, end_row)
             self._report.findings += found
             self._report.chunks += 1
@@ -151,7 +152,8 @@ class TrackCheck:
             raise
 
     def _strangers(self) -> list[Finding]:
-        names = [name for name in os.listdir(self._track.chunks_fd()) if not (name.isascii() and name.isdigit() and str(int(name)) == name)]
+        chunks = set(map(str, chunk_numbers(self._track.chunks_fd())))
+        names = sorted(name for name in os.listdir(self._track.chunks_fd()) if name not in chunks)
         return [warning(f"{self._path}/c/{name}", "is no chunk", "move it away") for name in names]
 
     # -- rows and bytes --

@@ -14,14 +14,10 @@ from storage.chunkfile import ChunkHead, Footer, read_footer, read_head
 from storage.footage import Rows, row_ends
 from storage.layout import PAGE, ROW, ROW_MAX_ENTRIES
 from storage.live import LiveState
+from storage.numbered import chunk_numbers
 from storage.ringfile import FramesFile, RingFile
 
 ABSENT = frozenset({errno.ENOENT, errno.ELOOP})     # no file, or a symlink, which is none of ours
-
-
-def chunk_numbers(chunks_fd: int) -> list[int]:
-    """The numbers in the folder c/, rising."""
-    return sorted(int(name) for name in os.listdir(chunks_fd) if name.isascii() and name.isdigit())
 
 
 def state(chunks_fd: int, ring: RingFile, frames: FramesFile, camera: int, track: str, tail: tuple[int, int]) -> LiveState:

@@ -18,6 +18,7 @@ from storage.layout import PAGE, ROW, index_path, track_path
 from storage.livefile import LiveWriter
 from storage.lostrows import LostRows
 from storage.minutebook import discard
+from storage.numbered import chunk_number
 from storage.replay import LOGGED, Found, FoundChunk, RowView
 from storage.rings import FIRST_FRAMES, FIRST_ROWS, IndexWriter
 from storage.steps import Step, step
@@ -104,7 +105,8 @@ class Rebuilder:
 
     def _chunk_paths(self, found: Found) -> list[str]:
         folder = f"{track_path(found.ident.camera, found.ident.name)}/c"
-        return [f"{folder}/{n}" for n in sorted(int(n) for n in self._volume.list_dir(folder) if n.isdigit())]
+        numbers = [number for name in self._volume.list_files(folder) if (number := chunk_number(name)) is not None]
+        return [f"{folder}/{number}" for number in sorted(numbers)]
 
     def _log(self, found: Found) -> int:
         path = index_path(found.ident.camera, found.ident.name, "log")

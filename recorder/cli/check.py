@@ -9,7 +9,7 @@ from recorder.base.clock import SystemClock
 from recorder.base.config import SiteConfig
 from recorder.base.errors import VolumeError
 from recorder.cli.exits import Exit
-from recorder.cli.show import print_json, size
+from recorder.cli.show import line_of, print_json, size
 from recorder.cli.site import add_config, config_path, site_of
 from storage.check import LEVELS, check_volume
 from storage.finding import Report
@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
         print_json({path: asdict(report) | {"clean": report.clean} | ({"repair": asdict(repairs[path])} if args.repair else {})
                     for path, report in reports.items()})
     else:
-        print("\n".join(line for path, repair in repairs.items() for line in told(path, repair)), end="\n" if any(
-            told(path, repair) for path, repair in repairs.items()) else "")
-        print("\n".join(line for path, report in reports.items() for line in described(path, report)))
+        for line in [*(line for path, repair in repairs.items() for line in told(path, repair)),
+                     *(line for path, report in reports.items() for line in described(path, report))]:
+            print(line_of(line))
     return Exit.OK if all(report.clean for report in reports.values()) else Exit.FINDINGS
 
 

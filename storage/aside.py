@@ -19,12 +19,11 @@ class Moved:
 
 
 class Aside:
-    """Moves files aside; `moved` says which. The volume's one writer only. OSError."""
+    """Moves files aside; `moved` says which, as soon as they are. The volume's one writer only. OSError."""
 
-    def __init__(self, volume: Volume, wall_ns: int) -> None:
-        self._volume = volume
+    def __init__(self, volume: Volume, wall_ns: int, moved: list[Moved]) -> None:
+        self._volume, self.moved = volume, moved
         self._day = datetime.datetime.fromtimestamp(wall_ns / 1e9, datetime.UTC).strftime("%Y-%m-%d")
-        self.moved: list[Moved] = []
 
     def move(self, path: str, why: str) -> str:
         """Move the file; returns its new path. No other is ever replaced."""
@@ -53,6 +52,6 @@ class Aside:
         self._inside(folder)
         self._volume.make_dirs(folder)
         self._volume.rename(path, to)
-        fsync_dir(self._volume.dir_fd, folder)
         self.moved.append(Moved(path, to, why))
+        fsync_dir(self._volume.dir_fd, folder)
         return to

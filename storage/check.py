@@ -38,6 +38,8 @@ def check_volume(path: Path, live_dir: Path, *, level: int = 1, progress: Progre
         return report
     try:
         _check_store(store, path, report, progress)
+    except VolumeError as failed:   # unmounted meanwhile
+        report.findings.append(error(failed.where or str(path), failed.message, failed.remedy))
     except OSError as failed:        # a symlink or a file where a folder belongs, a disk that fails: a finding like others
         report.findings.append(error(str(failed.filename or path), f"cannot be read: {failed.strerror}",
                                      "look at the disk's health; a volume holds no symlinks"))

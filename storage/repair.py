@@ -59,11 +59,13 @@ class _Track:
         return f"{track_path(self.camera, self.name)}/c"
 
 
-def repair_volume(volume: Volume, live_dir: Path, clock: Clock) -> Repair:
-    """Repair the volume, which is open and locked. VolumeError if a slot cannot be recovered, OSError if the disk fails."""
-    done = Repair()
-    aside = Aside(volume, clock.wall_ns())
-    done.moved = aside.moved
+def repair_volume(volume: Volume, live_dir: Path, clock: Clock, done: Repair | None = None) -> Repair:
+    """Repair the volume, which is open and locked. VolumeError if a slot cannot be recovered, OSError if the disk fails.
+
+    `done` is added to as it goes: it is true at any time, also after an error.
+    """
+    done = done or Repair()
+    aside = Aside(volume, clock.wall_ns(), done.moved)
     repair_documents(volume, aside, done.documents, done.left)
     tracks = list(_tracks(volume))
     _files_of_slots(volume, aside)

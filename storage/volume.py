@@ -25,6 +25,7 @@ TAPE_ROOT = "tape.zarr"
 IDX_ROOT = "idx"
 DEFAULT_SHARE = 0.9
 BYTES_MAX = 1 << 62
+LEAST_BYTES = sum(kind.file_bytes for kind in CLASSES)      # with less no track gets a chunk
 _GROUP = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
 
 
@@ -43,6 +44,9 @@ class Volume:
     def init(cls, path: Path | str, *, bytes_max: int = 0, on_root: bool = False) -> "Volume":
         """Make `path` (created if missing, must be empty of tapes) a volume; returns it open and unlocked. Pre-fills nothing."""
         path = Path(path)
+        if bytes_max and not LEAST_BYTES <= bytes_max <= BYTES_MAX:
+            raise VolumeError(f"{bytes_max} bytes are no size for a volume", where=str(path),
+                              remedy=f"give it {LEAST_BYTES >> 20} MiB at least, and no more than the disk has")
         path.mkdir(parents=True, exist_ok=True)
         _refuse_root(path, on_root)
         if (path / VOLUME_JSON).exists():
@@ -286,9 +290,11 @@ def _lock(path: Path, fd: int) -> int:
 def _readable(path: Path, error: OSError) -> VolumeError:
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         return VolumeError("no such folder", where=str(path), remedy="mount the disk, or make one with `watchroom volume init`")
-    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-        return VolumeError("the volume is read-only or not ours to write", where=str(path),
-                           remedy="mount it writable for the user of this service")
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return VolumeError("this user may not read or write there", where=str(path),
+                           remedy="run this as the user of the service, or as one of its group")
+    if error.errno == errno.EROFS:
+        return VolumeError("the volume is read-only", where=str(path), remedy="mount it writable for the user of this service")
     if error.errno == errno.ELOOP:
         return VolumeError("a symlink where a file belongs", where=str(path), remedy="remove it; volumes hold no symlinks")
     return VolumeError(os.strerror(error.errno or 0), where=str(path), remedy="check the disk and the system log")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from recorder.base.config import SiteConfig
+from recorder.base.config_file import TRACK_NAMES
 from recorder.base.errors import Conflict, NotFound, Refused, VolumeError, WatchroomError
 from recorder.order import Answers, Order, Outcome
 from storage.catalogue import Catalogue
@@ -87,6 +88,8 @@ class HoldBook:
         numbers = {record.number for record in self._catalogue.cameras(removed=True)}
         if strangers := hold.cameras() - numbers:
             raise NotFound(f"there is no camera number {min(strangers)}", where="hold", remedy="see the list of cameras")
+        if tracks := {span.track for span in hold.spans} - {"", *TRACK_NAMES}:      # a hold on it would be believed in, and keep nothing
+            raise NotFound(f'there is no track "{min(tracks)}"', where="hold", remedy=f"a camera's tracks are {', '.join(TRACK_NAMES)}")
         return hold
 
     def _orders(self, call: str, hold: Hold) -> tuple[Order, ...]:

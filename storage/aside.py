@@ -3,6 +3,7 @@
 import datetime
 from dataclasses import dataclass
 
+from recorder.base.errors import VolumeError
 from storage.volume import Volume, fsync_dir
 
 ASIDE = "aside"
@@ -18,12 +19,11 @@ class Moved:
 
 
 class Aside:
-    """Moves files aside; `moved` says which. The volume's one writer only. OSError."""
+    """Moves files aside; `moved` says which, as soon as they are. The volume's one writer only. OSError."""
 
-    def __init__(self, volume: Volume, wall_ns: int) -> None:
-        self._volume = volume
+    def __init__(self, volume: Volume, wall_ns: int, moved: list[Moved]) -> None:
+        self._volume, self.moved = volume, moved
         self._day = datetime.datetime.fromtimestamp(wall_ns / 1e9, datetime.UTC).strftime("%Y-%m-%d")
-        self.moved: list[Moved] = []
 
     def move(self, path: str, why: str) -> str:
         """Move the file; returns its new path. No other is ever replaced."""
@@ -39,10 +39,19 @@ class Aside:
         self._rename(path, home, why)
         return True
 
+    def _inside(self, folder: str) -> None:
+        """VolumeError if a symlink or a file stands where a folder is to be: nothing leaves the volume."""
+        parts = folder.split("/")
+        for depth in range(1, len(parts) + 1):
+            part = "/".join(parts[:depth])
+            if self._volume.exists(part) and not self._volume.is_folder(part):
+                raise VolumeError("is no folder", where=str(self._volume.path / part), remedy="move it away, then repair again")
+
     def _rename(self, path: str, to: str, why: str) -> str:
         folder = to.rpartition("/")[0]
+        self._inside(folder)
         self._volume.make_dirs(folder)
         self._volume.rename(path, to)
-        fsync_dir(self._volume.dir_fd, folder)
         self.moved.append(Moved(path, to, why))
+        fsync_dir(self._volume.dir_fd, folder)
         return to

@@ -6,17 +6,20 @@ we look is looked at again before it counts as a finding.
 """
 
 import os
+import stat
 from pathlib import Path
 
 from recorder.base.errors import FormatError, NotFound, VolumeError
 from storage import chunkfile
-from storage.check_held import check_held, check_shelf
+from storage.check_held import check_held
 from storage.check_journal import check_journal
+from storage.check_pending import Pending
+from storage.check_slot import check_names, check_slot, slots
 from storage.check_track import TrackCheck
-from storage.check_tracks import check_documents, check_known
+from storage.check_tracks import check_documents, check_known, check_there
 from storage.finding import Finding, Meter, Progress, Report, error, twice, warning
 from storage.layout import PAGE
-from storage.offline import chunk_numbers
+from storage.numbered import chunk_numbers
 from storage.reader import TrackReader
 from storage.store import TapeStore
 
@@ -35,6 +38,8 @@ def check_volume(path: Path, live_dir: Path, *, level: int = 1, progress: Progre
         return report
     try:
         _check_store(store, path, report, progress)
+    except VolumeError as failed:   # unmounted meanwhile
+        report.findings.append(error(failed.where or str(path), failed.message, failed.remedy))
     except OSError as failed:        # a symlink or a file where a folder belongs, a disk that fails: a finding like others
         report.findings.append(error(str(failed.filename or path), f"cannot be read: {failed.strerror}",
                                      "look at the disk's health; a volume holds no symlinks"))
@@ -47,17 +52,19 @@ def _check_store(store: TapeStore, path: Path, report: Report, progress: Progres
     tracks = _tracks(store, path, report)
     rounds = max(report.level - 1, 1)       # level 3 reads every byte twice: row by row, and chunk by chunk
     shares = [len(chunk_numbers(track.chunks_fd())) * track.chunk_class.tape_bytes * rounds for track in tracks]
-    meter = Meter(progress, sum(shares))
+    meter, pending = Meter(progress, sum(shares)), Pending(path)
     for track, share in zip(tracks, shares, strict=True):
         meter.begin(share)
-        TrackCheck(track, report, meter.advance).run()
+        TrackCheck(track, report, meter.advance, pending).run()
         report.findings += twice(lambda track=track: check_held(track, path, report))    # type: ignore[misc]
         meter.end()
-    for slot in sorted(path.glob("slot-*")):
-        report.findings += twice(lambda slot=slot: check_shelf(slot))           # type: ignore[misc]
+    report.findings += twice(lambda: check_names(path))
+    for slot in slots(path):
+        report.findings += twice(lambda slot=slot: check_slot(slot))            # type: ignore[misc]
         report.findings += twice(lambda slot=slot: _check_pool(slot))           # type: ignore[misc]
         report.findings += twice(lambda slot=slot: check_journal(slot, report))  # type: ignore[misc]
     report.findings += twice(lambda: check_known(store, path))
+    report.findings += twice(lambda: check_there(pending, path))
 
 
 def _tracks(store: TapeStore, path: Path, report: Report) -> list[TrackReader]:
@@ -81,6 +88,9 @@ def _check_pool(slot: Path) -> list[Finding]:
         for file in sorted((slot / folder).iterdir()) if (slot / folder).is_dir() else ():
             where = f"{slot.name}/{folder}/{file.name}"
             try:
+                if not stat.S_ISREG(file.lstat().st_mode):
+                    found.append(warning(where, "is no file", "move it away"))
+                    continue
                 with file.open("rb") as opened:
                     page, size = opened.read(PAGE), os.fstat(opened.fileno()).st_size
                 found += check_free(page, size, where, pooled=folder == "pool")

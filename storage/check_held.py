@@ -1,6 +1,5 @@
 """The check of what holds keep: their files, held chunks, rows, bytes and digests. storage/check.py says what each level means."""
 
-import json
 import os
 from pathlib import Path
 
@@ -8,40 +7,31 @@ import numpy as np
 
 from recorder._ext.crc32c import crc32c
 from recorder._ext.entries import decode
-from recorder.base.errors import FormatError, Refused
+from recorder.base.errors import FormatError
 from storage import heldfile
-from storage.finding import Finding, Report, error
+from storage.finding import Finding, Report, error, warning
 from storage.heldfile import HeldChunk
-from storage.hold import hold_from_json
-from storage.holdshelf import FILE_MAX
 from storage.layout import HELD, PAGE, class_of, track_path
+from storage.numbered import chunk_number
 from storage.reader import TrackReader
 
 LOST = "what was held there cannot be trusted; export what can be read"
-MEND = "restore it from a backup: until then nothing of the slot is retired or released"
-
-
-def check_shelf(slot: Path) -> list[Finding]:
-    """Files of holds that cannot be understood: nobody knows what they keep."""
-    found = []
-    for file in sorted((slot / "holds").glob("*.json")) if (slot / "holds").is_dir() else ():
-        try:
-            hold = hold_from_json(json.loads(file.read_bytes()[:FILE_MAX])["hold"])
-            whole = file.name == f"{hold.id}.json"
-        except (Refused, ValueError, KeyError, TypeError, OSError):
-            whole = False
-        if not whole:
-            found.append(error(f"{slot.name}/holds/{file.name}", "is no hold", MEND))
-    return found
 
 
 def check_held(track: TrackReader, volume: Path, report: Report) -> list[Finding]:
     """What is wrong with the track's held chunks."""
     folder = volume / f"{track_path(track.camera, track.name)}{HELD}/c"
+    if not os.path.lexists(folder):
+        return []
+    if folder.is_symlink() or not folder.is_dir():
+        return [error(str(folder.relative_to(volume)), "is no folder: what was held cannot be read", "put it back where it was")]
     found: list[Finding] = []
-    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if file.name.isascii() and file.name.isdigit():
-            found += _chunk(track, file, str(file.relative_to(volume)), report)
+    for file in sorted(folder.iterdir()):
+        where = str(file.relative_to(volume))
+        if chunk_number(file.name) is not None:
+            found += _chunk(track, file, where, report)
+        elif not file.name.endswith(".new"):
+            found.append(warning(where, "is no chunk", "move it away: the recorder uses its room when it starts"))
     return found
 
 

@@ -10,24 +10,25 @@ import numpy as np
 from recorder._ext.crc32c import crc32c
 from recorder.base.errors import FormatError
 from recorder.base.media import TrackKind
-from storage.finding import Finding, Report, error
+from storage.finding import Finding, Report, error, warning
 from storage.items import Tape, decode
+from storage.journal import segment_name, segment_numbers
 from storage.layout import JOURNAL_MAGIC, PAGE, RECORD_HEAD
+from storage.numbered import file_names, slot_number
 
 RECORD_MAX = 1 << 30
 
 
 def check_journal(slot: Path, report: Report) -> list[Finding]:
     """Findings about `slot`/journal. Records behind the chain's end may only be older ones, of an earlier life of their segment."""
-    number = slot.name.removeprefix("slot-")
-    folder = slot / "journal"
+    own = slot_number(slot.name)
     last, records = 0, 0
-    found: list[Finding] = []
-    for segment in sorted(file for file in folder.iterdir() if file.name.isdigit()) if folder.is_dir() else ():
-        for at, slot_number, epoch, items in _records(segment):
+    found = _strangers(slot)
+    for segment in _segments(slot / "journal"):
+        for at, number, epoch, items in _records(segment):
             where = f"{slot.name}/journal/{segment.name} at {at}"
-            if slot_number != int(number):
-                found.append(error(where, f"is a record of slot {slot_number}", "has the folder been renamed? give it its name back"))
+            if number != own:
+                found.append(error(where, f"is a record of slot {number}", "has the folder been renamed? give it its name back"))
             if last and epoch <= last:
                 break                # from an earlier life of the segment; the chain may lead on in the next one
             if last and epoch != last + 1:
@@ -43,7 +44,7 @@ def known_tapes(volume: Path) -> dict[tuple[int, str], TrackKind]:
     """Camera, name and kind of every tape that a journal of the volume names."""
     found: dict[tuple[int, str], TrackKind] = {}
     for slot in volume.glob("slot-*/journal"):
-        for segment in (file for file in slot.iterdir() if file.name.isdigit()):
+        for segment in _segments(slot):
             for at, _, _, items in _records(segment):
                 with contextlib.suppress(FormatError):
                     tapes = [item for item in decode(items, where=f"{segment} at {at}") if isinstance(item, Tape)]
@@ -53,7 +54,38 @@ def known_tapes(volume: Path) -> dict[tuple[int, str], TrackKind]:
 
 def foreign_records(segment: Path, slot: str) -> bool:
     """True if the segment holds a valid record of another slot than the one of the folder `slot`."""
-    return any(number != int(slot.removeprefix("slot-")) for _, number, _, _ in _records(segment))
+    return any(number != slot_number(slot) for _, number, _, _ in _records(segment))
+
+
+def _segments(folder: Path) -> list[Path]:
+    """The files of a journal, the oldest first."""
+    return [folder / segment_name(number) for number in segment_numbers(_files(folder))]
+
+
+def _files(folder: Path) -> list[str]:
+    if not folder.is_dir() or folder.is_symlink():
+        return []
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return file_names(fd)
+    finally:
+        os.close(fd)
+
+
+def _strangers(slot: Path) -> list[Finding]:
+    """What lies in the journal's folder and is no segment, nor one in the making."""
+    folder = slot / "journal"
+    if not folder.is_dir() or folder.is_symlink():
+        return []
+    known = {segment.name for segment in _segments(folder)}
+    names = [name for name in sorted(os.listdir(folder)) if name not in known and not name.endswith(".new")]
+    return [_stranger(f"{slot.name}/journal/{name}", name) for name in names]
+
+
+def _stranger(where: str, name: str) -> Finding:
+    if segment_numbers([name]):
+        return error(where, "is no file: the recorder does not start with it", "put the segment back in its place, or move this away")
+    return warning(where, "is no segment of the journal", "move it away")
 
 
 def _records(segment: Path) -> Iterator[tuple[int, int, int, bytes]]:

@@ -8,11 +8,13 @@ import numpy as np
 from recorder._ext.crc32c import crc32c
 from recorder.base.errors import FormatError, Gone, NotFound
 from recorder.base.media import RowFlag
-from storage import chunkfile, offline
+from storage import chunkfile
+from storage.check_pending import Pending
 from storage.chunklease import ChunkLease
 from storage.finding import Finding, Report, error, twice, warning
 from storage.footage import RowRun
-from storage.layout import ROW, track_path
+from storage.layout import PAGE, ROW, track_path
+from storage.numbered import chunk_numbers
 from storage.reader import TrackReader
 from storage.timeline import UNEXPLAINED
 
@@ -24,8 +26,8 @@ LOST = "the footage in it cannot be trusted; export what can be read"
 class TrackCheck:
     """One walk over a track. `tick` is told how many bytes of footage have been looked at since it was last called."""
 
-    def __init__(self, track: TrackReader, report: Report, tick: Callable[[int], None]) -> None:
-        self._track, self._report, self._tick = track, report, tick
+    def __init__(self, track: TrackReader, report: Report, tick: Callable[[int], None], pending: Pending) -> None:
+        self._track, self._report, self._tick, self._pending = track, report, tick, pending
         self._path = track_path(track.camera, track.name)
 
     def run(self) -> None:
@@ -37,7 +39,7 @@ class TrackCheck:
             return
         self._report.findings += twice(self._gaps)
         end_row: int | None = None
-        for number in offline.chunk_numbers(self._track.chunks_fd()):
+        for number in chunk_numbers(self._track.chunks_fd()):
             found, end_row = self._chunk_twice(number, end_row)
             self._report.findings += found
             self._report.chunks += 1
@@ -81,19 +83,29 @@ class TrackCheck:
         except Gone:
             return self._misplaced(number, where), None
         except FormatError as failed:
-            return [error(where, failed.message, LOST)], None
+            return self._misplaced(number, where, failed.message), None
         except OSError as failed:
             return [error(where, f"cannot be read: {failed.strerror}", "look at the disk's health")], None
 
-    def _misplaced(self, number: int, where: str) -> list[Finding]:
-        """A chunk that says it is another's, and has not been retired."""
+    def _misplaced(self, number: int, where: str, what: str = "its head says that it is another chunk") -> list[Finding]:
+        """A file that is not this chunk, and has not been retired: damaged, another's, or on its way from the pool."""
         if (number + 1) * self._track.chunk_class.tape_bytes <= self._track.edges().tail_offset:
             return []
-        try:
-            os.stat(str(number), dir_fd=self._track.chunks_fd(), follow_symlinks=False)
-        except FileNotFoundError:
+        page = self._first_page(number)
+        if page is None:
             return []
-        return [error(where, "its head says that it is another chunk", LOST)]
+        return self._pending.taking(self._track.camera, self._track.name, number, page, where) or [error(where, what, LOST)]
+
+    def _first_page(self, number: int) -> bytes | None:
+        """What the file begins with; None if it is gone."""
+        try:
+            fd = os.open(str(number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._track.chunks_fd())
+        except FileNotFoundError:
+            return None
+        try:
+            return os.pread(fd, PAGE, 0)
+        finally:
+            os.close(fd)
 
     def _held_chunk(self, lease: ChunkLease, where: str, end_row: int | None) -> tuple[list[Finding], int | None]:
         page, size = lease.head_page()
@@ -106,7 +118,10 @@ class TrackCheck:
             return found, None
         if end_row is not None and head.first_row != end_row:
             found.append(error(where, f"begins with row {head.first_row}, the chunk before ends before row {end_row}", LOST))
-        return found + self._footer(lease, head, where), head.first_row + head.rows
+        found += self._footer(lease, head, where)
+        if found:
+            found = self._pending.closing(self._track.camera, self._track.name, head.chunk, where) or found
+        return found, head.first_row + head.rows
 
     def _footer(self, lease: ChunkLease, head: chunkfile.ChunkHead, where: str) -> list[Finding]:
         try:
@@ -137,7 +152,8 @@ class TrackCheck:
             raise
 
     def _strangers(self) -> list[Finding]:
-        names = [name for name in os.listdir(self._track.chunks_fd()) if not (name.isascii() and name.isdigit() and str(int(name)) == name)]
+        chunks = set(map(str, chunk_numbers(self._track.chunks_fd())))
+        names = sorted(name for name in os.listdir(self._track.chunks_fd()) if name not in chunks)
         return [warning(f"{self._path}/c/{name}", "is no chunk", "move it away") for name in names]
 
     # -- rows and bytes --

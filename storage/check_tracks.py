@@ -7,6 +7,7 @@ from pathlib import Path
 from recorder.base.errors import FormatError
 from storage import zarrmeta
 from storage.check_journal import known_tapes
+from storage.check_pending import Pending
 from storage.chunkfile import parse_head, read_index
 from storage.finding import Finding, error
 from storage.layout import HELD, PAGE, track_path
@@ -14,6 +15,7 @@ from storage.store import TapeStore
 from storage.zarrmeta import META, REPAIR
 
 UNKNOWN = "no journal knows it: no rule is kept on its footage, nothing retires it"
+RESTORE = "has somebody moved it away? put it back while no server runs"
 ADOPT = "record its camera to this volume, or end the server and run watchroom check --repair: it is put together from its files then"
 
 
@@ -55,8 +57,25 @@ def check_known(store: TapeStore, path: Path) -> list[Finding]:
     """
     known = known_tapes(path)
     return [error(track_path(camera, name), UNKNOWN, ADOPT) for camera in store.cameras() for name in store.tracks(camera)
-            if (camera, name) not in known and all(file.find(camera, name) is None for file in store.live_files())
+            if (camera, name) not in known and all(file.find(camera, name) is None for file in store.live_files() if _alive(file.pid))
             and any(map(_acknowledged, (path / track_path(camera, name) / "c").glob("[0-9]*")))]
+
+
+def check_there(pending: Pending, path: Path) -> list[Finding]:
+    """Tracks whose footage a journal speaks of, and of which nothing is there."""
+    return [error(track_path(camera, name), "is gone, and the journal speaks of footage in it", RESTORE) for camera, name in pending.footage()
+            if not (path / track_path(camera, name)).is_dir()]
+
+
+def _alive(pid: int) -> bool:
+    """True if the process that made a live file may still be there: what an ended one had in work, a journal must name."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _acknowledged(file: Path) -> bool:

@@ -9,6 +9,7 @@ from recorder.base.media import DeletionCause
 from storage.items import Deletion, Erased, Tape
 from storage.layout import HELD
 from storage.ledger import ledger_path, records, seek
+from storage.numbered import slot_number
 from storage.volume import Volume
 
 Key = tuple[int, int, int, int, int]        # UTC, volume, slot, position of the record, place in it
@@ -81,8 +82,7 @@ def deleted_rows(volume: Volume) -> dict[tuple[int, str, int], int]:
 
 
 def _slots(volume: Volume) -> list[int]:
-    names = [name.removeprefix("slot-") for name in volume.list_dir(".") if name.startswith("slot-")]
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    return sorted(number for name in volume.list_dir(".") if (number := slot_number(name)) is not None)
 
 
 def _of_slot(volume: Volume, where: tuple[int, int], asked: Asked, limit: int) -> list[Deleted]:

@@ -54,7 +54,9 @@ def warning(where: str, what: str, remedy: str) -> Finding:
 
 def twice(look: Callable[[], list[Finding]]) -> list[Finding]:
     """What both of two looks find: a writer may have been in the middle of the first."""
-    return [finding for finding in found if finding in look()] if (found := look()) else []
+    found = look()
+    again = set(look()) if found else set()
+    return [finding for finding in found if finding in again]
 
 
 class Meter:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from recorder.base.errors import ConfigError, FormatError
+from storage.document import parsed
 
 FORMAT = "watchroom-heads-1"
 DOCUMENT_MAX = 1 << 30
@@ -114,7 +115,7 @@ def read(document: Path, key: Ed25519PublicKey) -> Head:
         raise FormatError("its signature is not this key's", where=where,
                           remedy="check the key; if it is right, the document was altered") from None
     try:
-        found = json.loads(body)
+        found = parsed(body)
         newest = {(int(camera), str(track)): int(chunk) for camera, track, chunk in found["newest"]}
         head = Head(UUID(found["volume"]), int(found["sequence"]), int(found["signed_ns"]), str(found["previous"]), newest,
                     tuple(Seal(**seal) for seal in found["seals"]), blake3(raw).hexdigest())

@@ -24,6 +24,7 @@ from storage.holdshelf import Bools, overlapping
 from storage.items import Deletion, Tape
 from storage.layout import HELD, PAGE, held_path, track_path
 from storage.ledger import Ledger
+from storage.numbered import chunk_number
 from storage.pool import Pool
 from storage.steps import Step, step
 from storage.tapework import TapeWork
@@ -63,13 +64,13 @@ class HeldStore:
     def scan(self, work: TapeWork) -> set[Key]:
         """After a start: take in what lies there; half-made files go to the pool."""
         folder = self._folder(work)
-        for name in self._volume.list_dir(folder):
+        for name in self._volume.list_files(folder):
             path = f"{folder}/{name}"
             if self._volume.names(path) == 1:
                 self._pool.total_bytes += work.chunk_class.file_bytes
-            number = name.removesuffix(NEW)
-            if name.isdigit() or (number.isdigit() and self._adopted(path, f"{folder}/{number}")):
-                self._count(work, int(number), 1)
+            number = chunk_number(name.removesuffix(NEW))
+            if number is not None and (name == str(number) or self._adopted(path, f"{folder}/{number}")):
+                self._count(work, number, 1)
             else:
                 self._pool.retire(path, work.chunk_class, self._clock.mono_ns(), self._erasure.nameless())
         return {(work.ident.camera, work.ident.name, number) for number in self.numbers(work)}

@@ -24,6 +24,7 @@ from storage.heldfile import HeldChunk
 from storage.items import decode
 from storage.layout import ROW, held_path
 from storage.live import LiveDir, LiveFile, LiveState, LiveTrack
+from storage.numbered import chunk_numbers
 from storage.reader import TrackReader, View
 from storage.tracklog import Facts
 from storage.zarrmeta import TrackMeta
@@ -122,7 +123,7 @@ class HeldFiles:
         stamp = (stat.st_mtime_ns, stat.st_ctime_ns) if stat is not None else (0, 0)
         if stamp == self._stamp:
             return
-        found = {int(name) for name in os.listdir(self._fd) if name.isascii() and name.isdigit()}
+        found = set(chunk_numbers(self._fd))
         for number in self._parts.keys() - found:
             del self._parts[number]
         for number in found:

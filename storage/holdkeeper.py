@@ -175,7 +175,10 @@ class SlotHolds:
     def _chunk_of(self, work: TapeWork, row: int) -> ChunkHead | None:
         """The head of the sealed, durable chunk that holds the row; None if there is none."""
         raw = work.row(row)
-        return retirable(self._volume, work, int.from_bytes(raw[16:24], "little") // work.chunk_class.tape_bytes) if raw is not None else None
+        if raw is not None:
+            return retirable(self._volume, work, int.from_bytes(raw[16:24], "little") // work.chunk_class.tape_bytes)
+        head = work.lost.head(row)
+        return retirable(self._volume, work, head.chunk) if head is not None else None
 
     def _save(self, work: TapeWork, head: ChunkHead) -> None:
         key = (work.ident.camera, work.ident.name, head.chunk)

@@ -57,22 +57,26 @@ def continues(raw: bytes) -> bool:
 
 
 def touched(work: TapeWork, held: Held, low: int, high: int) -> Ranges:
-    """The runs of closed rows of [low, high) that something held may lie in, in order; a few look-ups per stretch of time."""
+    """The runs of closed rows of [low, high) that something held may lie in, in order; a few look-ups per stretch of time.
+
+    A row of which no copy is left may be held.
+    """
     found: Ranges = []
     stop = work.core.next_row
     for start_ns, end_ns in held.stretches:
-        first = _first(work, low, stop, lambda raw: row_end_ns(raw) > start_ns or _t_ns(raw) >= start_ns)   # noqa: B023
-        after = _first(work, first, stop, lambda raw: _t_ns(raw) >= end_ns)     # noqa: B023
+        first = _first(work, low, stop, lambda raw: row_end_ns(raw) > start_ns or _t_ns(raw) >= start_ns, lost=True)   # noqa: B023
+        after = _first(work, first, stop, lambda raw: _t_ns(raw) >= end_ns, lost=False)     # noqa: B023
         if after > first and (begin := _back(work, low, first)) < high:
             found.append((begin, min(after, high)))
     return _joined(sorted(found))
 
 
-def _first(work: TapeWork, low: int, high: int, right: Callable[[bytes], bool]) -> int:
+def _first(work: TapeWork, low: int, high: int, right: Callable[[bytes], bool], *, lost: bool) -> int:
+    """The first row of [low, high) that is right; rows of which no copy is left are taken for right, or not, as `lost` says."""
     while low < high:
         middle = (low + high) // 2
         raw = work.row(middle)
-        if raw is not None and right(raw):
+        if right(raw) if raw is not None else lost:
             high = middle
         else:
             low = middle + 1

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from recorder.base.errors import Refused
 from recorder.base.media import RowFlag
 from storage.disk import read_at
+from storage.document import parsed
 from storage.footage import Rows, row_ends
 from storage.hold import Hold, hold_from_json, hold_to_json
 from storage.volume import Volume, write_file
@@ -79,7 +80,7 @@ class Shelf:
                 continue
             try:
                 found.append(self._read(name))
-            except (Refused, ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, IsADirectoryError):
                 damaged.append(f"{self._folder}/{name}")
         return found, damaged
 
@@ -92,17 +93,25 @@ class Shelf:
     def _read(self, name: str) -> Taken:
         fd = self._volume.open_file(f"{self._folder}/{name}", os.O_RDONLY)
         try:
-            text = json.loads(read_at(fd, FILE_MAX, 0))
+            return taken_from(read_at(fd, FILE_MAX, 0), name)
         finally:
             os.close(fd)
+
+
+def taken_from(raw: bytes, name: str) -> Taken:
+    """The hold as the file `name` has it; ValueError if that cannot be understood."""
+    text = parsed(raw)
+    try:
         if text["format"] != FORMAT:
             raise ValueError(name)
         from_row = {str(tape): int(row) for tape, row in text["from_row"].items()}
         kept = {str(tape): tuple((int(a), int(b)) for a, b in ranges) for tape, ranges in text["kept"].items()}
         taken = Taken(hold_from_json(text["hold"]), from_row, kept)
-        if name != f"{taken.hold.id}.json":
-            raise ValueError(name)
-        return taken
+    except (Refused, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(name) from error
+    if name != f"{taken.hold.id}.json":
+        raise ValueError(name)
+    return taken
 
 
 def release(taken: Taken, time_ns: int, by: str) -> Taken:

@@ -7,17 +7,19 @@ never written again while it is needed. Old records in a recycled segment do not
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from recorder._ext.crc32c import crc32c
 from recorder.base.errors import FormatError
 from storage.disk import flush_disk, read_at, write_at, zero_range
 from storage.layout import JOURNAL_MAGIC, PAGE, RECORD_HEAD
+from storage.numbered import number_in
 from storage.steps import Step, step
 from storage.volume import Volume
 
 SEGMENT_BYTES = 8 << 20
+BEYOND_BYTES = 64 << 20     # so much is looked through behind a damaged record: no record comes near it
 _HEAD = struct.Struct("<IIIIQqI")
 assert _HEAD.size + 4 == RECORD_HEAD.itemsize
 
@@ -82,10 +84,14 @@ class Journal:
 
     def read(self) -> Iterator[Record]:
         """Every valid record, oldest first. Empty segments found behind the last record become spares."""
-        numbers = [int(name) for name in self._volume.list_dir(self._dir) if name.isdigit()]
-        for name in self._volume.list_dir(self._dir):
-            if not name.isdigit():
+        for name in self._volume.list_files(self._dir):
+            if name.endswith(".new"):       # a segment that was being made
                 self._volume.unlink(f"{self._dir}/{name}")
+        return self.records()
+
+    def records(self) -> Iterator[Record]:
+        """The same, and nothing on the volume is changed."""
+        numbers = segment_numbers(self._volume.list_dir(self._dir))
         epoch = 0
         for number in numbers:
             fd = self._volume.open_file(self._path(number), os.O_RDONLY)
@@ -124,7 +130,8 @@ class Journal:
 
         Only one is passed over: rows of later records hold what the lost one said, and the entries lie in the frames ring.
         """
-        while epoch and at + RECORD_HEAD.itemsize <= size:
+        stop = min(size, at + BEYOND_BYTES)
+        while epoch and at + RECORD_HEAD.itemsize <= stop:
             record = self._record(fd, number, at, size)
             if record is not None and record.epoch == epoch + 2:
                 return at, record
@@ -177,7 +184,7 @@ class Journal:
     def _create(self) -> None:
         number = self._next
         self._next += 1
-        temporary = f"{self._dir}/{number:08d}.new"
+        temporary = f"{self._path(number)}.new"
         fd = self._volume.open_file(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
             os.posix_fallocate(fd, 0, self._bytes)
@@ -219,4 +226,15 @@ class Journal:
         self._fd = -1
 
     def _path(self, number: int) -> str:
-        return f"{self._dir}/{number:08d}"
+        return f"{self._dir}/{segment_name(number)}"
+
+
+def segment_name(number: int) -> str:
+    """The name of a segment's file."""
+    return f"{number:08d}"
+
+
+def segment_numbers(names: Iterable[str]) -> list[int]:
+    """The segments among the names of files, the oldest first."""
+    numbers = [number for name in names if (number := number_in(name)) is not None and segment_name(number) == name]
+    return sorted(numbers)

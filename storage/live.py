@@ -154,8 +154,11 @@ class LiveDir:
         self._files: dict[str, LiveFile] = {}
 
     def files(self) -> list[LiveFile]:
-        """All live files of this boot."""
-        names = [name for name in os.listdir(self.path) if name.startswith(self._prefix) and name.endswith(".live")]
+        """All live files of this boot; none where the folder itself is missing: the worker makes it."""
+        try:
+            names = [name for name in os.listdir(self.path) if name.startswith(self._prefix) and name.endswith(".live")]
+        except FileNotFoundError:
+            return []
         return [found for name in sorted(names) if (found := self.current(name)) is not None]
 
     def current(self, name: str) -> LiveFile | None:

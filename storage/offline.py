@@ -8,33 +8,32 @@ import os
 import numpy as np
 
 from recorder._ext.crc32c import crc32c
+from recorder._ext.entries import decode
 from recorder.base.errors import FormatError
 from storage.chunkfile import ChunkHead, Footer, read_footer, read_head
 from storage.footage import Rows, row_ends
 from storage.layout import PAGE, ROW, ROW_MAX_ENTRIES
 from storage.live import LiveState
-from storage.ringfile import RingFile
+from storage.numbered import chunk_numbers
+from storage.ringfile import FramesFile, RingFile
 
 ABSENT = frozenset({errno.ENOENT, errno.ELOOP})     # no file, or a symlink, which is none of ours
 
 
-def chunk_numbers(chunks_fd: int) -> list[int]:
-    """The numbers in the folder c/, rising."""
-    return sorted(int(name) for name in os.listdir(chunks_fd) if name.isascii() and name.isdigit())
-
-
-def state(chunks_fd: int, ring: RingFile, camera: int, track: str, tail: tuple[int, int]) -> LiveState:
+def state(chunks_fd: int, ring: RingFile, frames: FramesFile, camera: int, track: str, tail: tuple[int, int]) -> LiveState:
     """What a worker's live block would say of the track, all of it taken for durable and published. `tail` is what the log says.
 
-    Rows behind the newest sealed chunk count only as far as their data's CRC holds: after a power cut a ring may know more than the tape.
-    (Heads of chunks that are not sealed do not tell their first row.)
+    Rows behind the newest sealed chunk count only as far as their data's CRC holds, and up to the newest of which the entries are there: after
+    a power cut a ring may know more than the tape, and the frames ring less than the ring of rows. For the same reason a chunk whose head is
+    sealed and whose footer does not hold together is none: its seal had been on its way. (Heads of chunks that are not sealed do not tell
+    their first row.)
     """
     heads = [head for number in chunk_numbers(chunks_fd) if (head := _head(chunks_fd, number, camera, track)) is not None]
     sealed = [head for head in heads if head.sealed]
     tail_row = max(tail[0], sealed[0].first_row if sealed else ring.first_row)
     tail_offset = max(tail[1], heads[0].start_offset if heads else 0)
-    known = max(tail_row, sealed[-1].first_row + sealed[-1].rows if sealed else 0)
-    next_row = _proven(chunks_fd, known, ring, heads)
+    known = max(tail_row, next((head.first_row + head.rows for head in reversed(sealed) if _closed(chunks_fd, head)), 0))
+    next_row = _told(known, _proven(chunks_fd, known, ring, heads), ring, frames)
     tail_row = max(tail_row, next_row - ring.capacity)
     last, good = ring.copy(next_row - 1, 1) if next_row > tail_row else (np.empty(0, ROW), 0)
     if not good and next_row > tail_row:
@@ -68,6 +67,22 @@ def _proven(chunks_fd: int, first: int, ring: RingFile, heads: list[ChunkHead]) 
     return stop
 
 
+def _told(first: int, stop: int, ring: RingFile, frames: FramesFile) -> int:
+    """The row after the newest of [first, stop) whose entries add up."""
+    for number in range(stop - 1, first - 1, -1):
+        row = ring.copy(number, 1)[0]
+        start = int(row["frames_off"][0])
+        data = frames.read(start, start + min(ROW_MAX_ENTRIES, frames.capacity))
+        if decode(data, start, row.view(np.uint8), 90_000)[0] < 0:
+            return number + 1
+    return first
+
+
+def _closed(chunks_fd: int, head: ChunkHead) -> bool:
+    """True if the footer of the chunk, whose head is sealed, holds together."""
+    return _footer(chunks_fd, head, f"cam-{head.camera}/{head.track}") is not None
+
+
 def _tape_bytes(chunks_fd: int, head: ChunkHead, offset: int, size: int) -> bytes:
     try:
         fd = os.open(str(head.chunk), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=chunks_fd)
@@ -98,25 +113,30 @@ def _head(chunks_fd: int, number: int, camera: int, track: str) -> ChunkHead | N
     return head if (head.camera, head.track, head.chunk) == (camera, track, number) else None
 
 
-def footer_of_row(chunks_fd: int, row: int, where: str) -> tuple[ChunkHead, Footer] | None:
-    """Head and footer of the sealed chunk that holds row `row`; None if no sealed chunk does, or its footer is damaged."""
+def head_of_row(chunks_fd: int, row: int, where: str) -> ChunkHead | None:
+    """Head of the sealed chunk that holds row `row`; None if no sealed chunk does."""
     camera, _, track = where.removeprefix("cam-").partition("/")
     numbers = chunk_numbers(chunks_fd)
     low, high = 0, len(numbers) - 1
     while low <= high:
         mid = (low + high) // 2
         head = _head(chunks_fd, numbers[mid], int(camera), track)
-        if head is None:
+        if head is None or not head.sealed:     # open, damaged, or one that could not be sealed: what its rows are it does not tell
             del numbers[mid]
             high -= 1
-            continue
-        if not head.sealed or row < head.first_row:
+        elif row < head.first_row:
             high = mid - 1
         elif row >= head.first_row + head.rows:
             low = mid + 1
         else:
-            return _footer(chunks_fd, head, where)
+            return head
     return None
+
+
+def footer_of_row(chunks_fd: int, row: int, where: str) -> tuple[ChunkHead, Footer] | None:
+    """The same with its footer; None also if that is damaged."""
+    head = head_of_row(chunks_fd, row, where)
+    return _footer(chunks_fd, head, where) if head is not None else None
 
 
 def _footer(chunks_fd: int, head: ChunkHead, where: str) -> tuple[ChunkHead, Footer] | None:

@@ -17,6 +17,7 @@ from storage.chunkpage import free_head, head_page, taken_head
 from storage.disk import read_at, write_at, zero_range
 from storage.erasure import Erasure, Past
 from storage.layout import CLASSES, PAGE, ChunkClass, track_path
+from storage.numbered import number_in
 from storage.steps import Step, step
 from storage.volume import Volume
 
@@ -248,7 +249,7 @@ class Pool:
         """
         named = []
         for folder in (self._pool, self._quarantine):
-            for name in self._volume.list_dir(folder):
+            for name in self._volume.list_files(folder):
                 path = f"{folder}/{name}"
                 head = self._head(path)
                 if head is None:
@@ -305,5 +306,4 @@ def _zero_footer(fd: int, head: ChunkHead | None, chunk_class: ChunkClass) -> No
 
 
 def _serial(name: str) -> int:
-    digits = name.rpartition("-")[2]
-    return int(digits) if digits.isdigit() else 0
+    return number_in(name.rpartition("-")[2]) or 0

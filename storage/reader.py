@@ -439,10 +439,10 @@ class TrackReader:
         raise FormatError("the live file's rows do not hold together", where=self.where, remedy="restart the worker")
 
     def _offline_state(self) -> LiveState:
-        ring, chunks, facts = self._open_rings()[0], self.chunks_fd(), self._log.facts(None)
+        (ring, frames), chunks, facts = self._open_rings(), self.chunks_fd(), self._log.facts(None)
         stamp = (*ring.identity, ring.modified_ns(), os.fstat(chunks).st_mtime_ns)
         if self._offline is None or self._offline[0] != stamp:
-            self._offline = (stamp, offline.state(chunks, ring, self.camera, self.name, facts.tail))
+            self._offline = (stamp, offline.state(chunks, ring, frames, self.camera, self.name, facts.tail))
         return self._offline[1]
 
     def _tail_row(self, view: View | None) -> int:

@@ -16,7 +16,9 @@ from storage.events import SlotEvent
 from storage.items import ChunkTaken, EntriesItem, RowItem, SampleEntryItem, encode
 from storage.layout import PAGE, ROW, index_path, track_path
 from storage.livefile import LiveWriter
+from storage.lostrows import LostRows
 from storage.minutebook import discard
+from storage.numbered import chunk_number
 from storage.replay import LOGGED, Found, FoundChunk, RowView
 from storage.rings import FIRST_FRAMES, FIRST_ROWS, IndexWriter
 from storage.steps import Step, step
@@ -48,7 +50,8 @@ class Rebuilder:
         core.restore(state.next_row, state.entries_end, state.end_ns, state.tail_row, state.tail_offset, resume, state.log_bytes,
                      state.session, ring.read(first_row, state.next_row - first_row),
                      frames.read(first_entry, state.entries_end - first_entry))
-        work = TapeWork(ident, core, ring, frames, log_fd, replace(state, tape_end=resume), self._on_event, self._now)
+        work = TapeWork(ident, core, ring, frames, log_fd, replace(state, tape_end=resume), self._on_event, self._now,
+                        LostRows(self._volume, ident.camera, ident.name))
         work.set_log(state.log_bytes, log_before)
         work.sample_entries = {entry: n for n, entry in found.sample_entries.items()}
         work.moves.extend(found.moves)
@@ -102,7 +105,8 @@ class Rebuilder:
 
     def _chunk_paths(self, found: Found) -> list[str]:
         folder = f"{track_path(found.ident.camera, found.ident.name)}/c"
-        return [f"{folder}/{n}" for n in sorted(int(n) for n in self._volume.list_dir(folder) if n.isdigit())]
+        numbers = [number for name in self._volume.list_files(folder) if (number := chunk_number(name)) is not None]
+        return [f"{folder}/{number}" for number in sorted(numbers)]
 
     def _log(self, found: Found) -> int:
         path = index_path(found.ident.camera, found.ident.name, "log")

@@ -21,7 +21,9 @@ from storage.check_journal import foreign_records
 from storage.chunkfile import ChunkHead, read_head
 from storage.disk import read_at
 from storage.items import Tape
+from storage.journal import segment_name, segment_numbers
 from storage.layout import PAGE, ChunkClass, class_of, index_path, track_path
+from storage.numbered import chunk_number, slot_number
 from storage.repair_documents import repair_documents
 from storage.reseal import reseal
 from storage.ringfile import FramesFile, RingFile
@@ -57,11 +59,13 @@ class _Track:
         return f"{track_path(self.camera, self.name)}/c"
 
 
-def repair_volume(volume: Volume, live_dir: Path, clock: Clock) -> Repair:
-    """Repair the volume, which is open and locked. VolumeError if a slot cannot be recovered, OSError if the disk fails."""
-    done = Repair()
-    aside = Aside(volume, clock.wall_ns())
-    done.moved = aside.moved
+def repair_volume(volume: Volume, live_dir: Path, clock: Clock, done: Repair | None = None) -> Repair:
+    """Repair the volume, which is open and locked. VolumeError if a slot cannot be recovered, OSError if the disk fails.
+
+    `done` is added to as it goes: it is true at any time, also after an error.
+    """
+    done = done or Repair()
+    aside = Aside(volume, clock.wall_ns(), done.moved)
     repair_documents(volume, aside, done.documents, done.left)
     tracks = list(_tracks(volume))
     _files_of_slots(volume, aside)
@@ -83,16 +87,20 @@ def _tracks(volume: Volume) -> Iterator[_Track]:
 # Pool, quarantine, journal
 
 def _files_of_slots(volume: Volume, aside: Aside) -> None:
-    for slot in (name for name in volume.list_dir(".") if name.startswith("slot-")):
+    for slot in (name for name in volume.list_dir(".") if slot_number(name) is not None):
         for folder in ("pool", "quarantine"):
+            files = set(volume.list_files(f"{slot}/{folder}"))
             for name in volume.list_dir(f"{slot}/{folder}"):
                 path = f"{slot}/{folder}/{name}"
-                found = _free_file(volume, path, pooled=folder == "pool")
+                found = _free_file(volume, path, pooled=folder == "pool") if name in files else "is no file"
                 if found:
                     aside.move(path, found)
+        segments = {segment_name(number) for number in segment_numbers(volume.list_files(f"{slot}/journal"))}
         for name in volume.list_dir(f"{slot}/journal"):
             path = f"{slot}/journal/{name}"
-            if name.isdigit() and foreign_records(volume.path / path, slot):
+            if name not in segments and not name.endswith(".new"):
+                aside.move(path, "is no segment of the journal")
+            elif name in segments and foreign_records(volume.path / path, slot):
                 aside.move(path, "holds records of another slot")
 
 
@@ -121,9 +129,10 @@ def _misplaced(volume: Volume, aside: Aside, tracks: list[_Track]) -> None:
     homeless: list[tuple[str, str]] = []
     known = {(track.camera, track.name) for track in tracks}
     for track in tracks:
+        files = set(volume.list_files(track.folder))
         for name in volume.list_dir(track.folder):
             path = f"{track.folder}/{name}"
-            if not (name.isascii() and name.isdigit() and str(int(name)) == name):
+            if chunk_number(name) is None or name not in files:
                 aside.move(path, "is no chunk")
                 continue
             head = _head(volume, path)
@@ -138,7 +147,7 @@ def _misplaced(volume: Volume, aside: Aside, tracks: list[_Track]) -> None:
 
 def _heads(volume: Volume, track: _Track, done: Repair) -> None:
     """Heads of sealed chunks that do not hold together: made again from the footers."""
-    numbers = sorted(int(name) for name in volume.list_dir(track.folder) if name.isdigit())
+    numbers = _numbers(volume, track)
     heads = {number: _head(volume, f"{track.folder}/{number}") for number in numbers}
     for at, number in enumerate(numbers):
         if heads[number] is not None:
@@ -151,6 +160,10 @@ def _heads(volume: Volume, track: _Track, done: Repair) -> None:
                 heads[number] = read_head(fd, path)
         finally:
             os.close(fd)
+
+
+def _numbers(volume: Volume, track: _Track) -> list[int]:
+    return sorted(number for name in volume.list_files(track.folder) if (number := chunk_number(name)) is not None)
 
 
 def _first_rows(fd: int, track: _Track, before: list[int], after: list[int], heads: dict[int, ChunkHead | None]) -> list[int]:
@@ -190,7 +203,7 @@ def _wrong_rings(volume: Volume, track: _Track, ring: str, frames: str) -> str:
     except FormatError as failed:
         return failed.message
     try:
-        heads = [head for name in volume.list_dir(track.folder) if name.isdigit() and (head := _head(volume, f"{track.folder}/{name}"))]
+        heads = [head for number in _numbers(volume, track) if (head := _head(volume, f"{track.folder}/{number}"))]
         sealed = sorted((head for head in heads if head.sealed), key=lambda head: head.first_row)
         newest = sealed[-1].first_row + sealed[-1].rows if sealed else 0
         for head in sealed:
@@ -207,8 +220,7 @@ def _wrong_rings(volume: Volume, track: _Track, ring: str, frames: str) -> str:
 
 def _recover(volume: Volume, live_dir: Path, clock: Clock, tracks: list[_Track], done: Repair) -> None:
     """Open every slot as the recorder does, which rebuilds what is missing; tracks that no journal knows go to the slot that lost its own."""
-    names = [name.removeprefix("slot-") for name in volume.list_dir(".") if name.startswith("slot-")]
-    numbers = sorted(int(name) for name in names if name.isascii() and name.isdigit()) or [0]
+    numbers = sorted(number for name in volume.list_dir(".") if (number := slot_number(name)) is not None) or [0]
     slots: list[Slot] = []
     known: set[tuple[int, str]] = set()
     empty: list[Slot] = []

@@ -5,14 +5,14 @@ Reads and chooses only. storage/retainer.py gives the orders.
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recorder.base.errors import FormatError
 from recorder.base.rulebook import Quota
 from storage.chunkfile import ChunkHead, parse_head
 from storage.disk import read_at
 from storage.layout import PAGE, track_path
-from storage.tapebook import row_end_ns
+from storage.tapebook import StandIn, row_end_ns
 from storage.tapework import TapeWork
 from storage.volume import Volume
 
@@ -93,31 +93,52 @@ def chunk_head(volume: Volume, work: TapeWork, number: int) -> ChunkHead | None:
 def expired_row(work: TapeWork, limit_ns: int) -> int:
     """The first durable row that ends after `limit_ns`; everything before it must go.
 
-    Rows that cannot be read ended before the next readable one began, so they have certainly expired once that began before `limit_ns`, and
-    stay until then. If none behind them can be read, nothing says that they have: they stay until one is written there.
+    A row of which no copy is left has certainly ended when its chunk has, or when the next readable row begins, or with the tape.
     """
     low, high = work.core.tail_row, min(work.core.durable[1], work.core.provisional_row)
+    below_ns = work.core.end_ns         # rows below `high` have ended by then
     while low < high:
         middle = (low + high) // 2
-        at, row = middle, work.row(middle)
-        while row is None and (at := at + 1) < high:
-            row = work.row(at)
-        if row is not None and row_end_ns(row) <= limit_ns:
-            low = at + 1
-        elif row is not None and at > middle and int.from_bytes(row[:8], "little", signed=True) <= limit_ns:
-            return at
+        start_ns, end_ns = _span(work, middle, high, below_ns)
+        if end_ns <= limit_ns:
+            low = middle + 1
         else:
-            high = middle
+            high, below_ns = middle, min(start_ns, below_ns)
     return low
+
+
+def _span(work: TapeWork, row: int, stop: int, below_ns: int) -> tuple[int, int]:
+    """When a row begins and ends, at the latest. Rows below `stop` have ended by `below_ns`."""
+    raw = work.row(row)
+    if raw is not None:
+        return _t_ns(raw), row_end_ns(raw)
+    head = work.lost.head(row)
+    if head is not None:
+        return head.end_ns, head.end_ns
+    after = next((raw for number in range(row + 1, stop) if (raw := work.ring_row(number)) is not None), None)
+    latest_ns = _t_ns(after) if after is not None else below_ns
+    return latest_ns, latest_ns
+
+
+def _t_ns(raw: bytes) -> int:
+    return int.from_bytes(raw[:8], "little", signed=True)
 
 
 def tail_offset(work: TapeWork, row: int) -> int:
     """The tape offset below which nothing is in sight when rows below `row` are not."""
+    return max(_least_offset(work, row), work.core.tail_offset)
+
+
+def _least_offset(work: TapeWork, row: int) -> int:
+    """Where a row begins on the tape; of one that is lost, or to come, so much as is certain."""
     if row < work.core.next_row and (raw := work.row(row)) is not None:
-        return max(int.from_bytes(raw[16:24], "little"), work.core.tail_offset)
+        return int.from_bytes(raw[16:24], "little")
     if row and (raw := work.row(row - 1)) is not None:
-        return max(int.from_bytes(raw[16:24], "little") + int.from_bytes(raw[24:28], "little"), work.core.tail_offset)
-    return work.core.tail_offset
+        return int.from_bytes(raw[16:24], "little") + int.from_bytes(raw[24:28], "little")
+    if (head := work.lost.head(row)) is not None:
+        return head.start_offset
+    head = work.lost.head(row - 1) if row else None
+    return head.start_offset + head.used_bytes if head is not None else 0
 
 
 def start_ns(work: TapeWork, row: int) -> int:
@@ -155,32 +176,49 @@ def retirable(volume: Volume, work: TapeWork, number: int) -> ChunkHead | None:
 
     A chunk behind the sealed ones that is damaged, or could not be sealed, goes when all rows before the next good one may.
     """
-    pending = [chunk.number for chunk in list(work.closed)] + ([work.chunk.number] if work.chunk is not None else [work.next_number])
-    if number >= min(pending):
+    stop, stop_row = _first_pending(work)
+    if number >= stop:
         return None
     head = work.first_head if work.first_head is not None and work.first_head.chunk == number else chunk_head(volume, work, number)
     if head is None or not head.sealed:
-        return _stand_in(volume, work, number, min(pending))
+        return _stand_in(volume, work, number, stop, stop_row)
     if number == work.first_chunk:
         work.first_head = head
     return head if head.first_row + head.rows <= work.safe_row else None
 
 
-def _stand_in(volume: Volume, work: TapeWork, number: int, stop: int) -> ChunkHead | None:
-    """What the head of a chunk that has none would say: it ends where the next good chunk begins. Read once; again when more is sealed."""
-    asked = (number, stop, work.safe_row)
-    if work.stand_in is None or work.stand_in[0] != asked:
-        work.stand_in = (asked, _read_stand_in(volume, work, number, stop))
-    return work.stand_in[1]
+def _first_pending(work: TapeWork) -> tuple[int, int]:
+    """Number and first row of the first chunk that is open or waits for its seal, or of the one that comes next."""
+    closed, chunk = list(work.closed), work.chunk
+    if closed:
+        return closed[0].number, closed[0].first_row
+    return (chunk.number, chunk.first_row) if chunk is not None else (work.next_number, work.core.next_row)
 
 
-def _read_stand_in(volume: Volume, work: TapeWork, number: int, stop: int) -> ChunkHead | None:
-    for later in range(number + 1, min(stop, number + 16)):
+def _stand_in(volume: Volume, work: TapeWork, number: int, stop: int, stop_row: int) -> ChunkHead | None:
+    """What the head of a chunk that has none would say: it ends where the next good chunk begins, or the first that is not closed.
+
+    Read once for all that lie before that one; again when more is sealed.
+    """
+    asked, known = (stop, work.safe_row), work.stand_in
+    if known is None or known.asked != asked or not known.first <= number < known.after:
+        after, head = _read_stand_in(volume, work, number, stop, stop_row)
+        work.stand_in = known = StandIn(asked, number, after, head)
+    return replace(known.head, chunk=number) if known.head is not None else None
+
+
+def _read_stand_in(volume: Volume, work: TapeWork, number: int, stop: int, stop_row: int) -> tuple[int, ChunkHead | None]:
+    """The chunk up to which it counts, and the head."""
+    for later in range(number + 1, stop):
         head = chunk_head(volume, work, later)
-        if head is not None and head.sealed and head.first_row + head.rows <= work.safe_row:
-            return ChunkHead(work.chunk_class, True, work.ident.camera, work.ident.name, number, 0, head.first_row, 0, 0, 0, head.first_ns,
-                             head.first_ns, bytes(32))
-    return None
+        if head is not None and head.sealed:
+            return later, _ending(work, head.first_row, head.first_ns) if head.first_row + head.rows <= work.safe_row else None
+    return stop, _ending(work, stop_row, start_ns(work, stop_row) or work.core.end_ns) if stop_row <= work.safe_row else None
+
+
+def _ending(work: TapeWork, row: int, end_ns: int) -> ChunkHead:
+    """The head of a chunk without rows of its own that ends before this row, at this time."""
+    return ChunkHead(work.chunk_class, True, work.ident.camera, work.ident.name, 0, 0, row, 0, 0, 0, end_ns, end_ns, bytes(32))
 
 
 def _tail_chunk(work: TapeWork) -> int:

@@ -68,7 +68,7 @@ class _IndexFile:
         self.identity = (stat.st_dev, stat.st_ino)
         self.capacity, self.first_row = int(head["capacity"]), int(head["first_row"])
         size = self.capacity * (1 if self.frames else ROW.itemsize)
-        if self.capacity == 0 or stat.st_size < PAGE + size:
+        if self.capacity == 0 or size % PAGE or stat.st_size < PAGE + size:
             raise FormatError("is shorter than its capacity", where=self.path, remedy="start the recorder once, it rebuilds the index")
 
     def _whole_head(self) -> bytes:

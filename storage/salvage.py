@@ -15,6 +15,7 @@ from recorder.base.media import GapCause
 from storage.chunkfile import ChunkHead, Footer, read_footer, read_head
 from storage.items import ChunkTaken, GapOpen, SampleEntryItem, SessionEnd, SessionStart, Tape, decode
 from storage.layout import ROW_MAX_ENTRIES, index_path, track_path
+from storage.numbered import chunk_number
 from storage.replay import EMPTY, Found, FoundChunk, RowView
 from storage.rings import IndexWriter, row_is
 from storage.tapebytes import TapeBytes
@@ -83,8 +84,8 @@ def salvage(volume: Volume, found: Found, why: str) -> None:
 
 
 def _numbers(volume: Volume, ident: Tape) -> list[int]:
-    names = volume.list_dir(f"{track_path(ident.camera, ident.name)}/c")
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    names = volume.list_files(f"{track_path(ident.camera, ident.name)}/c")
+    return sorted(number for name in names if (number := chunk_number(name)) is not None)
 
 
 # Sealed chunks

@@ -1,11 +1,11 @@
 """The standing holds of a volume's slots, for readers: looked at again at most once a second, parsed when a folder has changed."""
 
-import json
 import os
 import time
 
 from recorder.base.errors import Refused
 from storage.disk import read_at
+from storage.document import parsed
 from storage.hold import Hold, hold_from_json
 from storage.holdshelf import FILE_MAX
 
@@ -58,7 +58,7 @@ class ShelfReader:
 def _hold(folder_fd: int, name: str) -> Hold | None:
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
     try:
-        return hold_from_json(json.loads(read_at(fd, FILE_MAX, 0))["hold"])
+        return hold_from_json(parsed(read_at(fd, FILE_MAX, 0))["hold"])
     except (Refused, ValueError, KeyError, TypeError):
         return None
     finally:

@@ -12,9 +12,10 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from recorder.base.errors import FormatError, Gone, NotFound
-from storage import heads, offline, verify_held, zarrmeta
+from storage import heads, verify_held, zarrmeta
 from storage.finding import Finding, error
 from storage.heads import Head, Mark, Seal
+from storage.numbered import chunk_numbers
 from storage.proof import Proof
 from storage.reader import TrackReader
 from storage.store import TapeStore
@@ -130,7 +131,7 @@ def new_seals(track: TrackReader, known: Container[int], findings: list[Finding]
 
     Those that were written to in the SETTLE_NS before `now_ns` are left out.
     """
-    numbers = [number for number in offline.chunk_numbers(track.chunks_fd()) if number not in known]
+    numbers = [number for number in chunk_numbers(track.chunks_fd()) if number not in known]
     found = {number: seal for number in numbers if (seal := _seal(track, number, findings, now_ns)) is not None}
     again = [number for number in numbers if found and number not in found and number < max(found)]
     return found | {number: seal for number in again if (seal := _seal(track, number, [], now_ns)) is not None}

@@ -35,6 +35,7 @@ from storage.keeper import Desk, Keeper
 from storage.layout import track_path
 from storage.ledger import Ledger
 from storage.livefile import LiveWriter
+from storage.numbered import chunk_number
 from storage.pool import Pool
 from storage.rebuild import Rebuilder
 from storage.recovery import Recovered, recover
@@ -212,11 +213,12 @@ class Slot:
     def _scan_track(self, work: TapeWork, mono_ns: int) -> int:
         folder = f"{track_path(work.ident.camera, work.ident.name)}/c"
         returned = 0
-        for name in self.volume.list_dir(folder):
+        for name in self.volume.list_files(folder):
+            number = chunk_number(name)
             if self.volume.names(f"{folder}/{name}") == 1:      # else its held name counts it
                 self._pool.total_bytes += work.chunk_class.file_bytes
-            if not name.isdigit() or not work.holds(int(name)):
-                past = self._erasure.found((work.ident.camera, work.ident.name, int(name) if name.isdigit() else -1))
+            if number is None or not work.holds(number):
+                past = self._erasure.found((work.ident.camera, work.ident.name, number if number is not None else -1))
                 self._pool.retire(f"{folder}/{name}", work.chunk_class, mono_ns, past)
                 returned += 1
         return returned

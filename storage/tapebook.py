@@ -27,6 +27,7 @@ from storage.items import (
     encode,
 )
 from storage.layout import FOOTER_HEAD, LARGE, ROW, class_of
+from storage.lostrows import LostRows
 from storage.pool import Prepared
 from storage.rings import IndexWriter, row_is
 from storage.steps import Step, step
@@ -68,12 +69,22 @@ class ClosedChunk:
     past: Past | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """For the heads of chunks [first, after) that have none; `asked`: the chunk before which all are closed, and the tape's safe row."""
+
+    asked: tuple[int, int]
+    first: int
+    after: int
+    head: ChunkHead | None
+
+
 class TapeBook:
     """Books of one tape. All methods: the writer's thread, unless they say otherwise; OSError means that the volume has failed."""
 
     def __init__(self, ident: Tape, core: TapeCore, ring: IndexWriter, frames: IndexWriter, log_fd: int, state: TapeState,
-                 now: Callable[[], tuple[int, int]]) -> None:
-        self.ident, self.core, self.ring, self.frames, self._log_fd = ident, core, ring, frames, log_fd
+                 now: Callable[[], tuple[int, int]], lost: LostRows) -> None:
+        self.ident, self.core, self.ring, self.frames, self._log_fd, self.lost = ident, core, ring, frames, log_fd, lost
         self.chunk_class = class_of(ident.kind)
         self._now = now                     # (UTC, CLOCK_MONOTONIC)
         self.keep = Keep(state.rule_days, "recorded")   # how long its rows stay
@@ -94,7 +105,7 @@ class TapeBook:
         self.closed: deque[ClosedChunk] = deque()
         self.first_chunk = state.first_chunk
         self.first_head: ChunkHead | None = None    # the keeper's: what it has read of the oldest chunk, once that is sealed
-        self.stand_in: tuple[tuple[int, int, int], ChunkHead | None] | None = None  # the keeper's: what a damaged chunk's head would say
+        self.stand_in: StandIn | None = None        # the keeper's: what damaged chunks' heads would say
         self.next_number = -(-state.tape_end // self.chunk_class.tape_bytes)
         self.safe_row = state.next_row      # rows below are in sealed, durable chunks
         self.declared = False               # the journal knows its name
@@ -257,7 +268,12 @@ class TapeBook:
         return b"".join(encode(item) for item in out)
 
     def row(self, number: int) -> bytes | None:
-        """A closed row's 64 bytes, from the ring or the live file; None if it is not there. Any thread."""
+        """A closed row's 64 bytes, from the ring, the live file, or else its chunk's footer; None if none has it. Any thread."""
+        raw = self.ring_row(number)
+        return raw if raw is not None or number >= self.core.next_row else self.lost.row(number)
+
+    def ring_row(self, number: int) -> bytes | None:
+        """The same, from the ring or the live file. Any thread."""
         raw = self.ring.read(number, 1) if number < self.core.ring_rows else self.core.row(number)
         if raw is None or not row_is(raw, number):
             raw = self.ring.read(number, 1)

@@ -22,6 +22,7 @@ from storage.items import (
     Tape,
     TapeState,
 )
+from storage.lostrows import LostRows
 from storage.rings import IndexWriter
 from storage.tapebook import TapeBook, row_end_ns
 
@@ -39,8 +40,8 @@ class TapeWork(TapeBook):
     """A tape on the writer's thread. All methods: that thread, unless they say otherwise; OSError means that the volume has failed."""
 
     def __init__(self, ident: Tape, core: TapeCore, ring: IndexWriter, frames: IndexWriter, log_fd: int, state: TapeState,
-                 on_event: Callable[[SlotEvent], None], now: Callable[[], tuple[int, int]]) -> None:
-        super().__init__(ident, core, ring, frames, log_fd, state, now)
+                 on_event: Callable[[SlotEvent], None], now: Callable[[], tuple[int, int]], lost: LostRows) -> None:
+        super().__init__(ident, core, ring, frames, log_fd, state, now, lost)
         self._on_event = on_event
         core.owner = self
         self.queue: AuQueue | None = None   # commands are ordered by it, also before the writer has turned to it

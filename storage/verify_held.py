@@ -14,6 +14,7 @@ from storage import heldfile, zarrmeta
 from storage.heads import Key, Seal
 from storage.heldfile import HeldChunk
 from storage.layout import PAGE, held_path
+from storage.numbered import chunk_number
 from storage.verify_bytes import wrong_file, wrong_rows
 from storage.volume import Volume
 
@@ -40,7 +41,8 @@ def held_tracks(volume: Volume) -> Iterator[tuple[int, str]]:
 
 def held_keys(volume: Volume, camera: int, track: str) -> list[Key]:
     """The held chunks of a track, by the names of their files."""
-    return [(camera, track, int(name)) for name in volume.list_dir(f"{held_path(camera, track)}/c") if name.isascii() and name.isdigit()]
+    names = volume.list_dir(f"{held_path(camera, track)}/c")
+    return [(camera, track, number) for name in names if (number := chunk_number(name)) is not None]
 
 
 def look(volume: Volume, key: Key, seal: Seal | None) -> HeldFound | None:

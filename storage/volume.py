@@ -14,7 +14,9 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from recorder.base.errors import VolumeError
+from storage.document import parsed
 from storage.layout import CLASSES, FORMAT_VERSION
+from storage.numbered import file_names
 
 ROOT = Path("/")
 VOLUME_JSON = "volume.json"
@@ -22,6 +24,8 @@ VOLUME_JSON_MAX = 64 << 10
 TAPE_ROOT = "tape.zarr"
 IDX_ROOT = "idx"
 DEFAULT_SHARE = 0.9
+BYTES_MAX = 1 << 62
+LEAST_BYTES = sum(kind.file_bytes for kind in CLASSES)      # with less no track gets a chunk
 _GROUP = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
 
 
@@ -40,6 +44,9 @@ class Volume:
     def init(cls, path: Path | str, *, bytes_max: int = 0, on_root: bool = False) -> "Volume":
         """Make `path` (created if missing, must be empty of tapes) a volume; returns it open and unlocked. Pre-fills nothing."""
         path = Path(path)
+        if bytes_max and not LEAST_BYTES <= bytes_max <= BYTES_MAX:
+            raise VolumeError(f"{bytes_max} bytes are no size for a volume", where=str(path),
+                              remedy=f"give it {LEAST_BYTES >> 20} MiB at least, and no more than the disk has")
         path.mkdir(parents=True, exist_ok=True)
         _refuse_root(path, on_root)
         if (path / VOLUME_JSON).exists():
@@ -141,6 +148,17 @@ class Volume:
         finally:
             os.close(fd)
 
+    def list_files(self, name: str) -> list[str]:
+        """The names of the regular files in the folder `name`, sorted; [] if there is none."""
+        try:
+            fd = self.open_file(name, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return []
+        try:
+            return file_names(fd)
+        finally:
+            os.close(fd)
+
     def exists(self, name: str) -> bool:
         """True if `name` is there."""
         try:
@@ -148,6 +166,10 @@ class Volume:
         except FileNotFoundError:
             return False
         return True
+
+    def is_folder(self, name: str) -> bool:
+        """True if `name` is a folder, and no symlink to one. FileNotFoundError."""
+        return stat.S_ISDIR(os.stat(name, dir_fd=self.dir_fd, follow_symlinks=False).st_mode)
 
     def check_mounted(self) -> None:
         """OSError if something else lies at the volume's path now, or nothing."""
@@ -207,14 +229,14 @@ def _open_dir(path: Path) -> int:
 
 def _read(path: Path, fd: int, uuid: str) -> Volume:
     try:
-        file = os.open(VOLUME_JSON, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        file = os.open(VOLUME_JSON, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
     except FileNotFoundError:
         raise VolumeError("no volume.json here", where=str(path),
                           remedy="is the disk mounted? make a new volume with `watchroom volume init`") from None
     except OSError as error:
         raise _readable(path, error) from error
     try:
-        raw = os.read(file, VOLUME_JSON_MAX)
+        raw = os.read(file, VOLUME_JSON_MAX) if is_regular(file) else b""
     finally:
         os.close(file)
     return _parse(path, fd, raw, uuid)
@@ -222,9 +244,11 @@ def _read(path: Path, fd: int, uuid: str) -> Volume:
 
 def _parse(path: Path, fd: int, raw: bytes, uuid: str) -> Volume:
     try:
-        text = json.loads(raw)
+        text = parsed(raw)
         number, found, size, created = int(text["format"]), UUID(text["uuid"]), int(text["bytes_max"]), str(text["created"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if number < 1 or not 0 < size <= BYTES_MAX or not created.isprintable():
+            raise ValueError("out of range")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise VolumeError(f"volume.json cannot be understood ({type(error).__name__})", where=str(path),
                           remedy="restore it from a backup") from error
     if number > FORMAT_VERSION:
@@ -266,9 +290,11 @@ def _lock(path: Path, fd: int) -> int:
 def _readable(path: Path, error: OSError) -> VolumeError:
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         return VolumeError("no such folder", where=str(path), remedy="mount the disk, or make one with `watchroom volume init`")
-    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-        return VolumeError("the volume is read-only or not ours to write", where=str(path),
-                           remedy="mount it writable for the user of this service")
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return VolumeError("this user may not read or write there", where=str(path),
+                           remedy="run this as the user of the service, or as one of its group")
+    if error.errno == errno.EROFS:
+        return VolumeError("the volume is read-only", where=str(path), remedy="mount it writable for the user of this service")
     if error.errno == errno.ELOOP:
         return VolumeError("a symlink where a file belongs", where=str(path), remedy="remove it; volumes hold no symlinks")
     return VolumeError(os.strerror(error.errno or 0), where=str(path), remedy="check the disk and the system log")

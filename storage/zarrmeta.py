@@ -14,11 +14,13 @@ from typing import Any
 
 from recorder.base.errors import FormatError
 from recorder.base.media import TrackKind, valid_id
+from storage.document import parsed
 from storage.layout import HELD, ChunkClass, class_of, track_path
 
 SHAPE_STEP = 1024
 META = "zarr.json"
 META_MAX_BYTES = 64 << 10
+CAMERA_MAX = (1 << 32) - 1
 REPAIR = "end the server, then run watchroom check --repair: it writes it anew"
 _CAMERA = re.compile(r"cam-([1-9][0-9]{0,9})")
 
@@ -117,7 +119,7 @@ def read_track(volume_fd: int, camera: int, track: str) -> TrackMeta:
         own = document["attributes"]["watchroom"]
         kind = TrackKind(own["kind"])
         chunks = int(document["shape"][0]) // class_of(kind).tape_bytes
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         raise FormatError("is not a track of this format", where=f"{path}/{META}", remedy=REPAIR) from None
     if document != array_document(camera, track, kind, chunks):
         raise FormatError("has been changed by somebody else", where=f"{path}/{META}", remedy=REPAIR)
@@ -134,7 +136,8 @@ def is_group(volume_fd: int, path: str) -> bool:
 
 def list_cameras(volume_fd: int) -> list[int]:
     """Numbers of the cameras that have a folder on the volume."""
-    return sorted(int(match[1]) for name in _names(volume_fd, "tape.zarr") if (match := _CAMERA.fullmatch(name)))
+    numbers = [int(match[1]) for name in _names(volume_fd, "tape.zarr") if (match := _CAMERA.fullmatch(name))]
+    return sorted(number for number in numbers if number <= CAMERA_MAX)
 
 
 def list_tracks(volume_fd: int, camera: int) -> list[str]:
@@ -193,7 +196,7 @@ def _load(volume_fd: int, path: str) -> dict[str, Any]:
     if not raw:
         raise FileNotFoundError(errno.ENOENT, "a power cut came before it was written", f"{path}/{META}")
     try:
-        document = json.loads(raw)
+        document = parsed(raw)
     except ValueError:
         raise FormatError("is not JSON", where=f"{path}/{META}", remedy=REPAIR) from None
     if not isinstance(document, dict):

@@ -1,6 +1,8 @@
 """`watchroom check`: reads a volume and reports what is not as it should be; may run beside a recording server. `--repair` may not."""
 
 import argparse
+import errno
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +11,7 @@ from recorder.base.clock import SystemClock
 from recorder.base.config import SiteConfig
 from recorder.base.errors import VolumeError
 from recorder.cli.exits import Exit
-from recorder.cli.show import print_json, size
+from recorder.cli.show import line_of, print_json, size
 from recorder.cli.site import add_config, config_path, site_of
 from storage.check import LEVELS, check_volume
 from storage.finding import Report
@@ -34,32 +36,61 @@ def run(args: argparse.Namespace) -> int:
     site = site_of(args) if not args.volume or config_path(args).exists() else None
     paths = args.volume or [volume.path for volume in (site.volumes if site else ())]
     live_dir = args.live_dir or (site.live_dir if site else SiteConfig("", Path()).live_dir)
-    repairs = {str(path): repaired(path, live_dir) for path in paths} if args.repair else {}
-    reports = {str(path): checked(path, live_dir, args.level) for path in paths}
+    for path in paths:
+        if not path.is_dir():       # before hours are spent on the others
+            raise VolumeError("no such folder", where=str(path), remedy="name a volume, or mount the disk")
+    repairs = repaired(paths, live_dir, as_json=args.json) if args.repair else {}
+    reports: dict[str, Report] = {}
+    for path in paths:
+        reports[str(path)] = report = checked(path, live_dir, args.level)
+        if not args.json:
+            show(described(str(path), report))
     if args.json:
         print_json({path: asdict(report) | {"clean": report.clean} | ({"repair": asdict(repairs[path])} if args.repair else {})
                     for path, report in reports.items()})
-    else:
-        print("\n".join(line for path, repair in repairs.items() for line in told(path, repair)), end="\n" if any(
-            told(path, repair) for path, repair in repairs.items()) else "")
-        print("\n".join(line for path, report in reports.items() for line in described(path, report)))
     return Exit.OK if all(report.clean for report in reports.values()) else Exit.FINDINGS
 
 
-def repaired(path: Path, live_dir: Path) -> Repair:
-    """Repairs a volume that nobody else writes. VolumeError if somebody does."""
-    volume = Volume.open(path, on_root=True)
+def show(lines: Iterable[str]) -> None:
+    """Prints each as one line, at once."""
+    for line in lines:
+        print(line_of(line), flush=True)
+
+
+def repaired(paths: Iterable[Path], live_dir: Path, *, as_json: bool) -> dict[str, Repair]:
+    """Repairs volumes that nobody else writes. VolumeError if somebody does, OSError; what had been done by then is told, whatever ends it."""
+    repairs: dict[str, Repair] = {}
     try:
-        return repair_volume(volume, live_dir, SystemClock())
-    finally:
-        volume.close()
+        for path in paths:
+            done = Repair()
+            volume = Volume.open(path, on_root=True)
+            try:
+                repairs[str(path)] = done
+                repair_volume(volume, live_dir, SystemClock(), done)
+            except OSError as error:
+                raise unfinished(path, error) from error
+            finally:
+                volume.close()
+                if not as_json:
+                    show(told(str(path), done))
+    except BaseException:
+        if as_json:
+            print_json({path: {"repair": asdict(repair)} for path, repair in repairs.items()})
+        raise
+    return repairs
+
+
+def unfinished(path: Path, error: OSError) -> VolumeError:
+    """What to say of a repair that the disk has ended. It may be begun again: what is done is found done."""
+    where = f"{path}: {error.filename}" if error.filename else str(path)
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    remedy = "make room on its file system" if full else "look at what lies there, the disk and the system log"
+    return VolumeError(f"the repair is not finished: {error.strerror or error}", where=where, remedy=f"{remedy}, then repair again")
 
 
 def checked(path: Path, live_dir: Path, level: int) -> Report:
     """The report; on the way, how far it is and how long it will take, on stderr."""
     from bench.progress import Progress
-    if not path.is_dir():
-        raise VolumeError("no such folder", where=str(path), remedy="name a volume, or mount the disk")
     with ExitStack() as stack:
         shown: list[Progress] = []
 

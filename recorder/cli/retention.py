@@ -10,7 +10,7 @@ from api.deletions import described
 from api.times import rfc3339
 from recorder.base.clock import SystemClock
 from recorder.base.config import SiteConfig
-from recorder.base.config_file import TRACK_NAMES, read_config
+from recorder.base.config_file import TRACK_NAMES, YEARS_10, read_config
 from recorder.base.errors import ConfigError, NotFound
 from recorder.base.media import NS
 from recorder.base.rulebook import Change, Member, RuleBook, rule_book, with_change
@@ -137,17 +137,23 @@ def simulated(args: argparse.Namespace, site: SiteConfig, cameras: list[CameraRe
 def changed(args: argparse.Namespace, now: RuleBook, cameras: list[CameraRecord]) -> RuleBook:
     """The rules as the options want them. Raises ConfigError, NotFound."""
     said = {"days": args.days, "days_min": args.days_min,
-            **{key: parse_size(text) if (text := getattr(args, key)) else None for key in ("bytes_max", "bytes_min")}}
+            "bytes_max": size_of("--bytes-max", args.bytes_max), "bytes_min": size_of("--bytes-min", args.bytes_min)}
     if args.other is not None:
         if any(value is not None for value in said.values()):
             raise ConfigError("takes no other rule beside it", where="--with", remedy="write it in that file")
         return of_file(read_config(args.other), cameras)
     if all(value is None for value in said.values()):
         raise ConfigError("no rule is named", where="retention simulate", remedy="add --days, --days-min, --bytes-max or --bytes-min")
-    if args.days is not None and args.days <= 0:
-        raise ConfigError("must be more than 0", where="--days", remedy="change the value")
+    for option, days, least in (("--days", args.days, 0.0001), ("--days-min", args.days_min, 0.0)):
+        if days is not None and not least <= days <= YEARS_10:      # also where it is no number
+            raise ConfigError(f"must be {least:g} to {YEARS_10:g}", where=option, remedy="change the value")
     word = next((word for word in ("camera", "partner", "site") if getattr(args, word)), "")
     return with_change(now, Change(word, getattr(args, word) if word else "", args.track, **said))
+
+
+def size_of(option: str, text: str | None) -> int | None:
+    """Bytes; None where nothing is said."""
+    return parse_size(text, option) if text else None
 
 
 def of_file(site: SiteConfig, cameras: list[CameraRecord]) -> RuleBook:

@@ -28,6 +28,11 @@ def pairs(values: Mapping[str, Any]) -> str:
     return "\n".join(f"{key + ':':<{width + 1}} {value}" for key, value in values.items())
 
 
+def line_of(text: str) -> str:
+    """The text as one line that a terminal shows as it is: what no reader sees, or a terminal takes for an order, is escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text)
+
+
 def size(count: float) -> str:
     """Bytes for people, in powers of 1000."""
     for unit in ("B", "kB", "MB", "GB", "TB"):

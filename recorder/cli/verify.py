@@ -14,7 +14,7 @@ from recorder.base.clock import SystemClock
 from recorder.base.config import SiteConfig
 from recorder.base.errors import ConfigError
 from recorder.cli.exits import Exit
-from recorder.cli.show import print_json
+from recorder.cli.show import line_of, print_json
 from recorder.cli.site import add_config, site_of
 from recorder.signed import read_last
 from storage import heads
@@ -106,7 +106,7 @@ def show(args: argparse.Namespace, found: Sequence[tuple[Path, Proof, int]]) -> 
         return
     for path, proof, signed in found:
         for finding in proof.findings:
-            print(f"{path}: {finding.severity}: {finding.where}: {finding.what}; {finding.remedy}")
+            print(line_of(f"{path}: {finding.severity}: {finding.where}: {finding.what}; {finding.remedy}"))
         done = f"{signed} new seals signed" if args.sign else (
             f"{proof.chunks} chunks verified, {proof.retired} retired since they were signed, {proof.held} held rows proved, "
             f"{proof.unsigned} chunks not signed yet")

@@ -112,9 +112,9 @@ def row(volume: dict[str, Any]) -> tuple[object, ...]:
     return (volume["number"], volume["path"], f"{volume['weight']:g}", volume["cameras"], f"{volume['kbps'] / 1000:.1f}", *sizes, state)
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, option: str = "--size") -> int:
     """Bytes from a number with a unit: 800G, 1.5T, 64Gi."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?)B?", text)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kMGT]?i?)B?", text)
     if match is None or match[2] not in UNITS:
-        raise ConfigError(f'"{text}" is no size', where="--size", remedy="write it like 800G, 1.5T or 64Gi")
+        raise ConfigError(f'"{text}" is no size', where=option, remedy="write it like 800G, 1.5T or 64Gi")
     return int(float(match[1]) * UNITS[match[2]])

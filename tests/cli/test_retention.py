@@ -67,6 +67,10 @@ def test_rules_and_what_others_would_take(kept: Site) -> None:
 @pytest.mark.parametrize(("words", "code", "says"), [
     (("simulate",), Exit.CONFIG, "no rule is named"),
     (("simulate", "--days", "0"), Exit.CONFIG, "--days"),
+    (("simulate", "--days", "nan"), Exit.CONFIG, "--days: must be 0.0001 to 3660"),
+    (("simulate", "--days-min", "inf"), Exit.CONFIG, "--days-min: must be 0 to 3660"),
+    (("simulate", "--days-min", "-1"), Exit.CONFIG, "--days-min"),
+    (("simulate", "--bytes-max", "-5"), Exit.CONFIG, "--bytes-max"),
     (("simulate", "--camera", "nobody", "--days", "3"), Exit.NOT_FOUND, "nobody"),
     (("simulate", "--bytes-max", "much"), Exit.CONFIG, "no size"),
     (("simulate", "--with", "none.toml", "--days", "3"), Exit.CONFIG, "--with"),
@@ -75,6 +79,14 @@ def test_rules_and_what_others_would_take(kept: Site) -> None:
 ])
 def test_what_cannot_be_done_is_said(kept: Site, words: tuple[str, ...], code: Exit, says: str) -> None:
     kept.run("retention", *words).says(code, says)
+
+
+def test_a_hold_on_a_track_that_no_camera_has_is_refused(kept: Site) -> None:
+    """It was taken, and everybody believed in it."""
+    words = ("hold", "add", "gate", "--start", "1h", "--reason", "claim", "--track")
+    kept.run(*words, "mian").says(Exit.NOT_FOUND, 'there is no track "mian"; a camera\'s tracks are main, sub')
+    assert kept.run("hold", "list", "--json").json() == []
+    assert kept.run(*words, "main").code == 0
 
 
 def test_the_ledger_is_read_without_a_server(kept: Site) -> None:

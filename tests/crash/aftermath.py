@@ -39,6 +39,12 @@ def check_clean(rig: Rig) -> None:
     assert not report.findings, "\n".join(str(finding) for finding in report.findings[:10])
 
 
+def check_no_alarm(volume: Path, live: Path) -> None:
+    """`watchroom check` at its hardest finds no error before a recorder has been started again."""
+    report = check_volume(volume, live, level=3)
+    assert report.clean, "\n".join(str(finding) for finding in report.findings[:10])
+
+
 def check_tape(rig: Rig, camera: int, name: str, *, durable_row: int, durable_offset: int, known: dict[bytes, int]) -> int:
     """Everything acknowledged is there, nothing else than what was recorded is served, and each AU once, in order; AUs found."""
     core = rig.core(camera, name)

@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from aftermath import check_clean, check_tape, seeds
+from aftermath import check_clean, check_no_alarm, check_tape, seeds
 from held import NS, hold
 from loopimage import make_image, mount, unmount
 from rig import Camera, Rig
@@ -138,6 +138,7 @@ def checker(folder: Path, known: dict[int, dict[bytes, int]]) -> Callable[[Copy]
                 assert not any(row for row, _ in copy.durable.values())
                 return
             shutil.rmtree(live, ignore_errors=True)
+            check_no_alarm(point / "volume", live)
             rig = Rig(point / "volume", live, quarantine_s=2.0, journal_bytes=256 << 10)
             try:
                 for (camera, name), (row, offset) in copy.durable.items():

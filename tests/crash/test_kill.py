@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from aftermath import check_clean, check_held, check_tape, held_promise, promises, seeds
+from aftermath import check_clean, check_held, check_no_alarm, check_tape, held_promise, promises, seeds
 from payloads import payload
 from rig import Rig
 
@@ -62,6 +62,8 @@ class Scene:
                 child.kill()
                 child.wait()
         assert child.returncode == -9, "the victim ended by itself"
+        for live in (self.live, self.volume):       # with what it left in memory, and as after a reboot
+            check_no_alarm(self.volume, live)
         lines = log.read_text().splitlines()
         made = promises(lines)
         if any(line.startswith("held ") for line in lines):

@@ -49,9 +49,9 @@ def test_rows_that_cannot_be_read_go_with_the_next_one_that_has_expired(make_rig
     _, camera = rig.track(rule=RetentionRule(days=1.0))
     rig.run(camera, 250)
     rig.clock.advance(DAY + 3.5)
-    read = TapeBook.row
+    read = TapeBook.ring_row
     with monkeypatch.context() as damaged:
-        damaged.setattr(TapeBook, "row", lambda book, number: None if number in lost else read(book, number))
+        damaged.setattr(TapeBook, "ring_row", lambda book, number: None if number in lost else read(book, number))
         limit_ns = rig.clock.wall_ns() - int(DAY * 1e9)
         assert retention.expired_row(rig.slot._works[1, "main"], limit_ns) == tail
     assert retention.expired_row(rig.slot._works[1, "main"], limit_ns) == 3

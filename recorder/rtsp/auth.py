@@ -16,7 +16,7 @@ from recorder.base.media import GapCause
 
 AUTH_RETRY_S = 300.0      # cameras lock the account after some wrong tries
 CHALLENGES_MAX = 16
-_ITEM = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*")+')
+_ITEM = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*+(?:"|\\?$))++')   # a quote that never ends takes the rest: no character is looked at twice
 _PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*("(?:\\.|[^"\\])*"|[^\s,]*)\s*$')
 
 
@@ -44,9 +44,9 @@ class Challenge:
 
 
 def parse_challenges(values: Sequence[str]) -> list[Challenge]:
-    """All challenges in the WWW-Authenticate values, in order; what cannot be read is left out."""
+    """The challenges in the WWW-Authenticate values, in order, 16 at most; what cannot be read is left out."""
     found: list[tuple[str, dict[str, str]]] = []
-    for value in values:
+    for value in values[:CHALLENGES_MAX]:
         for item in _ITEM.findall(value):
             _read_item(item.strip(), found)
     return [_challenge(scheme, parameters) for scheme, parameters in found[:CHALLENGES_MAX]]

@@ -10,7 +10,7 @@ from typing import Protocol
 from recorder._ext.rtp import RtpTrack
 from recorder.base.clock import Clock
 from recorder.base.config import CameraConfig, RecordingConfig, StreamConfig
-from recorder.base.errors import NoRoom, SourceError, TransportRefused
+from recorder.base.errors import HungUp, NoRoom, SourceError, TransportRefused
 from recorder.base.media import GapCause
 from recorder.drainer import Drainer
 from recorder.gate import HandshakeGate, Knock
@@ -151,7 +151,7 @@ class RtspSource:
             async with asyncio.timeout(HANDSHAKE_S):
                 played = await handshake.run()
         except (TimeoutError, SourceError) as error:
-            failed = error if isinstance(error, SourceError) else SourceError(
+            failed = error if isinstance(error, SourceError) else HungUp(
                 f"the camera has not begun to play after {HANDSHAKE_S:.0f} s", cause=GapCause.OFFLINE, where=knock.address)
             self._memory.few_slots |= isinstance(failed, NoRoom)
             self._gate.hosts.failed(knock, failed)

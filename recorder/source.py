@@ -139,9 +139,10 @@ class RtspSource:
         if address.encrypted and target.trust.insecure:
             self._complain("TLS without proof of who answers (tls_insecure): set tls_fingerprint instead")
         handshake = Handshake(target, self._book, self._clock, lambda: self._wall.offset_ns, make_track, self._memory)
-        knock = Knock(self, address.authority, (target.credentials.user, target.credentials.password))
+        knock = Knock(self, f"{address.host}:{address.port}", (target.credentials.user, target.credentials.password))
         self._gate.hosts.check(knock)
-        async with self._gate.hosts.alone(knock), self._gate.enter(address.host):
+        async with self._gate.hosts.alone(knock), self._gate.enter(knock.address):
+            self._gate.hosts.check(knock)            # who was inside may have met silence
             self._played = await self._shake(handshake, knock)
         return self._played
 

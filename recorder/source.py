@@ -133,8 +133,10 @@ class RtspSource:
             await asyncio.sleep(PAUSE_S)
 
     async def _open(self, make_track: MakeTrack) -> Played:
-        url, self._memory.redirect = self._memory.redirect or self._target.url, ""
-        target = replace(self._target, url=url, transport=self._choice.current, may_be_tcp=self._choice.may_be_tcp)
+        led, self._memory.redirect = self._memory.redirect, ""
+        url = led or self._target.url
+        home = parse_url(self._target.url)[0].host if led else ""
+        target = replace(self._target, url=url, home=home, transport=self._choice.current, may_be_tcp=self._choice.may_be_tcp)
         address = parse_url(url)[0]
         if address.encrypted and target.trust.insecure:
             self._complain("TLS without proof of who answers (tls_insecure): set tls_fingerprint instead")

@@ -3,14 +3,15 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from recorder.base.clock import Clock, SystemClock
 from recorder.base.errors import HungUp, SourceError, WrongPassword
 from recorder.base.media import NS, GapCause
 
-PER_HOST = 2
+PER_ADDRESS = 2
+PLACE_S = 0.5            # two handshakes of a good camera; the others go on without a place, or 1,000 dead ones would keep the good ones out
 HOSTS_MAX = 4096
 BACKOFF_MAX_S = 60.0
 BACKOFF_MIN_S = 0.5
@@ -18,26 +19,44 @@ GOOD_S = 60.0
 
 
 class HandshakeGate:
-    """At most `at_once` handshakes in all, 2 per host: many cameras behind one recorder or switch come up together."""
+    """At most `at_once` handshakes in all, 2 per address: many cameras behind one recorder or switch come up together.
 
-    def __init__(self, at_once: int, hosts: "Hosts | None" = None) -> None:
+    A handshake that takes longer than `place_s` no longer counts: its place is another's, while it goes on.
+    """
+
+    def __init__(self, at_once: int, hosts: "Hosts | None" = None, *, place_s: float = PLACE_S) -> None:
         self.hosts = hosts or Hosts(SystemClock(), random.Random())  # noqa: S311
         self._all = asyncio.Semaphore(at_once)
-        self._hosts: dict[str, asyncio.Semaphore] = {}
+        self._place_s = place_s
+        self._addresses: dict[str, asyncio.Semaphore] = {}
         self._users: dict[str, int] = {}
 
     @asynccontextmanager
-    async def enter(self, host: str) -> AsyncIterator[None]:
-        """Wait for a place. The host's place is taken first, so that one dead host cannot fill the gate with its waiters."""
-        semaphore = self._hosts.setdefault(host, asyncio.Semaphore(PER_HOST))
-        self._users[host] = self._users.get(host, 0) + 1
+    async def enter(self, address: str, *, keeps: bool = False) -> AsyncIterator[None]:
+        """Wait for a place. The address's place is taken first, so that a dead one cannot fill the gate with its waiters.
+
+        An address is a host and its port: behind one router may stand many cameras. Who `keeps` its place counts until it leaves: it costs
+        us a process."""
+        semaphore = self._addresses.setdefault(address, asyncio.Semaphore(PER_ADDRESS))
+        self._users[address] = self._users.get(address, 0) + 1
         try:
-            async with semaphore, self._all:
+            async with semaphore, self._all if keeps else self._place():
                 yield
         finally:
-            self._users[host] -= 1
-            if not self._users[host]:
-                del self._users[host], self._hosts[host]
+            self._users[address] -= 1
+            if not self._users[address]:
+                del self._users[address], self._addresses[address]
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        await self._all.acquire()
+        with ExitStack() as place:
+            place.callback(self._all.release)
+            late = asyncio.get_running_loop().call_later(self._place_s, place.close)
+            try:
+                yield
+            finally:
+                late.cancel()
 
 
 @dataclass(frozen=True, slots=True)

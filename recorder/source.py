@@ -10,7 +10,7 @@ from typing import Protocol
 from recorder._ext.rtp import RtpTrack
 from recorder.base.clock import Clock
 from recorder.base.config import CameraConfig, RecordingConfig, StreamConfig
-from recorder.base.errors import NoRoom, SourceError, TransportRefused
+from recorder.base.errors import HungUp, NoRoom, SourceError, TransportRefused
 from recorder.base.media import GapCause
 from recorder.drainer import Drainer
 from recorder.gate import HandshakeGate, Knock
@@ -133,15 +133,18 @@ class RtspSource:
             await asyncio.sleep(PAUSE_S)
 
     async def _open(self, make_track: MakeTrack) -> Played:
-        url, self._memory.redirect = self._memory.redirect or self._target.url, ""
-        target = replace(self._target, url=url, transport=self._choice.current, may_be_tcp=self._choice.may_be_tcp)
+        led, self._memory.redirect = self._memory.redirect, ""
+        url = led or self._target.url
+        home = parse_url(self._target.url)[0].host if led else ""
+        target = replace(self._target, url=url, home=home, transport=self._choice.current, may_be_tcp=self._choice.may_be_tcp)
         address = parse_url(url)[0]
         if address.encrypted and target.trust.insecure:
             self._complain("TLS without proof of who answers (tls_insecure): set tls_fingerprint instead")
         handshake = Handshake(target, self._book, self._clock, lambda: self._wall.offset_ns, make_track, self._memory)
-        knock = Knock(self, address.authority, (target.credentials.user, target.credentials.password))
+        knock = Knock(self, f"{address.host}:{address.port}", (target.credentials.user, target.credentials.password))
         self._gate.hosts.check(knock)
-        async with self._gate.hosts.alone(knock), self._gate.enter(address.host):
+        async with self._gate.hosts.alone(knock), self._gate.enter(knock.address):
+            self._gate.hosts.check(knock)            # who was inside may have met silence
             self._played = await self._shake(handshake, knock)
         return self._played
 
@@ -151,7 +154,7 @@ class RtspSource:
             async with asyncio.timeout(HANDSHAKE_S):
                 played = await handshake.run()
         except (TimeoutError, SourceError) as error:
-            failed = error if isinstance(error, SourceError) else SourceError(
+            failed = error if isinstance(error, SourceError) else HungUp(
                 f"the camera has not begun to play after {HANDSHAKE_S:.0f} s", cause=GapCause.OFFLINE, where=knock.address)
             self._memory.few_slots |= isinstance(failed, NoRoom)
             self._gate.hosts.failed(knock, failed)

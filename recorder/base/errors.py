@@ -9,7 +9,7 @@
     |- SourceError              a camera session ended; `cause` is the gap's cause, `retry_s` the least wait before the next try
        |- TransportRefused      not over this transport: the caller may ask for another one at once
        |- NoRoom                all its places for viewers are taken: they are counted from now on
-       |- HungUp                it answered and then ended the connection: this stream's trouble, not the address's
+       |- HungUp                it answered and then hung up or said no more: this stream's trouble, not the address's
        |- WrongPassword         our login was tried and refused: nobody tries the same one there for a while
     |- StorageError
        |- VolumeError           the volume cannot be used: missing, foreign, newer, locked, read-only, failed
@@ -78,7 +78,7 @@ class NoRoom(SourceError):
 
 
 class HungUp(SourceError):
-    """The camera has answered on this connection, and then ended it."""
+    """The camera has answered on this connection, and then ended it or said no more."""
 
 
 class WrongPassword(SourceError):

@@ -1,15 +1,14 @@
 """Where a name leads, and whether we may go there: every address of a camera must lie in `camera_networks`."""
 
-import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recorder.base.errors import ConfigError, SourceError
 from recorder.base.media import GapCause
+from recorder.rtsp.names import Names, numeric
 
-RESOLVE_S = 5.0
 ADDRESSES_MAX = 8
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,6 +30,7 @@ class AddressBook:
     """Resolves names off the loop and lets only allowed addresses through."""
 
     networks: tuple[Network, ...]
+    names: Names = field(default_factory=Names, repr=False, compare=False)
 
     async def resolve(self, host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
         """Every address of `host`, in the resolver's order.
@@ -38,11 +38,7 @@ class AddressBook:
         Raises SourceError: cause `offline` if the name does not resolve within 5 s, cause `refused` if any of its addresses lies
         outside the networks: a name that leads to both sides is not trusted at all.
         """
-        try:
-            async with asyncio.timeout(RESOLVE_S):
-                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:       # TimeoutError is an OSError
-            raise SourceError("the name does not resolve", cause=GapCause.OFFLINE, where=host, remedy="check it and the DNS") from error
+        found = numeric(host, port) or await self.names.ask(host, port)
         addresses = [(socket.AddressFamily(family), (str(where[0]), int(where[1]))) for family, _, _, _, where in found[:ADDRESSES_MAX]]
         for _, (address, _) in addresses:
             if not self.allows(address):

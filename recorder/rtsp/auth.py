@@ -16,7 +16,7 @@ from recorder.base.media import GapCause
 
 AUTH_RETRY_S = 300.0      # cameras lock the account after some wrong tries
 CHALLENGES_MAX = 16
-_ITEM = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*")+')
+_ITEM = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*+(?:"|\\?$))++')   # a quote that never ends takes the rest: no character is looked at twice
 _PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*("(?:\\.|[^"\\])*"|[^\s,]*)\s*$')
 
 
@@ -44,9 +44,9 @@ class Challenge:
 
 
 def parse_challenges(values: Sequence[str]) -> list[Challenge]:
-    """All challenges in the WWW-Authenticate values, in order; what cannot be read is left out."""
+    """The challenges in the WWW-Authenticate values, in order, 16 at most; what cannot be read is left out."""
     found: list[tuple[str, dict[str, str]]] = []
-    for value in values:
+    for value in values[:CHALLENGES_MAX]:
         for item in _ITEM.findall(value):
             _read_item(item.strip(), found)
     return [_challenge(scheme, parameters) for scheme, parameters in found[:CHALLENGES_MAX]]
@@ -71,12 +71,17 @@ def _challenge(scheme: str, parameters: dict[str, str]) -> Challenge:
 
 
 class Authenticator:
-    """Answers the challenges of one camera with one user and password. Not shared between connections that overlap."""
+    """Answers the challenges of one camera with one user and password. Not shared between connections that overlap.
 
-    def __init__(self, user: str, password: str, *, basic_allowed: bool, entropy: Callable[[int], bytes] = os.urandom) -> None:
+    `away`: it is not the host that they were given for.
+    """
+
+    def __init__(self, user: str, password: str, *, basic_allowed: bool, away: bool = False,
+                 entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._user = user
         self._password = password
         self._basic_allowed = basic_allowed
+        self._away = away
         self._entropy = entropy
         self._challenge: Challenge | None = None
         self._cnonce = ""
@@ -99,6 +104,9 @@ class Authenticator:
         if best is None or not best.rank:
             raise _refused(f"the camera offers no known way to log in ({', '.join(c.scheme[:20] for c in offers[:4]) or 'none'})",
                            "allow logins by Digest on the camera")
+        if best.scheme == "basic" and self._away:
+            raise _refused("the camera redirects to a host that offers Basic only, which would be shown the password",
+                           "if that is meant, give its address in place of the camera's")
         if best.scheme == "basic" and not self._basic_allowed:
             raise _refused("the camera offers Basic only, which shows the password to the network",
                            "allow digest on the camera, or set basic_without_tls = true")

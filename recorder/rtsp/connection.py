@@ -121,8 +121,8 @@ class RtspConnection:
                         raise self._lost(f"the camera sent {UNASKED_MAX >> 20} MiB instead of an answer to {method}")
                 return await answer
         except TimeoutError as error:
-            raise SourceError(f"no answer to {method} within {timeout_s:.0f} s", cause=GapCause.OFFLINE, where=self.where,
-                              remedy="check that the address is the camera's RTSP service") from error
+            remedy = "restart the camera if that stays so" if self._answered else "check that the address is the camera's RTSP service"
+            raise self._lost(f"no answer to {method} within {timeout_s:.0f} s", remedy) from error
         except OSError as error:
             raise self._lost(f"the connection failed during {method} ({error.strerror or error})") from error
         finally:
@@ -213,8 +213,8 @@ class RtspConnection:
         for sockets in self._udp:
             sockets.close()
 
-    def _lost(self, what: str) -> SourceError:
-        return (HungUp if self._answered else SourceError)(what, cause=GapCause.OFFLINE, where=self.where)
+    def _lost(self, what: str, remedy: str = "") -> SourceError:
+        return (HungUp if self._answered else SourceError)(what, cause=GapCause.OFFLINE, where=self.where, remedy=remedy)
 
 
 async def _connect(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:

@@ -57,6 +57,7 @@ class Target:
     """What to connect to and what to want of it: `kinds` in the order of their importance (the first is SETUP first).
 
     `transport`: tcp, udp or multicast; `may_be_tcp`: TCP could be asked for instead. `udp_ports`: the range that ours are taken from.
+    `home`: the host of the camera's own address, where it has asked us to go to `url` instead.
     """
 
     url: str
@@ -66,6 +67,7 @@ class Target:
     may_be_tcp: bool = False
     udp_ports: tuple[int, int] = (32768, 60999)
     trust: TlsTrust = BY_SYSTEM
+    home: str = ""
 
 
 @dataclass(slots=True)
@@ -126,12 +128,14 @@ class Handshake:
         self._make_track = make_track
         self._memory = memory or CameraMemory()
         self._state = SessionState()
+        self._home = ""
 
     async def run(self) -> Played:
         """Go all the way. Raises SourceError; nothing stays open then."""
         url, userinfo = parse_url(self._target.url)
+        self._home = self._target.home or url.host
         who = self._target.credentials
-        if userinfo is not None and not who.user:
+        if userinfo is not None and (not who.user or self._target.home):
             who = Credentials(userinfo.user, userinfo.password, who.basic_without_tls)
         await self._end_leftover(who)
         seen = {url.text}
@@ -151,8 +155,12 @@ class Handshake:
             who = Credentials(userinfo.user, userinfo.password, who.basic_without_tls) if userinfo else who
 
     async def _open(self, url: RtspUrl, who: Credentials) -> RtspConnection:
+        """Where a redirect leads, a login that was given for another host is used by Digest only, which does not show the password."""
         trust = self._target.trust
-        login = Authenticator(who.user, who.password, basic_allowed=who.basic_without_tls or (url.encrypted and not trust.insecure))
+        proven = url.encrypted and bool(trust.fingerprint)
+        away = url.host.lower() != self._home.lower() and who is self._target.credentials and not proven
+        basic = not away and (who.basic_without_tls or (url.encrypted and not trust.insecure))
+        login = Authenticator(who.user, who.password, basic_allowed=basic, away=away)
         return await RtspConnection.open(url, self._book, login, self._clock, self._wall_offset, trust)
 
     async def _end_leftover(self, who: Credentials) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from recorder.base.errors import SourceError
 from recorder.base.media import GapCause
+from recorder.rtsp.url import URL_MAX
 
 SDP_MAX = 128 << 10
 LINES_MAX = 4096
@@ -146,7 +147,7 @@ def _attribute(block: _Block, value: str) -> None:
     name, _, content = value.partition(":")
     name, content = name.strip().lower(), content.strip()
     if name == "control":
-        block.control = content or block.control
+        block.control = content if 0 < len(content) <= URL_MAX else block.control
     elif name in DIRECTIONS:
         block.direction = name
     elif name == "tool":

@@ -64,7 +64,7 @@ class LibavSource:
 
     async def open(self, make_track: MakeTrack, held_ns: int) -> Announced:
         """Start a process, let it open the source and say what there is, make the tracks. Raises SourceError."""
-        async with self._gate.enter(self._url.host):
+        async with self._gate.enter(f"{self._url.host}:{self._url.port}", keeps=True):
             process = await self._start(await self._job())
             try:
                 said = await process.announced(self._clock.mono_ns(), self._wall)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recorder.base.errors import SourceError
 from recorder.base.media import GapCause
-from recorder.rtsp.auth import Authenticator, parse_challenges
+from recorder.rtsp.auth import _ITEM, Authenticator, parse_challenges
 
 RFC7616 = ('Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm={}, nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", '
            'opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"')
@@ -127,3 +127,11 @@ def test_a_camera_cannot_fill_our_log_with_names_of_schemes():
     with pytest.raises(SourceError) as caught:
         Authenticator("viewer", "secret", basic_allowed=False).accept([", ".join("A" * 2000 + str(n) for n in range(16))])
     assert len(str(caught.value)) < 300
+
+
+def test_a_quote_that_never_ends_is_read_once_and_250_challenges_are_not_read() -> None:
+    """255 headers of escaped quotes took the loop, and with it all cameras, for 8 s."""
+    value = 'Digest nonce="' + '\\"' * 1000
+    assert _ITEM.findall(value) == [value]
+    assert parse_challenges(["Bearer"] * 16 + ['Digest nonce="x"'])[-1].scheme == "bearer"
+    assert parse_challenges(['Digest realm="a", nonce="b'])[0].nonce == "b"

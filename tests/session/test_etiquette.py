@@ -59,6 +59,27 @@ async def test_a_channel_that_hangs_up_does_not_keep_the_others_away() -> None:
         rig.services.gate.hosts.check(Knock(None, f"{camera.host}:{camera.port}", ("", "")))
 
 
+async def test_a_channel_that_never_answers_its_description_does_not_keep_the_others_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recorder.rtsp.connection.ANSWER_S", 0.2)
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["DESCRIBE"] = lambda r: camera.answer(r) if r.url.endswith("good") else None
+        rig.record(camera.url)
+        assert "no answer to DESCRIBE" in str(await rig.failed())
+        rig.services.gate.hosts.check(Knock(None, f"{camera.host}:{camera.port}", ("", "")))
+        rig.record(camera.url + "/good", 2)
+        await rig.recorded(number=2)
+
+
+async def test_channels_that_wait_for_their_turn_at_a_dead_recorder_do_not_all_try_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recorder.rtsp.connection.ANSWER_S", 0.2)
+    async with FakeCamera() as camera, Rig() as rig:
+        camera.answers["OPTIONS"] = lambda r: None
+        for number in range(1, 9):
+            rig.record(camera.url, number, user="", password="")
+        await rig.until(lambda: all(rig.stream(number).failures for number in range(1, 9)))
+        assert len(camera.links) < 8
+
+
 async def test_a_session_is_not_thought_left_over_for_a_day() -> None:
     async with FakeCamera() as camera, Rig() as rig:
         camera.timeout_s = 86_400

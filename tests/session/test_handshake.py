@@ -335,6 +335,38 @@ async def test_redirect_is_followed_and_keeps_the_login() -> None:
         assert len(first.links) == 1 and first.methods() == ["OPTIONS", "DESCRIBE"]
 
 
+@pytest.mark.parametrize("by", ["302", "REDIRECT"])
+async def test_no_password_goes_to_another_host_that_a_camera_names(by: str) -> None:
+    def basic(request: Request) -> bytes | None:
+        return camera.answer(request) if "authorization" in request.headers else reply(request, 401, 'WWW-Authenticate: Basic realm="x"')
+    async with FakeCamera() as first, FakeCamera(host="127.0.0.2") as second, FakeCamera() as camera, Rig() as rig:
+        for method in ("OPTIONS", "DESCRIBE", "SETUP", "PLAY"):
+            second.answers[method] = camera.answers[method] = basic
+        rig.record(first.url, basic_without_tls=True)
+        await rig.recorded()
+        if by == "REDIRECT":
+            first.links[0].send(f"REDIRECT {first.url} RTSP/1.0\r\nCSeq: 5\r\nLocation: {second.url}\r\n\r\n".encode())
+        else:
+            first.answers["DESCRIBE"] = lambda r: reply(r, 302, f"Location: {second.url}")
+            first.links[0].reset()
+        await rig.until(lambda: "would be shown the password" in str(rig.stream().error))
+        assert second.requests and not any("authorization" in r.headers for r in second.requests)
+        first.answers["DESCRIBE"] = lambda r: reply(r, 302, f"Location: {camera.url}")       # the same host may have it
+        rig.record(first.url, 2, basic_without_tls=True)
+        await rig.recorded(number=2)
+
+
+async def test_a_login_in_the_address_of_a_redirect_request_is_the_one_to_use() -> None:
+    async with FakeCamera() as first, FakeCamera() as second, Rig() as rig:
+        guard = Guard(second, password="other")
+        rig.record(first.url)
+        await rig.recorded()
+        there = second.url.replace("rtsp://", "rtsp://admin:other@")
+        first.links[0].send(f"REDIRECT {first.url} RTSP/1.0\r\nCSeq: 5\r\nLocation: {there}\r\n\r\n".encode())
+        await rig.until(lambda: "PLAY" in second.methods())
+        assert guard.refused == [""]
+
+
 async def test_redirect_in_a_circle_ends() -> None:
     async with FakeCamera() as first, FakeCamera() as second, Rig() as rig:
         first.answers["DESCRIBE"] = lambda r: reply(r, 301, f"Location: {second.url}")

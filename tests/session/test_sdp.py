@@ -94,6 +94,12 @@ def test_attributes_in_any_order() -> None:
     check_good(sdp(head + "m=video 0 RTP/AVP 96\n" + "\n".join(reversed(lines)) + "\nm=audio 0 RTP/AVP 8\na=control:trackID=2\n"))
 
 
+def test_a_control_longer_than_any_address_is_left_out() -> None:
+    """One of 120,000 `@` took the loop, and with it all cameras, for a quarter of a minute."""
+    (media,) = sdp("m=video 0 RTP/AVP 96\na=control:trackID=1\na=control:rtsp://" + "@" * 120_000 + "\n").medias
+    assert media.control == "trackID=1"
+
+
 def test_duplicate_framerate_takes_the_readable_one() -> None:
     assert sdp("m=video 0 RTP/AVP 96\na=framerate:0S\na=framerate:25.000000\n").medias[0].framerate == 25
 

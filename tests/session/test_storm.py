@@ -20,12 +20,12 @@ class CountingGate(HandshakeGate):
     """The gate, and how many were inside at once."""
 
     def __init__(self, at_once: int) -> None:
-        super().__init__(at_once)
+        super().__init__(at_once, place_s=3600)
         self.inside = self.most = 0
 
     @asynccontextmanager
-    async def enter(self, host: str) -> AsyncIterator[None]:
-        async with super().enter(host):
+    async def enter(self, address: str, *, keeps: bool = False) -> AsyncIterator[None]:
+        async with super().enter(address, keeps=keeps):
             self.inside += 1
             self.most = max(self.most, self.inside)
             try:
@@ -88,6 +88,41 @@ async def test_two_hundred_cameras_at_once_of_which_twenty_are_dead(record_prope
         assert gate.most <= 16
         assert all(rig.tape(number=n).gaps == [] for n in good)
         assert {rig.stream(n).error.cause for n in dead} == {GapCause.OFFLINE}  # type: ignore[union-attr]
+
+
+async def test_forty_cameras_that_answer_a_byte_at_a_time_do_not_keep_a_good_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recorder.rtsp.connection.ANSWER_S", 3600)       # none of them is ever given up
+    monkeypatch.setattr("recorder.source.HANDSHAKE_S", 3600)
+
+    def drip(request: Request) -> None:
+        async def send() -> None:
+            for byte in reply(request, 200, "X: " + "y" * 1000):
+                request.link.send(bytes([byte]))
+                await asyncio.sleep(1)
+        request.link.playing = asyncio.create_task(send())
+    async with contextlib.AsyncExitStack() as held:
+        slow = [await held.enter_async_context(FakeCamera(host=f"127.3.0.{number + 1}")) for number in range(40)]
+        good = await held.enter_async_context(FakeCamera())
+        rig = await held.enter_async_context(Rig())
+        for number, camera in enumerate(slow, 2):
+            camera.answers["OPTIONS"] = drip
+            rig.record(camera.url, number)
+        await rig.until(lambda: sum(len(camera.links) for camera in slow) >= 16)
+        rig.record(good.url, 1)
+        await rig.recorded()
+        assert {rig.stream(number).state for number in range(2, 42)} == {"connecting"}
+
+
+async def test_dead_cameras_behind_a_router_do_not_keep_its_good_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recorder.rtsp.connection.ANSWER_S", 3600)
+    monkeypatch.setattr("recorder.source.HANDSHAKE_S", 3600)
+    async with FakeCamera() as one, FakeCamera() as two, FakeCamera() as three, FakeCamera() as good, Rig() as rig:
+        for number, camera in enumerate((one, two, three), 2):
+            camera.answers["OPTIONS"] = lambda r: None
+            rig.record(camera.url, number)
+        await rig.until(lambda: one.links and two.links)
+        rig.record(good.url)
+        await rig.recorded()
 
 
 async def test_camera_that_sends_a_hundred_times_its_rate_is_cut_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,10 @@ async def _volumes(page: Page, app: web.Application) -> None:
         known = []
     page.family("watchroom_volume_failed", "gauge", "1 while a slot cannot record to the volume.",
                 [({"volume": str(volume["number"])}, int(volume["state"] == "failed")) for volume in known])
+    page.family("watchroom_volume_slow", "gauge", "1 while cameras stay on the volume although it is slow, because no other one is better.",
+                [({"volume": str(volume["number"])}, int(volume["slow"])) for volume in known])
+    page.family("watchroom_volume_proven", "gauge", "0 while the volume's cameras wait elsewhere until it has been well for long enough.",
+                [({"volume": str(volume["number"])}, int(volume["proven"])) for volume in known])
     for name, member, text in (
         ("watchroom_volume_kilobits_per_second", "kbps", "Declared bit rate of the cameras that record to the volume now."),
         ("watchroom_volume_bytes", "bytes", "Size of the volume's file system."),

@@ -334,6 +334,8 @@ COMPONENTS: dict[str, Schema] = {
                         "uuid": _or_null(TEXT),
                         "state": {"enum": ["used", "drained", "failed", "unknown"]},
                         "kbps": WHOLE,
+                        "slow": FLAG,
+                        "proven": FLAG,
                         "bytes": _or_null(WHOLE),
                         "free_bytes": _or_null(WHOLE),
                     }

@@ -65,6 +65,7 @@ async def metrics(request: web.Request) -> web.Response:
     _slots(page, request.app)
     _commits(page, request.app)
     await _volumes(page, request.app)
+    _unreadable(page, request.app)
     await _signing(page, request.app)
     _server(page, request.app)
     for more in request.app[EXTRA]:
@@ -141,6 +142,16 @@ async def _volumes(page: Page, app: web.Application) -> None:
         page.family(
             name, "gauge", text, [({"volume": str(volume["number"])}, volume[member]) for volume in known if volume[member] is not None]
         )
+
+
+def _unreadable(page: Page, app: web.Application) -> None:
+    """What disks could not read when it was asked for."""
+    sickness, places = app[keys.STORE].sickness, range(len(app[keys.SITE].volumes))
+    now = sickness.now()
+    page.family("watchroom_volume_unreadable_tapes", "gauge", "Tapes that the volume's disk could not read within the last minute.",
+                [({"volume": str(place)}, now[place]) for place in places])
+    page.family("watchroom_volume_read_errors_total", "counter", "Errors of the volume's disk that readers met.",
+                [({"volume": str(place)}, sickness.errors[place]) for place in places])
 
 
 async def _signing(page: Page, app: web.Application) -> None:

@@ -54,7 +54,10 @@ class Mender:
         try:
             took_s = shelf.try_out(self._probe, self._clock)
         except OSError as error:
-            self._failed(shelf, error)
+            if shelf.mender is self:        # else the probe has hung, and another mender's took its file
+                self._failed(shelf, error)
+            return None
+        if shelf.mender is not self:
             return None
         now_s = self._now_s()
         if took_s > HESITANT_S:

@@ -28,8 +28,9 @@ Stall = Callable[[float, bool], float]
 class StandInShelf(Shelf):
     """A volume whose disk is silent as `stall` says: s since a call is under way, at a time, used by cameras or not."""
 
-    __slots__ = ("broken", "clock", "stall")
+    __slots__ = ("broken", "clock", "meanwhile", "stall")
     clock: Clock
+    meanwhile: Callable[[], None]       # while a probe is under way
     stall: Stall
     broken: bool
 
@@ -43,6 +44,7 @@ class StandInShelf(Shelf):
         return not self.broken and not self.silent_s()
 
     def try_out(self, probe: str, clock: Clock) -> float:
+        self.meanwhile()
         if self.broken:
             raise OSError(errno.EIO, "Input/output error")
         return self.silent_s()
@@ -72,7 +74,7 @@ class Site:
         self.rack = SteppedRack(site, 0, self.clock, self._take, logging.getLogger("flapping"))
         self.shelves = [StandInShelf(volume) for volume in site.volumes]
         for shelf, stall in zip(self.shelves, stalls, strict=True):
-            shelf.clock, shelf.stall, shelf.broken = self.clock, stall, False
+            shelf.clock, shelf.stall, shelf.broken, shelf.meanwhile = self.clock, stall, False, lambda: None
         self.rack.shelves = list(self.shelves)
         self.cameras = [self.rack.tapes(0, site.volumes[number % 2].uuid, 4_000) for number in range(4)]
         self.events: list[SlotEvent] = []
@@ -256,3 +258,24 @@ def test_an_operators_word_goes_before_proof(site: SiteConfig) -> None:
     assert tapes.misplaced
     tapes.leave()
     assert tapes._chosen() is made.shelves[0]
+
+
+def test_a_probe_that_hung_over_a_failure_does_not_count_as_another(site: SiteConfig) -> None:
+    made = Site(site, (well, well))
+    made.break_down(0)
+    made.shelves[0].broken = False
+    made.run(4)
+    hung, shelf = made.shelves[0].mender, made.shelves[0]
+    assert hung is not None and not shelf.failed, "it is back, and tried out"
+
+    def goes_on_later() -> None:
+        shelf.meanwhile = lambda: None
+        made.break_down(0)
+        shelf.broken = False
+        made.run(10)
+        assert not shelf.failed and shelf.standing.failures == 2
+        shelf.broken = True             # its file is gone
+
+    shelf.meanwhile = goes_on_later
+    assert hung.once() is None
+    assert not shelf.failed and shelf.standing.failures == 2

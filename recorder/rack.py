@@ -246,7 +246,7 @@ class Rack:
         """Leave a volume that does not answer, or stay; `others` do answer."""
         able = [other for other in others if not other.failed]
         well = any(other.standing.well(now_s) for other in able)
-        if well or (able and silent_s > self._patience.limit_s(now_s)):
+        if well or (able and shelf.kbps and silent_s > self._patience.limit_s(now_s)):
             if not well:
                 self._patience.spend(now_s)
             self._fail(shelf, VolumeFailed(shelf.path, f"has not answered for {silent_s:.0f} s", errno.ETIMEDOUT))

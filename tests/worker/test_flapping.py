@@ -279,3 +279,20 @@ def test_a_probe_that_hung_over_a_failure_does_not_count_as_another(site: SiteCo
     shelf.meanwhile = goes_on_later
     assert hung.once() is None
     assert not shelf.failed and shelf.standing.failures == 2
+
+
+def test_a_volume_without_cameras_that_hangs_does_not_cost_the_others_patience(site: SiteConfig) -> None:
+    """Nobody leaves it, so the next hang of another volume is left as soon as the first one."""
+    hangs_s = [1e12, 1e12]
+    made = Site(site, (lambda now_s, used: max(0.0, now_s - hangs_s[0]), lambda now_s, used: max(0.0, now_s - hangs_s[1])))
+    made.break_down(0)
+    made.shelves[0].broken = False
+    made.run(4)
+    made.shelves[1].standing.fault(made.now_s)
+    hangs_s[0] = made.now_s
+    made.run(8)
+    assert not made.shelves[0].failed
+    hangs_s[:] = 1e12, made.now_s
+    made.moves.clear()
+    made.run(5.5)
+    assert [move.to for move in made.moves] == [0] * 4

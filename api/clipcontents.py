@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 
 from api.clipplan import Clip, Shown
+from api.timeline import unreadable
 from api.times import rfc3339
 from recorder.base.errors import NotFound
 from recorder.base.media import NS, Gap
+from storage.sickdisk import sick
 from storage.store import TapeStore
 
 ITEMS_MAX = 5000              # gaps, and damaged stretches, of one track
@@ -47,6 +49,11 @@ def _track(store: TapeStore, shown: Shown, zero_ns: int, name: str) -> dict[str,
         found = store.whole(query.camera, name).timeline(query.start_ns, query.end_ns)
     except NotFound:
         return None               # a camera without sound
+    except OSError as error:
+        if not sick(error):
+            raise
+        places = store.sickness.of(query.camera, name)      # whether there is any sound cannot be told
+        return {"track": name, "footage_s": 0.0, "gaps": [], "damage": [], "left_out": 0, "unreadable": unreadable(places)}
     damage = [part for span in found.spans for part in span.damaged]
     return {
         "track": name,
@@ -55,6 +62,7 @@ def _track(store: TapeStore, shown: Shown, zero_ns: int, name: str) -> dict[str,
                  for gap in found.gaps[:ITEMS_MAX]],
         "damage": [_stretch(shown, zero_ns, *part) for part in damage[:ITEMS_MAX]],
         "left_out": max(0, len(found.gaps) - ITEMS_MAX) + max(0, len(damage) - ITEMS_MAX),
+        "unreadable": unreadable(found.unreadable),
     }
 
 

@@ -161,7 +161,7 @@ class Clip:
     def open(self, store: TapeStore, disks: Disks) -> VirtualBytes | TsBytes:
         """Its bytes, read on the running loop, cold pages by `disks`; close it."""
         data = {one.camera: one.data for one in self.derived}
-        tapes = [TapeBytes(reader, disks, partial(store.held, reader)) if reader is not None else MemoryBytes(data[camera])
+        tapes = [TapeBytes(reader, disks, partial(store.held, reader), store.sickness) if reader is not None else MemoryBytes(data[camera])
                  for (camera, _, _), reader in zip(self.tapes, self.readers(store), strict=True)]
         for number, offset, size in self.links:
             if isinstance(tape := tapes[number], TapeBytes):
@@ -315,7 +315,11 @@ def by_tape(movie: Movie, sources: Sequence[tuple[int, str]]) -> tuple[Movie, tu
 
 
 def _complete(track: Track, footage: Footage, query: ClipQuery, now_ns: int) -> bool:
-    """True if no AU with a time before the end can still become durable: a later one has been decoded, or gaps reach up to the end."""
+    """True if no AU with a time before the end can still become durable: a later one has been decoded, or gaps reach up to the end.
+
+    Never while a disk cannot tell what it has of the track."""
+    if track.unreadable:
+        return False
     reached, bounds = query.start_ns, track.bounds()
     if bounds.retired and query.end_ns <= bounds.first_ns:
         return True             # of what holds have kept: nothing comes any more

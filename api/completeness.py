@@ -16,13 +16,16 @@ from api.parameters import END, RANGE_MAX_NS, START, TRACK, Parameter, one_of, w
 from api.problems import Problem
 from api.routes import ROOT, VIEW_OR_ADMIN, Answer, Route
 from api.side import SIDE
+from api.timeline import unreadable
 from api.times import rfc3339
 from recorder.base.clock import Clock
 from recorder.base.errors import NotFound, WatchroomError
 from recorder.base.media import NS
 from storage.camera_record import CameraRecord
 from storage.completeness import DAY_NS, NOTHING, PERS, Period, Share, ShareCache, periods, share, total
+from storage.sickdisk import sick
 from storage.store import TapeStore
+from storage.track import Track
 
 log = logging.getLogger("watchroom.api")
 
@@ -100,6 +103,7 @@ def described(found: Share) -> dict[str, Any]:
         "damaged_s": found.damaged_ns / NS,
         "completeness": found.completeness,
         "missing_s": {cause.word: ns / NS for cause, ns in sorted(found.missing_ns.items())},
+        "unreadable": unreadable(found.unreadable),
     }
 
 
@@ -132,8 +136,16 @@ class Completeness:
         """The shares of one track; nothing for a camera without it. Reads files."""
         try:
             track = store.whole(camera, name)
+            return self._measured(track, cut)
         except NotFound:
             return [NOTHING] * len(cut)
+        except OSError as error:
+            if not sick(error):
+                raise
+            return [Share(unreadable=frozenset(store.sickness.of(camera, name)))] * len(cut)
+
+    def _measured(self, track: Track, cut: Sequence[Period]) -> list[Share]:
+        camera, name = track.camera, track.name
         first_ns, now_ns, out = track.bounds().first_ns, self._clock.wall_ns(), []
         for period in cut:
             found = self._cache.get(camera, name, period, first_ns)

@@ -5,21 +5,35 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from api.derived import aac_entry, derivable, refused, track_name
 from api.derivedfeed import DerivedFeed
-from api.feed import Feed, Place, Start, Taken, access_point_for, elsewhere, first_row_from, newest_access_point, next_stretch
+from api.feed import (
+    Feed,
+    Place,
+    Start,
+    Taken,
+    access_point_for,
+    access_point_from,
+    elsewhere,
+    first_row_from,
+    newest_access_point,
+    next_stretch,
+)
 from api.media import Media
 from api.mp4.fragment import FragmentTrack, fragment, init_segment
 from api.mp4.sample_entry import codec_string
 from api.mp4.samples import Samples
 from api.tapebytes import PIECE_BYTES, MemoryBytes, TapeBytes, VirtualBytes
-from recorder.base.errors import NotFound
+from recorder.base.errors import NotFound, Unreadable
 from recorder.base.media import NS, GapCause, SampleEntry, TrackKind
+from storage.heldtape import HELD_PLACE
 from storage.live import watch
 from storage.reader import TrackReader
+from storage.sickdisk import sick
 
 POLL_S = 0.03                 # how often the live block is looked at: about one frame
 LOOK_AGAIN_S = 1.0            # how often gaps, and sound that came or went, are looked for
@@ -34,6 +48,9 @@ KEYS_FROM = 4.0
 KEY_ROWS = 8
 SOUND_ROWS = 4
 SOUND_AHEAD_NS = NS           # sound that is so far ahead of the pictures waits for them
+SETBACKS_MAX = 12             # stretches in a row of which a disk reads nothing; each time playback goes twice as far on
+AROUND_NS = 10 * NS           # of a time, in which its access point lies
+DEAF_S = 60.0                 # sound that a disk cannot read is left out for so long
 
 
 
@@ -148,6 +165,8 @@ class Cursor:
         self._last_dts = 0                   # scaled: DTS of the newest picture sent
         self._sound_end = 0                  # tick up to which derived sound is out
         self._pace: tuple[float, int] | None = None
+        self._setbacks = 0                   # stretches that a disk could not read anything of, in a row
+        self._deaf_until_s = 0.0             # until then no sound is asked for: a disk cannot read it
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """What to send, in order. Never ends by itself while not scaled; scaled, when the pictures' coding changes."""
@@ -161,8 +180,9 @@ class Cursor:
     async def _stretches(self) -> AsyncGenerator[Event, None]:
         start = await self._find_start()
         while True:
-            stretch = self._open(start)
+            stretch: _Stretch | None = None
             try:
+                stretch = self._open(start)
                 if self._query.scaled and self._init_entries and self._init_entries[0] != stretch.video.entry:
                     return
                 if not self._query.scaled or self._init_entries is None:
@@ -170,9 +190,14 @@ class Cursor:
                 async with aclosing(self._play(stretch)) as playing:
                     async for event in playing:
                         yield event
+                gap, start = await self._go_on(stretch)
+            except (OSError, Unreadable) as error:
+                if stretch is not None:
+                    stretch.close()
+                gap, start = await self._go_past(error, start)
             finally:
-                stretch.close()
-            gap, start = await self._go_on(stretch)
+                if stretch is not None:
+                    stretch.close()
             if gap is not None:
                 yield gap
 
@@ -183,7 +208,8 @@ class Cursor:
         wanted = self._query.start_ns
         while True:
             self._watch([self._track.newest])
-            found = newest_access_point(self._track) if wanted is None else access_point_for(self._track, wanted)
+            found = newest_access_point(self._track) if wanted is None else self._track.without_sick(
+                partial(access_point_for, self._track, wanted), wanted - AROUND_NS, wanted + AROUND_NS, entries=True)
             if found is not None:
                 return found
             await self._nap(POLL_S * 4)
@@ -198,6 +224,50 @@ class Cursor:
         before = video.reader.rows_from(video.place.row, 1)
         gap = self._gap(before.end_ns if len(before) else self._newest_ns, found.time_ns) if not stretch.gap_told else None
         return gap, found
+
+    async def _go_past(self, error: OSError | Unreadable, start: Start) -> tuple[GapHere | None, Start]:
+        """The next stretch behind what a disk cannot read, and the gap before it; farther each time that nothing could be shown in between.
+
+        Raises the error if it is not a disk's; Unreadable when SETBACKS_MAX steps have led nowhere, or playback to nothing that is recorded.
+        """
+        begin_ns = max(self._newest_ns, start.time_ns)
+        while True:
+            if not (isinstance(error, Unreadable) or sick(error)):
+                raise error
+            unreadable = error if isinstance(error, Unreadable) else Unreadable(start.reader.place % HELD_PLACE, start.reader.where)
+            self._setbacks += 1
+            if self._setbacks > SETBACKS_MAX:
+                raise unreadable from error
+            if unreadable.where.endswith("/audio"):
+                self._deaf_until_s = time.monotonic() + DEAF_S
+            try:
+                found = await self._behind(begin_ns)
+            except OSError as again:
+                error = again
+                await self._nap(LOOK_AGAIN_S)
+                continue
+            if found is None:
+                raise unreadable from error
+            return GapHere(begin_ns, found.time_ns, GapCause.DISK), found
+
+    async def _behind(self, time_ns: int) -> Start | None:
+        """Live the first access point after a time, once there is one; else the first one as far behind it as it is tried now, if any is."""
+        if self._query.start_ns is not None:
+            return self._first_from(time_ns + (NS << self._setbacks - 1))
+        while (found := self._first_from(time_ns + 1)) is None:
+            await self._nap(POLL_S * 4)
+        return found
+
+    def _first_from(self, time_ns: int) -> Start | None:
+        """The first access point at or after a time that can be read of."""
+        found = []
+        for tape in self._track.tapes:
+            try:
+                found.append(access_point_from(tape, time_ns))
+            except OSError as error:
+                if not self._media.store.leave_out(tape, error):
+                    raise
+        return min((start for start in found if start is not None), key=lambda start: start.time_ns, default=None)
 
     def _gap(self, start_ns: int, end_ns: int) -> GapHere | None:
         if end_ns - start_ns < GAP_SHOWN_NS:
@@ -228,10 +298,20 @@ class Cursor:
         query, entries = self._query, self._init_entries
         if not query.audio or query.track != "main" or query.speed != 1.0 or self._keys or (query.scaled and entries and not entries[1]):
             return None
+        if time.monotonic() < self._deaf_until_s:
+            return None
         try:
-            reader = self._media.store.whole(query.camera, "audio").at(first_ns)
+            return self._sound_of(self._media.store.whole(query.camera, "audio").at(first_ns), first_ns, wall0_ns)
         except NotFound:
             return None
+        except OSError as error:
+            if not sick(error):
+                raise
+            self._deaf_until_s = time.monotonic() + DEAF_S
+            return None
+
+    def _sound_of(self, reader: TrackReader, first_ns: int, wall0_ns: int) -> Feed | None:
+        query, entries = self._query, self._init_entries
         run = reader.rows_from(max(first_row_from(reader, first_ns + 1) - 1, reader.edges().first_row), 1)
         if not len(run) or run.end_ns < first_ns - FRESH_NS or run.start_ns > first_ns + FRESH_NS:
             return None
@@ -323,7 +403,7 @@ class Cursor:
         """Note how far the fragment has brought the viewer; `shown` are the samples of its first track."""
         stretch.sound_ns = max(stretch.sound_ns, heard.newest_ns)
         if seen.samples is not None:
-            stretch.gap_told = False
+            stretch.gap_told, self._setbacks = False, 0
             self._newest_ns = stretch.video_ns = max(stretch.video_ns, seen.newest_ns)
             self._last_dts = int(shown.dts[-1])
             self._media_ns = max(self._media_ns, (int(shown.pts.max()) + shown.last_dur) * NS // stretch.video.hz)

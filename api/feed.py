@@ -191,6 +191,18 @@ def first_row_from(reader: TrackReader, time_ns: int) -> int:
     return low
 
 
+def access_point_from(reader: TrackReader, time_ns: int) -> Start | None:
+    """The tape's first access point at or after a time; None while there is none."""
+    number = first_row_from(reader, time_ns)
+    while len(run := reader.rows_from(number, 4)):
+        footage = load(reader, run)
+        keys = np.flatnonzero(footage.key & (footage.wall_ns >= time_ns))
+        if len(keys):
+            return _start_at(footage, int(keys[0]))
+        number = run.next
+    return None
+
+
 def access_point_for(track: Track, time_ns: int) -> Start | None:
     """The access point that the picture of `time_ns` needs, or the first one after a gap there; None: nothing is recorded so late."""
     found = (_access_point_for(tape, time_ns) for tape in track.tapes)

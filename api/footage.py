@@ -1,5 +1,6 @@
 """Rows of a track with their AUs, made ready for players: which AUs can be decoded, and where they stand on a presentation timeline."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -12,7 +13,7 @@ from recorder.base.media import NS, AuFlag, RowFlag, SampleEntry
 from storage.footage import Entries, RowRun
 from storage.layout import ROW
 from storage.reader import TrackReader
-from storage.track import Track
+from storage.track import Piece, Track
 
 Bools = NDArray[np.bool_]
 BREAK_NS = 20_000_000         # DTS that do not meet within this are a break in the footage
@@ -192,8 +193,11 @@ def load_range(reader: TrackReader, start_ns: int, end_ns: int, *, durable: bool
 
 
 def load_pieces(track: Track, start_ns: int, end_ns: int, *, durable: bool) -> list[Footage]:
-    """The same of a track, tape by tape."""
-    pieces = track.pieces(start_ns, end_ns, durable=durable)
+    """The same of a track, tape by tape; without those whose disk cannot read it, if there are others."""
+    return track.without_sick(lambda: _loaded(track.pieces(start_ns, end_ns, durable=durable)), start_ns, end_ns, entries=True)
+
+
+def _loaded(pieces: Sequence[Piece]) -> list[Footage]:
     return [made for piece in pieces if len(made := load(piece.tape, from_access_point(piece.tape, piece.run)))]
 
 

@@ -15,6 +15,7 @@ from api.times import rfc3339
 from recorder.base.clock import Clock
 from recorder.base.errors import NotFound, WatchroomError
 from recorder.base.media import NS, Gap
+from storage.sickdisk import sick
 from storage.store import TapeStore
 
 log = logging.getLogger("watchroom.api")
@@ -36,6 +37,10 @@ def _gaps(store: TapeStore, camera: int, since_ns: int, now_ns: int) -> Sequence
     except NotFound:
         return ()
     except WatchroomError:  # one damaged track must not silence the others
+        return None
+    except OSError as error:  # nor one that a disk cannot read
+        if not sick(error):
+            raise
         return None
 
 

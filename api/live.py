@@ -21,6 +21,7 @@ from api.sending import end_now
 from api.tilefeed import EVENT, STATE, Piece, open_feed
 from api.wish import MESSAGE_MAX, Message, Wish, read
 from recorder.base.errors import WatchroomError
+from storage.sickdisk import sick
 
 log = logging.getLogger("watchroom.api")
 HEAD = struct.Struct(">IB3x")
@@ -164,9 +165,8 @@ class LiveSocket:
             await self._tell(tile.number, STATE, {"state": "ended", "cause": scrub(error.message)})
         except ConnectionError:
             pass  # the socket is closing; run() ends everything
-        except Exception:  # the tile's task is supervised here: one tile's defect ends that tile alone
-            log.exception("live tile of camera %s", tile.wish.camera)
-            await self._tell(tile.number, STATE, {"state": "ended", "cause": "an error of the server; it is in its log"})
+        except Exception as error:  # the tile's task is supervised here: one tile's defect ends that tile alone
+            await self._tell(tile.number, STATE, {"state": "ended", "cause": _why(error, tile.wish.camera)})
 
     async def _pass_on(self, tile: Tile, piece: Piece) -> None:
         if isinstance(piece.payload, Mapping):
@@ -190,6 +190,15 @@ class LiveSocket:
                         await self._socket.close(code=WS_REVOKED, message=b"the token has ended")
                 end_now(self._request)       # a client that takes nothing takes no close frame either
                 return
+
+
+def _why(error: Exception, camera: str) -> str:
+    """Why a tile has ended, in words for its client."""
+    if sick(error):
+        log.warning("live tile of camera %s: a disk cannot be read: %s", camera, error)
+        return "a disk cannot read this now"
+    log.error("live tile of camera %s", camera, exc_info=error)
+    return "an error of the server; it is in its log"
 
 
 def _moved(wish: Wish, start_ns: int | None) -> Wish:

@@ -42,6 +42,7 @@ class MediaCounts:
     clips: int = 0
     streams_open: int = 0
     retired_while_sending: int = 0
+    unreadable_while_sending: int = 0
     pictures: int = 0
     pictures_failed: int = 0
     sheets: int = 0
@@ -139,7 +140,7 @@ class Media:
     def _stands(self, of: Sequence[Made]) -> bool:
         try:
             return all(one.stands(self.store) for one in of)
-        except WatchroomError:
+        except (WatchroomError, OSError):
             return False
 
     def _second(self) -> TapeStore:
@@ -153,7 +154,7 @@ class Media:
 
     def tape_bytes(self, reader: TrackReader) -> TapeBytes:
         """The bytes of a tape, and of what holds keep of it once its tail has passed them."""
-        return TapeBytes(reader, self.cold, lambda: self.store.held(reader))
+        return TapeBytes(reader, self.cold, lambda: self.store.held(reader), self.store.sickness)
 
     async def close(self) -> None:
         """End the decoders and threads."""
@@ -193,6 +194,7 @@ def _families(page: Page, app: web.Application) -> None:
     counts = app[MEDIA].counts
     for name, value, text in (("bytes_sent", counts.bytes_sent, "Bytes of footage sent."), ("clips", counts.clips, "Clips planned."),
                               ("retired_while_sending", counts.retired_while_sending, "Downloads cut because retention passed them."),
+                              ("unreadable_while_sending", counts.unreadable_while_sending, "Answers cut because a disk could not read on."),
                               ("slow_closed", counts.slow_closed, "Answers cut because their client took nothing for two minutes."),
                               ("viewers_late", counts.viewers_late, "Live viewers taken to the newest picture because they were 10 s behind."),
                               ("viewers_keyed", counts.viewers_keyed, "Live viewers taken down to key pictures because they were late again."),

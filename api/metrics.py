@@ -65,6 +65,7 @@ async def metrics(request: web.Request) -> web.Response:
     _slots(page, request.app)
     _commits(page, request.app)
     await _volumes(page, request.app)
+    _unreadable(page, request.app)
     await _signing(page, request.app)
     _server(page, request.app)
     for more in request.app[EXTRA]:
@@ -129,6 +130,10 @@ async def _volumes(page: Page, app: web.Application) -> None:
         known = []
     page.family("watchroom_volume_failed", "gauge", "1 while a slot cannot record to the volume.",
                 [({"volume": str(volume["number"])}, int(volume["state"] == "failed")) for volume in known])
+    page.family("watchroom_volume_slow", "gauge", "1 while cameras stay on the volume although it is slow, because no other one is better.",
+                [({"volume": str(volume["number"])}, int(volume["slow"])) for volume in known])
+    page.family("watchroom_volume_proven", "gauge", "0 while the volume's cameras wait elsewhere until it has been well for long enough.",
+                [({"volume": str(volume["number"])}, int(volume["proven"])) for volume in known])
     for name, member, text in (
         ("watchroom_volume_kilobits_per_second", "kbps", "Declared bit rate of the cameras that record to the volume now."),
         ("watchroom_volume_bytes", "bytes", "Size of the volume's file system."),
@@ -137,6 +142,16 @@ async def _volumes(page: Page, app: web.Application) -> None:
         page.family(
             name, "gauge", text, [({"volume": str(volume["number"])}, volume[member]) for volume in known if volume[member] is not None]
         )
+
+
+def _unreadable(page: Page, app: web.Application) -> None:
+    """What disks could not read when it was asked for."""
+    sickness, places = app[keys.STORE].sickness, range(len(app[keys.SITE].volumes))
+    now = sickness.now()
+    page.family("watchroom_volume_unreadable_tapes", "gauge", "Tapes that the volume's disk could not read within the last minute.",
+                [({"volume": str(place)}, now[place]) for place in places])
+    page.family("watchroom_volume_read_errors_total", "counter", "Errors of the volume's disk that readers met.",
+                [({"volume": str(place)}, sickness.errors[place]) for place in places])
 
 
 async def _signing(page: Page, app: web.Application) -> None:

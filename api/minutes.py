@@ -9,7 +9,7 @@ from api.parameters import END, START, TRACK, Parameter, integer, time_range
 from api.problems import Problem
 from api.routes import ROOT, VIEW_OR_ADMIN, Answer, Route
 from api.side import SIDE
-from api.timeline import USUAL_TRACKS
+from api.timeline import USUAL_TRACKS, unreadable
 from api.times import rfc3339
 from recorder.base.errors import NotFound
 from storage.footage import I64
@@ -42,15 +42,19 @@ async def figures_by_minute(request: web.Request) -> web.Response:
 
 def answer(store: TapeStore, camera: int, name: str, start: int, each: int, steps: int) -> dict[str, Any]:
     """The answer without the camera's id: `steps` steps of `each` minutes from minute `start` on. Reads files."""
+    places: tuple[int, ...] = ()
     try:
-        lines = minutes(store.whole(camera, name), start, start + each * steps)
+        track = store.whole(camera, name)
+        lines = minutes(track, start, start + each * steps)
+        places = track.unreadable
     except NotFound:
         if name not in USUAL_TRACKS:
             raise NotFound("there is no such track") from None
         lines = None
     summed = None if lines is None else lines.reshape(steps, each, len(COLUMNS)).sum(axis=1)
     start_ns = start * MINUTE_NS
-    return {"track": name, "start": rfc3339(start_ns), "start_ns": start_ns, "step_s": 60 * each, "steps": steps, **columns(summed)}
+    return {"track": name, "start": rfc3339(start_ns), "start_ns": start_ns, "step_s": 60 * each, "steps": steps, **columns(summed),
+            "unreadable": unreadable(places)}
 
 
 def columns(lines: I64 | None) -> dict[str, list[Any]]:

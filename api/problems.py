@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from recorder.base import errors
+from storage.sickdisk import sick
 
 log = logging.getLogger("watchroom.api")
 
@@ -51,6 +52,7 @@ MAPPINGS = (
     Mapping(errors.Refused, 403, True),
     Mapping(errors.Gone, 410, False),
     Mapping(errors.ConfigError, 422, True),
+    Mapping(errors.Unreadable, 503, True),
     Mapping(errors.StorageError, 503, False),
 )
 SILENT = {
@@ -110,8 +112,17 @@ def answer(error: BaseException) -> web.Response:
         return _http(error)
     for mapping in MAPPINGS:
         if isinstance(error, mapping.error):
-            return response(mapping.status, _words(error)) if mapping.said else _silent(mapping.status, error)
+            headers = {"Retry-After": str(RETRY_S)} if mapping.status == 503 else None
+            return response(mapping.status, _words(error), headers) if mapping.said else _silent(mapping.status, error)
+    if sick(error):
+        return _of_a_disk(error)
     return _silent(500, error)
+
+
+def _of_a_disk(error: BaseException) -> web.Response:
+    """A disk's error is nobody's defect: a line in the log, no traceback."""
+    log.warning("a disk cannot be read: %s", scrub_log(str(error)))
+    return response(503, "a disk cannot read this now; ask again later", {"Retry-After": str(RETRY_S)})
 
 
 def _words(error: errors.WatchroomError) -> str:

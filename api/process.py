@@ -17,6 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
+from api import keys
 from api.access import protocol_logger
 from api.application import Parts, make_application
 from api.catalogue import CatalogueFollower
@@ -40,6 +41,7 @@ from recorder.base.control import ControlClient
 from recorder.base.errors import ConfigError, NotFound, WatchroomError
 from recorder.base.rulebook import Expiry
 from recorder.base.tasks import TaskSet
+from storage.sickdisk import SickTapes
 from storage.store import TapeStore
 
 log = logging.getLogger("watchroom.api")
@@ -150,7 +152,8 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
     check_exposure(site.server, sum(1 for token in registry.tokens() if token.valid(clock.wall_ns())))
     paths = [volume.path for volume in site.volumes]
     expiry = Expiry(functools.partial(registry.rules, site), clock.wall_ns)
-    store, side_store = (TapeStore(paths, site.live_dir, expiry, lenient=True) for _ in range(2))
+    sickness = SickTapes()
+    store, side_store = (TapeStore(paths, site.live_dir, expiry, lenient=True, sickness=sickness) for _ in range(2))
     stack.callback(store.close)
     side = Side(side_store)
     stack.callback(side.close)
@@ -174,9 +177,11 @@ async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.A
 
 
 async def _watch_volumes(app: web.Application, side: Side) -> None:
-    """Once a second: a volume that was unmounted is let go of, even while nobody asks for footage."""
+    """Once a second: a volume that was unmounted is let go of, even while nobody asks for footage; what disks cannot read is told once."""
     while True:
         await asyncio.sleep(LOOK_S)
+        for place, tapes in app[keys.STORE].sickness.news():
+            app[EVENTS].add("disk", state="unreadable" if tapes else "readable", volume=place, tapes=tapes)
         try:
             await side.run(TapeStore.look)
             if MEDIA in app:

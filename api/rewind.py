@@ -13,13 +13,13 @@ from functools import partial
 
 import numpy as np
 
-from api.cursor import LEAD_S, CursorQuery, Init, Part
+from api.cursor import LEAD_S, SETBACKS_MAX, CursorQuery, Init, Part
 from api.footage import Footage, load
 from api.media import Media
 from api.mp4.fragment import FragmentTrack, fragment, init_segment
 from api.mp4.sample_entry import codec_string
 from api.mp4.samples import Int64, Samples
-from recorder.base.errors import Gone, NotFound
+from recorder.base.errors import Gone, NotFound, Unreadable
 from recorder.base.media import NS, SampleEntry, TrackKind
 from storage.footage import row_ends
 from storage.reader import TrackReader
@@ -62,6 +62,7 @@ class Rewind:
         self._media, self._query, self._alive = media, query, alive
         self._newest_ns = media.store.whole(query.camera, query.track).bounds().visible_end_ns
         self._speed = -query.speed
+        self._setbacks = 0                   # fragments that a disk could not read, in a row
         self._keys = max(1, min(KEYS_MOST, round(self._speed)))
 
     async def events(self) -> AsyncGenerator[Init | Part, None]:
@@ -104,7 +105,7 @@ class Rewind:
         return Init(data, codec_string(entry, inband=self._query.inband), entry, None, wall_ns)
 
     async def _parts(self, block: _Block, samples: Samples, sequence: int) -> AsyncGenerator[Part, None]:
-        """The block, placed as `samples`, as a fragment; none where retention has been."""
+        """The block, placed as `samples`, as a fragment; none where retention has been, or a disk cannot read."""
         head = fragment([(0, TrackKind.VIDEO, samples)], sequence).head
         tape = self._media.tape_bytes(self._media.store.tape(self._query.camera, self._query.track, block.place))
         try:
@@ -116,8 +117,10 @@ class Rewind:
                 self._media.counts.bytes_sent += len(head) + size
                 yield Part(head + au, wall_ns, bool(head))
                 head = b""
-        except Gone:
-            if not head:
+            self._setbacks = 0
+        except (Gone, Unreadable) as error:
+            self._setbacks += isinstance(error, Unreadable)
+            if not head or self._setbacks > SETBACKS_MAX:
                 raise                        # a fragment has begun: what has been sent must not pass for whole
         finally:
             tape.close()

@@ -35,12 +35,17 @@ RANGE: Schema = {"start": TIME, "end": _or_null(TIME), "start_ns": NS_FIELD, "en
 IN_FILE: Schema = {"start": TIME, "end": TIME, "start_ns": NS_FIELD, "end_ns": NS_FIELD, "at_s": NUMBER, "lasts_s": NUMBER}
 STREAM = _object({"url": TEXT, "kbps": WHOLE, "ceiling_kbps": WHOLE, "transport": TEXT, "reorder_ms": WHOLE})
 
+UNREADABLE: Schema = {
+    **_list(_object({"volume": WHOLE, "cause": TEXT})),
+    "description": "volumes whose disk cannot tell now what it has: everything here is without it",
+}
 SHARE: Schema = {
     "expected_s": NUMBER,
     "footage_s": NUMBER,
     "damaged_s": NUMBER,
     "completeness": _or_null({"type": "number", "minimum": 0, "maximum": 1}),
     "missing_s": {"type": "object", "additionalProperties": NUMBER, "description": "seconds by cause"},
+    "unreadable": UNREADABLE,
 }
 
 HELD_RANGE: Schema = _object({"start": TIME, "end": TIME, "start_ns": NS_FIELD, "end_ns": NS_FIELD})
@@ -167,6 +172,7 @@ COMPONENTS: dict[str, Schema] = {
             "damage": _list(_object(RANGE)),
             "holds": _list(_object(RANGE)),
             "left_out": WHOLE,
+            "unreadable": UNREADABLE,
             "steps": _or_null(_list(NUMBER)),
         },
         description="left_out: gaps shorter than resolution. steps: share of each step that has footage. from: where the gap really begins",
@@ -198,6 +204,7 @@ COMPONENTS: dict[str, Schema] = {
                                     "gaps": _list(_object({**IN_FILE, "cause": TEXT})),
                                     "damage": _list(_object(IN_FILE)),
                                     "left_out": WHOLE,
+                                    "unreadable": UNREADABLE,
                                 }
                             )
                         ),
@@ -222,6 +229,7 @@ COMPONENTS: dict[str, Schema] = {
             "footage_s": _list(NUMBER),
             "missing_s": _list(NUMBER),
             "damaged_s": _list(NUMBER),
+            "unreadable": UNREADABLE,
         },
         description="an element for each step from start on, a whole minute; empty lists of a track without footage. key_interval_s: mean "
         "distance of key frames, null without any. missing_s: time between the track's first and last footage that has none",
@@ -297,6 +305,7 @@ COMPONENTS: dict[str, Schema] = {
                         "expired": _list(HELD_RANGE),
                         "missing": _list(HELD_RANGE),
                         "left_out": {"type": "integer", "description": "gaps and ranges beyond the first 1,000 of each"},
+                        "unreadable": UNREADABLE,
                     }
                 )
             ),
@@ -334,6 +343,8 @@ COMPONENTS: dict[str, Schema] = {
                         "uuid": _or_null(TEXT),
                         "state": {"enum": ["used", "drained", "failed", "unknown"]},
                         "kbps": WHOLE,
+                        "slow": FLAG,
+                        "proven": FLAG,
                         "bytes": _or_null(WHOLE),
                         "free_bytes": _or_null(WHOLE),
                     }

@@ -13,7 +13,7 @@ from api.authorise import Grant
 from api.byteranges import ByteRange, none_match, parse_range, range_holds
 from api.media import MEDIA, MediaCounts
 from api.problems import Problem
-from recorder.base.errors import Gone
+from recorder.base.errors import Gone, Unreadable
 
 ALIVE_S = 2.0                 # how often a long answer asks whether its token still stands
 SLOW_S = 120.0                # a client that takes so long for one piece (256 KiB, 1 MiB at most) or fragment does not read: it may come back
@@ -108,6 +108,10 @@ async def _write_all(request: web.Request, response: web.StreamResponse, first: 
                 await _write(watch, response, piece, counts)
     except Gone:
         counts.retired_while_sending += 1
+        end_now(request)
+        raise
+    except Unreadable:
+        counts.unreadable_while_sending += 1
         end_now(request)
         raise
 

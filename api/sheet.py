@@ -9,7 +9,7 @@ from api.media import Media
 from api.picture import decoded, etag_of
 from api.problems import Problem
 from api.wanted import SHOWN_NS, Wanted, find, nearest_key, video
-from recorder.base.errors import Gone, NotFound
+from recorder.base.errors import Gone, NotFound, Unreadable
 from recorder.base.media import Gap
 from storage.store import TapeStore
 from storage.track import Track
@@ -147,13 +147,16 @@ class _Cells:
         self.refused: Problem | None = None
 
     async def take(self) -> None:
-        """One cell after the other. What cannot be decoded, ends its decoder, or has been retired meanwhile stays black."""
+        """One cell after the other. What cannot be read or decoded, ends its decoder, or has been retired meanwhile
+        stays black."""
         for number, wanted in self._waiting:
             if wanted is None:
                 continue
             try:
                 self.planes[number] = await decoded(self._media, wanted, self._sheet.query.width, self._sheet.height)
             except DecoderFailed:
+                self.whole = False
+            except Unreadable:
                 self.whole = False
             except Gone:
                 pass

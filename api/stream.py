@@ -16,7 +16,7 @@ from api.rewind import Rewind
 from api.routes import ROOT, VIEW, Answer, Route
 from api.sending import ALIVE_S, Alive, cut_with_grant
 from api.times import parse_time, rfc3339
-from recorder.base.errors import Gone
+from recorder.base.errors import Gone, Unreadable
 from recorder.base.media import NS
 
 AUDIO_TYPES = frozenset({"mp4a", "alaw", "ulaw", "Opus", "twos", "g726"})
@@ -73,6 +73,9 @@ async def stream_mp4(request: web.Request) -> web.StreamResponse:
                     break
     except Gone:
         media.counts.retired_while_sending += 1
+        raise
+    except Unreadable:
+        media.counts.unreadable_while_sending += 1
         raise
     finally:
         media.counts.streams_open -= 1

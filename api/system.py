@@ -73,7 +73,8 @@ def _used(app: web.Application, number: int) -> dict[str, Any]:
         state = "failed"
     elif any(one["drain"] for one in here):
         state = "drained"
-    return {"state": state, "kbps": sum(int(one["kbps"]) for one in here)}
+    return {"state": state, "kbps": sum(int(one["kbps"]) for one in here),
+            "slow": any(one.get("slow") for one in here), "proven": all(one.get("proven", True) for one in here)}
 
 
 async def system(request: web.Request) -> web.Response:

@@ -2,17 +2,20 @@
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from api.disks import Disks
 from api.mp4.clip import Extents
-from recorder.base.errors import FormatError, Gone
+from recorder.base.errors import FormatError, Gone, Unreadable
 from storage.chunklease import ChunkLease
+from storage.heldtape import HELD_PLACE
 from storage.layout import class_of
 from storage.reader import TrackReader
+from storage.sickdisk import SickTapes, sick
 
 PIECE_BYTES = 256 << 10       # what is read and written at once: smaller costs more CPU per byte, larger holds the loop longer
 QUICK_BYTES, QUICK_S = 1 << 20, 0.01    # a client that takes a piece so soon gets larger ones: half the CPU that is not copying
@@ -25,11 +28,14 @@ NALS_MAX = 256                # of one picture that are looked at
 class TapeBytes:
     """Reads one track's tape. Holds at most one chunk, and not while a client is slow. Loop thread only; call `close` at the end.
 
-    Where the tape's tail has passed what is read, `held` gives what holds have kept of it (None: nothing), at the same offsets.
+    Where the tape's tail has passed what is read, `held` gives what holds have kept of it (None: nothing), at the same offsets. `sickness` is
+    told of what the disk cannot read.
     """
 
-    def __init__(self, track: TrackReader, disks: Disks, held: Callable[[], TrackReader | None] = lambda: None) -> None:
+    def __init__(self, track: TrackReader, disks: Disks, held: Callable[[], TrackReader | None] = lambda: None,
+                 sickness: SickTapes | None = None) -> None:
         self._main = self._track = track
+        self._sickness = sickness
         self._disk, self._held = disks.of(track.place), held
         self._tape_bytes = class_of(track.kind).tape_bytes
         self._lease: ChunkLease | None = None
@@ -49,7 +55,12 @@ class TapeBytes:
             self._links.insert(at, (offset, size))
 
     async def read_into(self, view: memoryview, offset: int) -> None:
-        """Fill `view` from tape offset `offset` on. Raises Gone if that footage has been retired; nothing foreign is ever left in `view`."""
+        """Fill `view` from tape offset `offset` on. Raises Gone if that footage has been retired, Unreadable if the disk cannot read it;
+        nothing foreign is ever left in `view`."""
+        with self._told():
+            await self._read_linked(view, offset)
+
+    async def _read_linked(self, view: memoryview, offset: int) -> None:
         await self._fill(view, offset)
         at = bisect_left(self._links, (offset + len(view), 0)) - 1
         while at >= 0 and sum(self._links[at]) > offset:
@@ -59,7 +70,26 @@ class TapeBytes:
             at -= 1
 
     async def scatter(self, views: Sequence[memoryview], offset: int) -> None:
-        """Fill the views one after the other with what lies from tape offset `offset` on: one read where all of it is warm."""
+        """Fill the views one after the other with what lies from tape offset `offset` on: one read where all of it is warm. Raises as
+        `read_into`."""
+        with self._told():
+            await self._scatter(views, offset)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """An error of the disk is Unreadable, and `sickness` knows of it."""
+        try:
+            yield
+        except OSError as error:
+            if not sick(error):
+                raise
+            track = self._track
+            place = track.place % HELD_PLACE
+            if self._sickness is not None:
+                self._sickness.add((place, track.camera, track.name), track.volume, error)
+            raise Unreadable(place, track.where) from error
+
+    async def _scatter(self, views: Sequence[memoryview], offset: int) -> None:
         size = sum(map(len, views))
         if len(views) > 1 and not self._linked(offset, size):
             try:
@@ -68,7 +98,7 @@ class TapeBytes:
             except Gone:
                 pass                # what is held of it is read below
         for view in views:
-            await self.read_into(view, offset)
+            await self._read_linked(view, offset)
             offset += len(view)
 
     def _linked(self, offset: int, size: int) -> bool:

@@ -14,7 +14,7 @@ from api.routes import ROOT, VIEW_OR_ADMIN, Answer, Route
 from api.side import SIDE
 from api.times import rfc3339
 from recorder.base.errors import NotFound
-from recorder.base.media import NS, Gap
+from recorder.base.media import NS, Gap, GapCause
 from storage import minuteline
 from storage.footage import F64
 from storage.store import TapeStore
@@ -75,7 +75,13 @@ def describe(found: Timeline, merge_ns: int) -> dict[str, Any]:
         "gaps": [{**_times(*cut(gap, found)), "cause": gap.cause.word, "from": rfc3339(gap.start_ns)} for gap in gaps],
         "damage": [_times(*part) for part in damage],
         "left_out": len(found.gaps) - len(gaps),
+        "unreadable": unreadable(found.unreadable),
     }
+
+
+def unreadable(places: Iterable[int]) -> list[dict[str, Any]]:
+    """What cannot be read now, and so is in no answer: the volumes, and why."""
+    return [{"volume": place, "cause": GapCause.DISK.word} for place in sorted(places)]
 
 
 def figures(found: Timeline) -> dict[str, Any]:
@@ -99,6 +105,7 @@ NOTHING: dict[str, Any] = {
     "gaps": [],
     "damage": [],
     "left_out": 0,
+    "unreadable": [],
 }
 
 

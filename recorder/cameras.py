@@ -33,7 +33,7 @@ class Cameras:
         self._tasks = TaskSet(log)
         self._cameras: dict[int, Camera] = {}
         self._tapes: dict[int, Places] = {}
-        self._asked: set[int] = set()            # who was told to move
+        self.moves = 0                           # from a volume to another
         self._turn_ns = services.clock.mono_ns()
 
     def start(self, number: int, config: CameraConfig, tapes: Places | None = None, *, at_once: bool = False) -> None:
@@ -83,8 +83,7 @@ class Cameras:
         """The camera's home is the volume of this UUID from now on; `go_home` takes it there. Raises NotFound."""
         if number not in self._tapes:
             raise NotFound("this camera is not recorded here", where=str(number))
-        self._tapes[number].home = home
-        self._asked.add(number)
+        self._tapes[number].home, self._tapes[number].asked = home, True
 
     async def go_home(self) -> None:
         """Cameras that record elsewhere than at home go there, one after the other; those without any volume begin at once."""
@@ -92,15 +91,17 @@ class Cameras:
             self._move(number, GapCause.DISK, "no volume took it")
         for number in list(self._tapes):
             if number in self._tapes and self._tapes[number].misplaced:
-                asked = number in self._asked
+                asked = self._tapes[number].asked
                 self._move(number, *((GapCause.OPERATOR, "it goes to another volume") if asked else (GapCause.DISK, "its volume is back")))
                 await asyncio.sleep(MOVE_S)
-            self._asked.discard(number)
+            elif number in self._tapes:
+                self._tapes[number].asked = False
 
     def _move(self, number: int, cause: GapCause, why: str) -> None:
         tapes = self._tapes[number]
         failed = tapes.failed
         tapes.leave()
+        self.moves += 1
         self._cameras[number].move(cause, why, failed=failed)
 
     async def close(self) -> None:
@@ -125,7 +126,8 @@ class Cameras:
         """All cameras by id, and how the loop does."""
         lag = self._with.drainer.lag
         return {"cameras": {camera.config.id: {"number": number, **camera.status()} for number, camera in self._cameras.items()},
-                "connections": len(self._with.drainer), "loop_lag_max_ms": round(lag.max_ms, 1), "loop_lag_counts": lag.counts,
+                "connections": len(self._with.drainer), "camera_moves": self.moves, "loop_lag_max_ms": round(lag.max_ms, 1),
+                "loop_lag_counts": lag.counts,
                 "cpu_s": round(time.process_time(), 3)}
 
     def _each(self, do: Callable[[Camera], None]) -> None:

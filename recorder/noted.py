@@ -20,6 +20,8 @@ from storage.events import (
     Starved,
     VolumeBack,
     VolumeFailed,
+    VolumeProven,
+    VolumeSlow,
 )
 
 RETENTION_NS = 60 * NS
@@ -47,6 +49,11 @@ class Noted(Notes):
                 self._add("disk", state="failed", volume=self._volumes.get(event.path), message=event.message)
             case VolumeBack():
                 self._add("disk", state="back", volume=self._volumes.get(event.path))
+            case VolumeProven():
+                self._add("disk", state="proven", volume=self._volumes.get(event.path))
+            case VolumeSlow():
+                self._add("disk", state="stays", volume=self._volumes.get(event.path),
+                          message=f"it has not answered for {event.silent_s:.0f} s, and no other volume is better: its cameras stay")
             case SlowCommit():
                 self._add("disk", state="slow", volume=self._volumes.get(event.path), commit_ms=round(event.commit_ms))
             case Starved():

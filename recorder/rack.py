@@ -2,7 +2,8 @@
 
 A slot is a journal with the tapes in it, on one volume; worker k has a slot k on every volume that any of its cameras ever recorded to, each
 with its own writer, commits and keeper, so that a slow or failed volume holds up nobody else's footage. When slots were lowered it also has
-the slots k + n * slots. A camera records to the volume that is its home; while that has failed, to another one (`choose`).
+the slots k + n * slots. A camera records to the volume that is its home; while that has failed, and until it is proven again, to another one
+(`choose`; recorder/standing.py says which volumes are trusted).
 """
 
 import errno
@@ -18,21 +19,17 @@ from recorder.base.clock import Clock
 from recorder.base.config import RetentionRule, SiteConfig, VolumeConfig
 from recorder.base.errors import ConfigError, VolumeError, WatchroomError
 from recorder.base.media import SampleEntry, TrackKind
+from recorder.mender import Mender
 from recorder.shelf import Shelf, slots_on
-from storage.events import SlotEvent, VolumeBack, VolumeFailed
+from recorder.standing import HESITANT_S, SILENT_S, Patience
+from storage.events import SlotEvent, VolumeBack, VolumeFailed, VolumeProven, VolumeSlow
 from storage.siteholds import SiteHolds
 from storage.siterules import SiteRules
 from storage.slot import Slot
 from storage.tape import Come, TapeWriter
 
-# A disk that has not answered for so long has failed, if there is another one. A commit may take 500 ms; with what was not durable before it
-# `buffer_s` of pictures must last until another volume takes them.
-SILENT_S = 2.5
 CLOSE_S = 5.0           # for the menders at the end
 SLOW_S = 30.0           # recovery of one volume may hold up the cameras of the others for so long
-RETRY_S = 2.0           # between two looks whether a failed volume is well again
-RETRY_MAX_S = 60.0      # for one that fails again and again
-STEADY_S = 300.0        # without an error: the next one is the first again
 
 
 class Rack:
@@ -48,7 +45,7 @@ class Rack:
         self.shelves = [Shelf(volume) for volume in site.volumes]
         self.lock = threading.RLock()           # shelves, failures, bit rates: never held over a call to a disk
         self._menders: list[threading.Thread] = []
-        self._retries: dict[Path, tuple[int, float]] = {}      # when it last came back, and how long it was waited for
+        self._patience = Patience()
         self._closed = threading.Event()
 
     # Opening
@@ -159,20 +156,26 @@ class Rack:
         named = (shelf for shelf in self.shelves if uuid and shelf.config.uuid == uuid)
         return next(named, self.shelves[number % len(self.shelves)])
 
-    def choose(self, number: int, home: str, kbps: int) -> Shelf:
-        """The camera's home, or, if that has failed, of the others the one with the least bit rate for its weight.
+    def choose(self, number: int, home: str, kbps: int, *, asked: bool = False) -> Shelf:
+        """The camera's home; or, if that has failed or is not proven yet (unless it was `asked` for), of the others the one with the least
+        bit rate for its weight, those that are well before those that are not.
 
         Raises VolumeError if all have failed.
         """
         with self.lock:
-            wanted = self.home(number, home)
+            now_s, wanted = self._now_s(), self.home(number, home)
             able = [shelf for shelf in self.shelves if not shelf.failed]
             if not able:
                 raise VolumeError(f"every volume has failed: {wanted.failed}", where=str(wanted.path), remedy="see the first error in the log")
-            if wanted in able:
+            if wanted in able and (asked or wanted.standing.proven(now_s) or not any(one.standing.proven(now_s) for one in able)):
                 return wanted
             return min([shelf for shelf in able if not shelf.config.drain] or able,
-                       key=lambda shelf: (shelf.kbps + kbps) / shelf.config.weight)
+                       key=lambda shelf: (not shelf.standing.well(now_s), not shelf.standing.proven(now_s),
+                                          (shelf.kbps + kbps) / shelf.config.weight))
+
+    def takes_back(self, shelf: Shelf) -> bool:
+        """True if cameras may go home to the volume."""
+        return not shelf.failed and shelf.standing.proven(self._now_s())
 
     def follow(self, volumes: Iterable[VolumeConfig]) -> None:
         """The site's volumes are these now: new ones come at the end, none goes while it runs."""
@@ -186,8 +189,10 @@ class Rack:
             self.rules.follow([shelf.path for shelf in self.shelves])
 
     def status(self) -> list[dict[str, Any]]:
-        """Each volume by number: why it has failed (empty: it has not), and the bit rate of the cameras that record there."""
-        return [{"failed": shelf.failed, "kbps": shelf.kbps, "drain": shelf.config.drain} for shelf in self.shelves]
+        """Each volume by number: why it has failed (empty: it has not), the bit rate of the cameras that record there, `slow` if they stay
+        there although it is, `proven` if cameras may go home to it."""
+        return [{"failed": shelf.failed, "kbps": shelf.kbps, "drain": shelf.config.drain, "slow": shelf.slow,
+                 "proven": self.takes_back(shelf)} for shelf in self.shelves]
 
     # Failing and coming back
 
@@ -208,32 +213,49 @@ class Rack:
         with self.lock:
             if shelf.failed or self._closed.is_set():
                 return
-            shelf.failed = event.message
-            mender = threading.Thread(target=self._mend, args=(shelf,), name="mender", daemon=True)
-            self._menders = [*(other for other in self._menders if other.is_alive()), mender]
+            shelf.failed, shelf.slow = event.message, False
+            shelf.standing.fail(self._now_s())
+            shelf.mender = Mender(shelf, self._clock, f".probe-{self._worker}", alone=lambda: all(one.failed for one in self.shelves),
+                                  back=self._came_back, proven=self._is_proven, failed=self._failed_again)
+            thread = self._thread_of(shelf.mender)
+            self._menders = [*(other for other in self._menders if other.is_alive()), thread]
         shelf.fail(event)
         self._on_event(event)
-        mender.start()
+        thread.start()
+
+    def _thread_of(self, mender: Mender) -> threading.Thread:
+        return threading.Thread(target=mender.run, args=(self._closed,), name="mender", daemon=True)
 
     def look(self) -> None:
-        """Several times a second: a disk that does not answer has failed, if there is another one. Does not block."""
-        for shelf in list(self.shelves):
-            silent_s = 0.0 if shelf.failed else shelf.silent_s()
-            if silent_s > SILENT_S and any(other is not shelf and not other.failed for other in self.shelves):
-                self._fail(shelf, VolumeFailed(shelf.path, f"has not answered for {silent_s:.0f} s", errno.ETIMEDOUT))
+        """Several times a second: a disk that does not answer has failed, if there is a better one. Does not block.
 
-    def _mend(self, shelf: Shelf) -> None:
-        """Wait until the volume can be used again, and use it."""
-        back_ns, wait_s = self._retries.get(shelf.path, (0, 0.0))
-        steady = (self._clock.mono_ns() - back_ns) / 1e9 > STEADY_S
-        wait_s = RETRY_S if steady else min(RETRY_MAX_S, 2 * wait_s)
-        while not self._closed.wait(wait_s):
-            if shelf.let_go() and shelf.is_well(f".probe-{self._worker}"):
-                break
-        else:
-            return
-        self._retries[shelf.path] = self._clock.mono_ns(), wait_s
-        shelf.heal()
+        Better is one that has been well for a time. Where none is, cameras stay; only a long silence takes them to one that answers now.
+        """
+        now_s = self._now_s()
+        silent = {shelf: shelf.silent_s() for shelf in list(self.shelves) if not shelf.failed}
+        for shelf, silent_s in silent.items():
+            if silent_s > SILENT_S:
+                shelf.standing.fault(now_s)
+            elif shelf.slow and shelf.standing.well(now_s):
+                shelf.slow = False
+        for shelf, silent_s in silent.items():
+            if silent_s > SILENT_S:
+                self._weigh(shelf, silent_s, [other for other in silent if other is not shelf and silent[other] < HESITANT_S], now_s)
+
+    def _weigh(self, shelf: Shelf, silent_s: float, others: Iterable[Shelf], now_s: float) -> None:
+        """Leave a volume that does not answer, or stay; `others` do answer."""
+        able = [other for other in others if not other.failed]
+        well = any(other.standing.well(now_s) for other in able)
+        if well or (able and shelf.kbps and silent_s > self._patience.limit_s(now_s)):
+            if not well:
+                self._patience.spend(now_s)
+            self._fail(shelf, VolumeFailed(shelf.path, f"has not answered for {silent_s:.0f} s", errno.ETIMEDOUT))
+        elif shelf.kbps and not shelf.slow:
+            shelf.slow = True
+            self._on_event(VolumeSlow(shelf.path, silent_s))
+
+    def _came_back(self, shelf: Shelf) -> None:
+        """It can be used again."""
         try:
             for own in (True, False):
                 self._open_found(shelf, own=own)
@@ -242,12 +264,25 @@ class Rack:
         if not shelf.failed:
             self._on_event(VolumeBack(shelf.path))
 
+    def _is_proven(self, shelf: Shelf) -> None:
+        self._on_event(VolumeProven(shelf.path))
+
+    def _failed_again(self, shelf: Shelf, error: OSError) -> None:
+        self._fail(shelf, VolumeFailed(shelf.path, error.strerror or str(error), error.errno or 0))
+
+    def _now_s(self) -> float:
+        return self._clock.mono_ns() / 1e9
+
 
 class SlotTapes:
-    """One camera's tapes, as its sources see them (recorder.feed.Places): all on one volume, another one after `leave`."""
+    """One camera's tapes, as its sources see them (recorder.feed.Places): all on one volume, another one after `leave`.
+
+    `asked`: an operator has said that its home is `home`, so it goes there although that volume is not proven.
+    """
 
     def __init__(self, rack: Rack, number: int, home: str, kbps: int) -> None:
         self._rack, self._number, self.home, self._kbps = rack, number, home, kbps
+        self.asked = False
         self._shelf: Shelf | None = None
 
     def open_track(self, camera: int, name: str, kind: TrackKind, *, clock_rate: int, queue: AuQueue, rule: RetentionRule,
@@ -271,7 +306,7 @@ class SlotTapes:
         if shelf is None:
             return False
         home = self._rack.home(self._number, self.home)
-        return bool(shelf.failed) or (shelf is not home and not home.failed)
+        return bool(shelf.failed) or (shelf is not home and (self._rack.takes_back(home) or (self.asked and not home.failed)))
 
     @property
     def failed(self) -> bool:
@@ -294,6 +329,7 @@ class SlotTapes:
         with self._rack.lock:
             if self._shelf is None or self._shelf.failed:
                 self.leave()
-                self._shelf = self._rack.choose(self._number, self.home, self._kbps)
+                self._shelf = self._rack.choose(self._number, self.home, self._kbps, asked=self.asked)
+                self.asked = False
                 self._shelf.kbps += self._kbps
             return self._shelf

@@ -6,13 +6,19 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from recorder.base.clock import Clock
 from recorder.base.config import VolumeConfig
 from recorder.base.errors import VolumeError
+from recorder.standing import Standing
 from storage.events import VolumeFailed
 from storage.slot import Slot
 from storage.unmounted import Unmounted
 from storage.volume import Volume
+
+if TYPE_CHECKING:
+    from recorder.mender import Mender
 
 CLOSE_S = 10.0          # for a shelf that somebody else is about to close or open, at the end
 # Nothing that was acknowledged is lost when a volume fails so, and what is read of it is what the disk holds: it may take footage again as
@@ -22,15 +28,22 @@ PASSING = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ETIMEDOUT, e
 
 @dataclass(eq=False, slots=True)
 class Shelf:
-    """`failed`: why it takes no footage now; "" while it does. `kbps`: declared, of the cameras that record here now (Rack's lock)."""
+    """`failed`: why it takes no footage now; "" while it does. `kbps`: declared, of the cameras that record here now (Rack's lock).
+
+    `slow`: it is, and its cameras stay because no other volume is better. `mender`: who looks after it since it failed last.
+    """
 
     config: VolumeConfig
     slots: dict[int, Slot] = field(default_factory=dict)
     failed: str = ""
     kbps: int = 0
+    slow: bool = False
+    standing: Standing = field(default_factory=Standing)
+    mender: "Mender | None" = None
     lock: threading.RLock = field(default_factory=threading.RLock)      # who opens or closes slots
     _errno: int = 0
     _unmounted: Unmounted | None = None
+    _tried: tuple[Clock, int] | None = None         # the clock, and since when a probe is under way
 
     @property
     def path(self) -> Path:
@@ -70,7 +83,9 @@ class Shelf:
 
     def silent_s(self) -> float:
         """How long a call to the disk that is under way has not come back."""
-        return max((slot.silent_s() for slot in list(self.slots.values())), default=0.0)
+        tried = self._tried
+        probe_s = (tried[0].mono_ns() - tried[1]) / 1e9 if tried is not None else 0.0
+        return max([probe_s, *(slot.silent_s() for slot in list(self.slots.values()))])
 
     def let_go(self) -> bool:
         """Close the slots of a failed volume; False while a call to the disk has not come back. Blocks for seconds."""
@@ -85,16 +100,31 @@ class Shelf:
         if not fresh and self._errno not in PASSING:
             return False
         try:
-            volume = self.open_volume()
-        except VolumeError:
-            return False
-        try:
-            volume.check_takes(probe)
+            self._takes(probe)
         except OSError:
             return False
+        return True
+
+    def try_out(self, probe: str, clock: Clock) -> float:
+        """Seconds that it takes to make a file `probe` durable. OSError if that cannot be. Blocks; `silent_s` sees it meanwhile."""
+        since_ns = clock.mono_ns()
+        self._tried = clock, since_ns
+        try:
+            self._takes(probe)
+        finally:
+            self._tried = None
+        return (clock.mono_ns() - since_ns) / 1e9
+
+    def _takes(self, probe: str) -> None:
+        try:
+            volume = self.open_volume()
+        except VolumeError as error:
+            number = error.__cause__.errno if isinstance(error.__cause__, OSError) else errno.ENOENT
+            raise OSError(number or errno.ENOENT, error.message) from error
+        try:
+            volume.check_takes(probe)
         finally:
             volume.close()
-        return True
 
     def close(self) -> None:
         """Close every slot in order, and its volume."""

@@ -75,6 +75,7 @@ class Places(Tapes, Protocol):
     """One camera's tapes on the volumes (recorder.rack.SlotTapes)."""
 
     home: str
+    asked: bool         # an operator has said that this is its home: it goes there at once
 
     @property
     def path(self) -> Path | None:

@@ -28,7 +28,7 @@ from recorder.rtsp.address import AddressBook, parse_networks
 from recorder.stream import Services
 from recorder.timeline import WallOffset
 from storage.camera_record import declared_kbps
-from storage.events import SlotBroken, SlotEvent, VolumeBack, VolumeFailed, Watched
+from storage.events import SlotBroken, SlotEvent, VolumeBack, VolumeFailed, VolumeProven, VolumeSlow, Watched
 
 SWEEP_S = 1.0
 DISKS_S = 0.25
@@ -127,6 +127,12 @@ class Worker:
         elif isinstance(event, VolumeBack):
             log.info("slot %d: %s takes footage again", self._number, event.path)
             self._back.set()
+        elif isinstance(event, VolumeProven):
+            log.info("slot %d: %s is proven: its cameras go back to it", self._number, event.path)
+            self._back.set()
+        elif isinstance(event, VolumeSlow):
+            log.warning("slot %d: %s has not answered for %.0f s, and no other volume is better: its cameras stay", self._number, event.path,
+                        event.silent_s)
         elif isinstance(event, SlotBroken):
             log.error("slot %d: a defect of this program ended the recording; the worker ends and is started again\n%s", self._number,
                       event.traceback)

@@ -26,13 +26,17 @@ class Measured(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Expected time, the part of it with footage, the part of that which is damaged, and what is missing by cause; `open`: a gap goes on."""
+    """Expected time, the part of it with footage, the part of that which is damaged, and what is missing by cause; `open`: a gap goes on.
+
+    `unreadable`: places of volumes whose disk cannot tell now what it has: all of this is without it.
+    """
 
     expected_ns: int = 0
     footage_ns: int = 0
     damaged_ns: int = 0
     missing_ns: Mapping[GapCause, int] = field(default_factory=dict)
     open: bool = False
+    unreadable: frozenset[int] = frozenset()
 
     @property
     def completeness(self) -> float | None:
@@ -43,7 +47,7 @@ class Share:
         missing = Counter(self.missing_ns)
         missing.update(other.missing_ns)
         return Share(self.expected_ns + other.expected_ns, self.footage_ns + other.footage_ns, self.damaged_ns + other.damaged_ns, missing,
-                     self.open or other.open)
+                     self.open or other.open, self.unreadable | other.unreadable)
 
 
 NOTHING = Share()
@@ -57,7 +61,7 @@ def share(track: Measured, period: Period) -> Share:
     for gap in found.gaps:
         missing[gap.cause] += max(0, min(stop_ns, stop_ns if gap.end_ns is None else gap.end_ns) - max(begin_ns, gap.start_ns))
     goes_on = any(gap.end_ns is None for gap in found.gaps)
-    return Share(found.expected_ns, found.covered_ns, found.damaged_ns, +missing, goes_on)
+    return Share(found.expected_ns, found.covered_ns, found.damaged_ns, +missing, goes_on, frozenset(found.unreadable))
 
 
 def periods(start_ns: int, end_ns: int, per: str) -> list[Period]:
@@ -93,8 +97,8 @@ class ShareCache:
         return found if found is not None and (first_ns == began_ns or first_ns <= period[0]) else None
 
     def put(self, camera: int, name: str, period: Period, first_ns: int, found: Share, now_ns: int) -> None:
-        """Keep it, if the period is over and no gap of it can still change."""
-        if found.open or now_ns - period[1] < DAY_NS // 24:
+        """Keep it, if the period is over, no gap of it can still change and all of it could be read."""
+        if found.open or found.unreadable or now_ns - period[1] < DAY_NS // 24:
             return
         if len(self._known) >= self._most:
             self._known.pop(next(iter(self._known)))

@@ -21,6 +21,21 @@ class VolumeBack:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeProven:
+    """The volume has been well for long enough since it came back: its cameras go home."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSlow:
+    """The volume does not answer in time, and its cameras stay: no other one is better."""
+
+    path: Path
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class SlotBroken:
     """A defect of this program ended a thread of the slot: nothing is recorded any more, the process must be started again."""
 
@@ -114,5 +129,5 @@ class HeldDamaged:
     name: str
 
 
-SlotEvent = (VolumeFailed | VolumeBack | SlotBroken | Watched | SlowCommit | Starved | Retired | MinimumBroken | ClockDoubted | AusRefused
-             | NotSealed | HoldBudget | HeldDamaged)
+SlotEvent = (VolumeFailed | VolumeBack | VolumeProven | VolumeSlow | SlotBroken | Watched | SlowCommit | Starved | Retired | MinimumBroken
+             | ClockDoubted | AusRefused | NotSealed | HoldBudget | HeldDamaged)

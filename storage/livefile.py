@@ -40,8 +40,7 @@ class LiveWriter:
 
     def block(self) -> tuple[memoryview, memoryview, int]:
         """A free block, its lease and its number. StorageError when there is none left, or no memory for it."""
-        if self._used == self._blocks:
-            raise StorageError(f"a slot has at most {self._blocks} tracks", remedy="add a slot")
+        self.check_room()
         number, at = self._used, PAGE + self._used * LIVE_BLOCK_BYTES
         try:
             _populate(self._live, at, LIVE_BLOCK_BYTES)
@@ -49,6 +48,11 @@ class LiveWriter:
             raise _no_room(self._names[1].parent, error) from error
         self._used += 1
         return self._live_view[at:at + LIVE_BLOCK_BYTES], self._lease_view[number * 8:number * 8 + 8], number
+
+    def check_room(self) -> None:
+        """StorageError when no block is left."""
+        if self._used == self._blocks:
+            raise StorageError(f"a slot has at most {self._blocks} tracks", remedy="add a slot")
 
     def publish(self) -> None:
         """Readers find these files from now on."""

@@ -8,6 +8,7 @@ from recorder.base.errors import FormatError, Gone
 from storage.footage import I64
 from storage.minutes import COLUMNS, COVERED, DAY, DAY_BYTES, LINE_BYTES, MINUTE_NS, MISSING, day_name, minutes_path, tally, unpack
 from storage.reader import TrackReader
+from storage.sickdisk import sick
 from storage.track import Track
 
 AT_ONCE = 60            # minutes that are computed from rows in one go: bounds what the entries take
@@ -18,6 +19,10 @@ def minutes(track: Track, start: int, stop: int) -> I64:
 
     What the array does not tell is computed from rows; what has been retired is zeros. Reads files.
     """
+    return track.without_sick(lambda: _over(track, start, stop), start * MINUTE_NS, stop * MINUTE_NS, entries=True)
+
+
+def _over(track: Track, start: int, stop: int) -> I64:
     tapes = track.tapes
     lines = of_tape(tapes[0], start, stop)
     for tape in tapes[1:]:
@@ -46,21 +51,28 @@ def of_tape(tape: TrackReader, start: int, stop: int) -> I64:
 
 
 def stored(tape: TrackReader, start: int, stop: int) -> I64:
-    """What the array holds of the minutes [start, stop) of a tape: lines as of `of_tape`, zeros where it says nothing."""
+    """What the array holds of the minutes [start, stop) of a tape: lines as of `of_tape`, zeros where it says nothing or cannot be read."""
     lines = np.zeros((stop - start, len(COLUMNS)), np.int64)
     folder = minutes_path(tape.camera, tape.name)
     for day in range(start // DAY, -(-stop // DAY)):
         low, high = max(start, day * DAY), min(stop, (day + 1) * DAY)
         try:
-            fd = os.open(f"{folder}/{day_name(day)}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=tape.volume_fd)
-        except FileNotFoundError:
-            continue
-        try:
-            if os.fstat(fd).st_size == DAY_BYTES:
-                lines[low - start:high - start] = unpack(os.pread(fd, (high - low) * LINE_BYTES, (low - day * DAY) * LINE_BYTES))
-        finally:
-            os.close(fd)
+            lines[low - start:high - start] = _of_day(tape, f"{folder}/{day_name(day)}", low - day * DAY, high - low)
+        except OSError as error:
+            if not (isinstance(error, FileNotFoundError) or sick(error)):
+                raise
     return lines
+
+
+def _of_day(tape: TrackReader, path: str, first: int, count: int) -> I64:
+    """`count` lines of a day's file from line `first` on; zeros of a file that is not whole."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=tape.volume_fd)
+    try:
+        if os.fstat(fd).st_size != DAY_BYTES:
+            return np.zeros((count, len(COLUMNS)), np.int64)
+        return unpack(os.pread(fd, count * LINE_BYTES, first * LINE_BYTES))
+    finally:
+        os.close(fd)
 
 
 def _silent(lines: I64) -> list[tuple[int, int]]:

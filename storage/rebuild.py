@@ -35,7 +35,8 @@ class Rebuilder:
         self._volume, self._live, self._on_event, self._now, self._erasure = volume, live, on_event, now, erasure
 
     def make(self, found: Found) -> TapeWork:
-        """The tape, ready for its queue."""
+        """The tape, ready for its queue. StorageError, with nothing left open, when the slot has as many tracks as it can."""
+        self._live.check_room()
         ident = found.ident
         ring, frames = self._rings(found)
         log_fd = self._log(found)

@@ -229,7 +229,8 @@ class Slot:
 
         `come`: it comes from another tape; the session goes on under the tape's `next_session` - 1, and what the queue holds belongs to it.
 
-        Conflict if it is open already, OtherKind if it exists with another kind or clock. VolumeError if the volume has failed.
+        Conflict if it is open already, OtherKind if it exists with another kind or clock. VolumeError if the volume has failed, another
+        StorageError if the slot has no room for one more track.
         """
         if self.failed:
             raise VolumeError("the volume has failed", where=str(self.volume.path), remedy="see the first error in the log")

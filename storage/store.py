@@ -1,7 +1,6 @@
 """Everything on some volumes, for readers. Opens read-only, takes no lock, needs no worker."""
 
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +15,7 @@ from storage.heldtape import HELD_PLACE, HeldFiles
 from storage.live import LiveDir, LiveFile
 from storage.reader import TrackReader
 from storage.shelfreader import ShelfReader
-from storage.sickdisk import sick
+from storage.sickdisk import SickTapes, sick
 from storage.track import Track
 from storage.volume import Volume
 
@@ -26,7 +25,6 @@ SICK_NS = 5_000_000_000         # a tape that its disk could not read is left ou
 
 Key = tuple[UUID, int, str]
 T = TypeVar("T", int, str, tuple[int, int])
-log = logging.getLogger(__name__)
 
 
 class ReadVolume:
@@ -64,15 +62,18 @@ class TapeStore:
 
     Once a second it looks whether they are still mounted. One that is not is closed, so that its disk can be taken; that is a VolumeError,
     or, if `lenient`, its tapes are missing until it is back (but not all volumes may be missing at the start). So is then, for 5 s each time
-    and said in the log, a tape that its disk cannot read (EIO), as long as the track has another one; of a track's only tape it is an OSError.
+    and said by `left_out` and `sickness`, a tape that its disk cannot read (EIO), as long as the track has another one; of a track's only tape
+    it is an OSError.
     """
 
-    def __init__(self, volumes: Sequence[Path], live_dir: Path, expiry: Expiry | None = None, *, lenient: bool = False) -> None:
+    def __init__(self, volumes: Sequence[Path], live_dir: Path, expiry: Expiry | None = None, *, lenient: bool = False,
+                 sickness: SickTapes | None = None) -> None:
         self._paths, self._live_dir, self._expiry, self._lenient = tuple(Path(path) for path in volumes), live_dir, expiry, lenient
         self._volumes: list[ReadVolume | None] = [None] * len(self._paths)
         self._readers: dict[tuple[UUID, int, str], TrackReader] = {}
         self._held: dict[tuple[UUID, int, str], HeldFiles] = {}
         self._sick: dict[Key, int] = {}         # tapes that are left out, and until when
+        self.sickness = sickness or SickTapes()
         self._looked_ns = time.monotonic_ns()
         try:
             self._open_missing(strict=not lenient)
@@ -136,7 +137,8 @@ class TapeStore:
 
     def whole(self, camera: int, name: str) -> Track:
         """A track over all its tapes; NotFound."""
-        return Track(lambda: self.tapes(camera, name), lambda: self._held_tapes(camera, name), self.leave_out)
+        return Track(lambda: self.tapes(camera, name), lambda: self._held_tapes(camera, name), self.leave_out,
+                     lambda: self.left_out(camera, name))
 
     def track(self, camera: int, name: str) -> TrackReader:
         """The tape that a track is recorded on, or was last (the same object each time); NotFound."""
@@ -199,6 +201,8 @@ class TapeStore:
         """Leave a tape out for a while: its disk has answered with this error. False if it must be read: errors of another kind, a store that
         is not lenient, no other tape of the track that is well."""
         place = tape.place % HELD_PLACE
+        if sick(error):
+            self.sickness.add((place, tape.camera, tape.name), tape.volume, error)
         reader = self._reader(place, tape.camera, tape.name) if self._lenient and sick(error) else None
         if reader is None or self._left_out(reader) or not any(
                 other is not reader and not self._left_out(other) for at in range(len(self._volumes))
@@ -211,10 +215,14 @@ class TapeStore:
         volume, now_ns = self._volumes[place], time.monotonic_ns()
         if volume is None:
             return
-        key = (volume.uuid, camera, name)
-        if key not in self._sick:
-            log.warning("cam-%d/%s: its tape on the volume %s is left out: %s", camera, name, volume.path, error.strerror or error)
-        self._sick[key] = now_ns + SICK_NS
+        self._sick[volume.uuid, camera, name] = now_ns + SICK_NS
+        self.sickness.add((place, camera, name), volume.path, error)
+
+    def left_out(self, camera: int, name: str) -> tuple[int, ...]:
+        """Places of the volumes that cannot tell now what they have of a track: it is left out of every answer."""
+        now_ns = time.monotonic_ns()
+        return tuple(place for place, volume in enumerate(self._volumes)
+                     if volume is not None and self._sick.get((volume.uuid, camera, name), 0) > now_ns)
 
     def _left_out(self, reader: TrackReader) -> bool:
         volume = self._volumes[reader.place]
@@ -222,7 +230,15 @@ class TapeStore:
 
     def _held_tapes(self, camera: int, name: str) -> tuple[TrackReader, ...]:
         """What holds have kept of the tapes, each run of rows by itself."""
-        return tuple(held for tape in self.tapes(camera, name) for held in self._files(tape).tapes())
+        return tuple(held for tape in self.tapes(camera, name) for held in self._held_of(tape))
+
+    def _held_of(self, tape: TrackReader) -> Sequence[TrackReader]:
+        try:
+            return self._files(tape).tapes()
+        except OSError as error:
+            if not self.leave_out(tape, error):
+                raise
+            return ()
 
     def held(self, tape: TrackReader) -> TrackReader | None:
         """What holds have kept of a tape, as one tape with holes; None if that is nothing. NotFound while its volume is missing."""
@@ -248,7 +264,7 @@ class TapeStore:
 
     def again(self, live_dir: Path) -> "TapeStore":
         """The same volumes and rules, for another thread."""
-        return TapeStore(self.volumes(), live_dir, self._expiry, lenient=self._lenient)
+        return TapeStore(self.volumes(), live_dir, self._expiry, lenient=self._lenient, sickness=self.sickness)
 
     def volumes(self) -> tuple[Path, ...]:
         """Their paths, of missing ones as well."""

@@ -26,7 +26,8 @@ class Timeline:
 
     `covered`, `damaged` (ns) and `nbytes` are per step of `step_ns` (i64, one element for the whole range when no step was asked for).
     `expected_ns` is the part of the range in which the track was to be recorded: from its first footage or gap to its newest footage, or
-    to `end_ns` while a gap is open. Every instant of it lies in a span or in a gap.
+    to `end_ns` while a gap is open. Every instant of it lies in a span or in a gap. `unreadable`: places of volumes whose disk cannot tell now
+    what it has of the track; all of this is without it.
     """
 
     start_ns: int
@@ -39,6 +40,7 @@ class Timeline:
     gaps: list[Gap]
     expected_ns: int
     begin_ns: int                  # where the expected part of the range begins
+    unreadable: tuple[int, ...] = ()
 
     @property
     def covered_ns(self) -> int:

@@ -14,17 +14,20 @@ from typing import TypeVar
 
 import numpy as np
 
-from recorder.base.media import Gap, TrackKind
+from recorder.base.errors import WatchroomError
+from recorder.base.media import Gap, GapCause, TrackKind
 from storage.evidence import Evidence
 from storage.footage import RowRun, Rows, Span
 from storage.layout import ROW
 from storage.reader import TrackReader
-from storage.timeline import BLOCK_ROWS, HOLE_NS, Bounds, Timeline, Whole, measure
+from storage.timeline import BLOCK_ROWS, HOLE_NS, UNEXPLAINED, Bounds, Timeline, Whole, measure
 
 Stretch = tuple[TrackReader, int, int]
 Source = Callable[[TrackReader, int, int, Rows], Iterator[RowRun | Whole]]
 LeaveOut = Callable[[TrackReader, OSError], bool]
 TRIES = 3
+ENTRY_ROWS = 2_000      # whose AUs are looked at in one go: bounds what they take
+LEFT_OUT = "a disk cannot tell now what it has of this time"
 T = TypeVar("T")
 
 
@@ -40,12 +43,13 @@ class Track:
     """One track, get it from TapeStore.whole. For one thread at a time; says what the tapes say now each time it is asked.
 
     `held`: what holds have kept of the tapes. That is footage like any other; only where the track begins it does not say.
-    `leave_out`: called with a tape that its disk cannot read; True if `tapes` gives the others without it from now on.
+    `leave_out`: called with a tape that its disk cannot read; True if `tapes` gives the others without it from now on. `left_out`: the
+    places of the volumes whose tapes are left out.
     """
 
     def __init__(self, tapes: Callable[[], tuple[TrackReader, ...]], held: Callable[[], tuple[TrackReader, ...]] = tuple,
-                 leave_out: LeaveOut = lambda tape, error: False) -> None:
-        self._tapes, self._held, self._leave_out = tapes, held, leave_out
+                 leave_out: LeaveOut = lambda tape, error: False, left_out: Callable[[], tuple[int, ...]] = tuple) -> None:
+        self._tapes, self._held, self._leave_out, self._left_out = tapes, held, leave_out, left_out
         newest = self.newest
         self.camera, self.name, self.where = newest.camera, newest.name, newest.where
         self.kind: TrackKind = newest.kind
@@ -60,9 +64,14 @@ class Track:
         """The tape that is recorded on, or was last."""
         return self._tapes()[-1]
 
+    @property
+    def unreadable(self) -> tuple[int, ...]:
+        """Places of volumes whose disk cannot tell now what it has of the track: the answers before and after this are without it."""
+        return self._left_out()
+
     def at(self, time_ns: int | None) -> TrackReader:
         """The tape whose footage is shown at a time: the one with the newest row that starts at or before it (None: the newest tape)."""
-        return self._without_sick(lambda: self._at(time_ns), 0 if time_ns is None else time_ns, 0 if time_ns is None else time_ns + 1)
+        return self.without_sick(lambda: self._at(time_ns), 0 if time_ns is None else time_ns, 0 if time_ns is None else time_ns + 1)
 
     def _at(self, time_ns: int | None) -> TrackReader:
         tapes = self.tapes
@@ -73,11 +82,11 @@ class Track:
 
     def bounds(self) -> Bounds:
         """Where the track begins and ends now, whatever of the time before holds have kept."""
-        return self._without_sick(lambda: joined([tape.bounds() for tape in self._tapes()]), 0, 0)
+        return self.without_sick(lambda: joined([tape.bounds() for tape in self._tapes()]), 0, 0)
 
     def pieces(self, start_ns: int, end_ns: int, *, durable: bool = False) -> list[Piece]:
         """All rows that overlap [start_ns, end_ns) as TrackReader.rows gives them, in order of time."""
-        return self._without_sick(lambda: self._pieces(start_ns, end_ns, durable), start_ns, end_ns)
+        return self.without_sick(lambda: self._pieces(start_ns, end_ns, durable), start_ns, end_ns)
 
     def _pieces(self, start_ns: int, end_ns: int, durable: bool) -> list[Piece]:
         for _ in range(TRIES):
@@ -93,13 +102,15 @@ class Track:
 
         `source` gives a tape's rows in a range; storage/minuteline.py has one that reads fewer.
         """
-        return self._without_sick(lambda: self._timeline(start_ns, end_ns, step_ns, source), start_ns, end_ns)
+        return self.without_sick(lambda: self._timeline(start_ns, end_ns, step_ns, source), start_ns, end_ns)
 
     def _timeline(self, start_ns: int, end_ns: int, step_ns: int, source: Source) -> Timeline:
         tapes = self.tapes
         one = len(tapes) == 1
         gaps = tapes[0].gap_list() if one else merged_gaps([(tape, tape.gap_list()) for tape in tapes], start_ns, end_ns)
         found = measure(lambda buffer: _blocks(tapes, start_ns, end_ns, buffer, source), self.bounds(), start_ns, end_ns, step_ns, gaps)
+        if unreadable := self.unreadable:
+            found = replace(found, gaps=[_of_the_disk(gap) for gap in found.gaps], unreadable=unreadable)
         if one:
             return found
         until_ns = found.begin_ns if found.expected_ns else end_ns
@@ -116,31 +127,37 @@ class Track:
 
     def evidence(self, start_ns: int, end_ns: int) -> Evidence:
         """The camera's sender reports, and the steps of our clock, in [start_ns, end_ns). Reads the logs."""
-        found = self._without_sick(lambda: [tape.evidence(start_ns, end_ns) for tape in self._tapes()], start_ns, end_ns)
+        found = self.without_sick(lambda: [tape.evidence(start_ns, end_ns) for tape in self._tapes()], start_ns, end_ns)
         return Evidence(tuple(sorted((report for one in found for report in one.reports), key=lambda report: report.arrival_ns)),
                         tuple(sorted((epoch for one in found for epoch in one.epochs), key=lambda epoch: epoch.wall_ns)))
 
-    def _without_sick(self, ask: Callable[[], T], start_ns: int, end_ns: int) -> T:
-        """What `ask` says; said again without tapes that turn out to be unreadable in [start_ns, end_ns), if there are others."""
+    def without_sick(self, ask: Callable[[], T], start_ns: int, end_ns: int, *, entries: bool = False) -> T:
+        """What `ask` says; said again without tapes that turn out to be unreadable in [start_ns, end_ns), if there are others.
+
+        `entries`: it also asks for the AUs of that time.
+        """
         for _ in range(TRIES):
             try:
                 return ask()
             except OSError as error:
-                faults = [(tape, failed) for tape in self.tapes if (failed := fault(tape, start_ns, end_ns)) is not None]
+                faults = [(tape, failed) for tape in self.tapes if (failed := fault(tape, start_ns, end_ns, entries=entries)) is not None]
                 left_out = [self._leave_out(*one) for one in faults]
                 if not any(left_out):
                     raise error
         return ask()
 
 
-def fault(tape: TrackReader, start_ns: int, end_ns: int) -> OSError | None:
-    """What the disk answers when everything is read that a tape says of [start_ns, end_ns); None if it can be read."""
+def fault(tape: TrackReader, start_ns: int, end_ns: int, *, entries: bool = False) -> OSError | None:
+    """What the disk answers when everything is read that a tape says of [start_ns, end_ns), its AUs if `entries`; None if it can be read."""
     try:
         tape.bounds(), tape.gap_list(), tape.row_at(start_ns), tape.row_from(end_ns)
-        for _ in tape.blocks(start_ns, end_ns, np.empty(BLOCK_ROWS, ROW)):
-            pass
+        for run in tape.blocks(start_ns, end_ns, np.empty(BLOCK_ROWS, ROW)):
+            for at in range(0, len(run) if entries else 0, ENTRY_ROWS):
+                tape.entries(RowRun(run.first + at, run.rows[at:at + ENTRY_ROWS]))
     except OSError as error:
         return error
+    except WatchroomError:
+        return None             # retired meanwhile, or damaged: not the disk's
     return None
 
 
@@ -219,6 +236,11 @@ def merged_gaps(known: Sequence[tuple[TrackReader, Sequence[Gap]]], start_ns: in
         cut = bool(later) and (gap.end_ns is None or gap.end_ns > min(later))
         out.append(replace(gap, end_ns=min(later)) if cut else gap)
     return [gap for gap in out if gap.end_ns is None or gap.end_ns > gap.start_ns]
+
+
+def _of_the_disk(gap: Gap) -> Gap:
+    """A gap of which no cause is known, while a disk cannot tell what it has of the time."""
+    return replace(gap, cause=GapCause.DISK, detail=LEFT_OUT) if gap.detail == UNEXPLAINED else gap
 
 
 def _overlaps(gap: Gap, start_ns: int, end_ns: int) -> bool:

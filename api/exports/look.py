@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.exports.job import Item
-from api.timeline import cut, figures
+from api.timeline import cut, figures, unreadable
 from api.times import rfc3339
 from recorder.base.media import Gap
 from storage.store import TapeStore
@@ -26,6 +26,7 @@ class Look:
     damage: Ranges
     expired: Ranges
     missing: Ranges
+    unreadable: tuple[int, ...] = ()        # places of volumes whose disk cannot tell now what it has of it
 
     @property
     def nbytes(self) -> int:
@@ -43,7 +44,8 @@ def look(store: TapeStore, item: Item) -> Look:
     begin_ns = (bounds.first_ns or item.end_ns) if bounds.retired else item.start_ns
     expired = [(start, min(end, begin_ns)) for start, end in holes if start < begin_ns]
     missing = [(max(start, begin_ns), end) for start, end in holes if end > begin_ns]
-    return Look(item, figures(found), found.gaps, [part for span in found.spans for part in span.damaged], expired, missing)
+    return Look(item, figures(found), found.gaps, [part for span in found.spans for part in span.damaged], expired, missing,
+                found.unreadable)
 
 
 def holes_of(said: Ranges, start_ns: int, end_ns: int) -> Ranges:
@@ -61,7 +63,7 @@ def described(found: Look) -> dict[str, Any]:
     lists = {"gaps": [{**between(gap.start_ns, gap.end_ns), "cause": gap.cause.word} for gap in found.gaps],
              **{name: [between(*part) for part in getattr(found, name)] for name in ("damage", "expired", "missing")}}
     return {**named(found.item), **found.figures, **{name: part[:SHOWN] for name, part in lists.items()},
-            "left_out": sum(max(0, len(part) - SHOWN) for part in lists.values())}
+            "left_out": sum(max(0, len(part) - SHOWN) for part in lists.values()), "unreadable": unreadable(found.unreadable)}
 
 
 def named(item: Item) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def about_missing(store: TapeStore, item: Item, config: CameraConfig | None, lac
 
 def lacks(looked: Look) -> dict[str, Any]:
     """What there is, and what not and why."""
-    names = ("gaps", "damage", "expired", "missing", "left_out", "footage_s", "expected_s", "damaged_s", "completeness")
+    names = ("gaps", "damage", "expired", "missing", "left_out", "unreadable", "footage_s", "expected_s", "damaged_s", "completeness")
     said = described(looked)
     return {name: said[name] for name in names}
 

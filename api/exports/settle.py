@@ -37,10 +37,10 @@ class Footage:
 
 async def settle(site: SiteConfig, store: TapeStore, job: Job, cameras: Mapping[int, CameraConfig]) -> Plan:
     """The plan of the job. Raises what api/clipplan.py's `plan` raises if there is nothing of any item."""
-    heading = {**manifest.heading(site, job, time.time_ns()), "volumes_missing": missing_volumes(site)}
+    heading = manifest.heading(site, job, time.time_ns())
     if job.wanted.format == "mp4":
         found = [await _footage(store, job, item, cameras) for item in job.wanted.items]
-        return Plan(heading, (_together(job, _some(found)),))
+        return Plan({**heading, "volumes_missing": lacking_volumes(site, store)}, (_together(job, _some(found)),))
     files: list[FilePlan] = []
     lacking_items: list[Footage] = []
     for item in [part for whole in job.wanted.items for part in parts(whole)]:
@@ -51,12 +51,17 @@ async def settle(site: SiteConfig, store: TapeStore, job: Job, cameras: Mapping[
             files.append(_master(store, job, one) if job.wanted.format == "pack" else _together(job, [one]))
     if not files:
         _some(lacking_items)
-    return Plan({**heading, "nothing": [one.about for one in lacking_items]}, tuple(files))
+    return Plan({**heading, "volumes_missing": lacking_volumes(site, store), "nothing": [one.about for one in lacking_items]}, tuple(files))
 
 
 def missing_volumes(site: SiteConfig) -> list[int]:
     """Numbers of the site's volumes that are not where they should be: what lies on them is in no file, and not in the figures either."""
     return [number for number, volume in enumerate(site.volumes) if not (volume.path / VOLUME_JSON).exists()]
+
+
+def lacking_volumes(site: SiteConfig, store: TapeStore) -> list[int]:
+    """The same, and those whose disk could not be read when something on it was looked for."""
+    return sorted({*missing_volumes(site), *store.sickness.errors})
 
 
 def parts(item: Item) -> list[Item]:

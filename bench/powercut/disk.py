@@ -53,7 +53,8 @@ class PowerDisk:
 
     def close(self) -> None:
         """Unmount the disk's folder; its process ends."""
-        subprocess.run(["umount", self.files], check=False)
+        if subprocess.run(["umount", self.files], check=False, capture_output=True).returncode:
+            subprocess.run(["umount", "-l", self.files], check=False)       # a file system on it is still let go of somewhere
         assert self._server.stdin is not None
         self._server.stdin.close()
         try:

@@ -15,6 +15,7 @@
        |- VolumeError           the volume cannot be used: missing, foreign, newer, locked, read-only, failed
        |- FormatError           bytes on a volume are not what the format says; `where` names file and offset
        |- Gone                  the footage existed and has been retired
+       |- Unreadable            the disk cannot read what may be there: ask again, or for other footage
 """
 
 
@@ -99,3 +100,12 @@ class FormatError(StorageError):
 
 class Gone(StorageError):
     """The footage existed and has been retired."""
+
+
+class Unreadable(StorageError):
+    """The disk cannot read what may be there. `place`: of its volume among the site's."""
+
+    def __init__(self, place: int, where: str) -> None:
+        super().__init__(f"the disk of volume {place} cannot read this footage now", where=where,
+                         remedy="ask again later; the other footage can be read")
+        self.place = place

@@ -73,7 +73,7 @@ def of_site(args: argparse.Namespace) -> int:
             said = call(site, "volume.drain", {"volume": which, "undo": args.undo})
         case _:
             said = {"volumes": call(site, "volume.list")}
-    found = [{**volume, **figures(volume["path"]), "failed": failed_of(site, volume["number"])} for volume in said["volumes"]]
+    found = [{**volume, **figures(volume["path"]), **said_of(site, volume["number"])} for volume in said["volumes"]]
     if args.json:
         print_json({**said, "volumes": found})
         return 0
@@ -96,18 +96,18 @@ def figures(path: str) -> dict[str, int | None]:
         volume.close()
 
 
-def failed_of(site: SiteConfig, number: int) -> str:
-    """Why a worker does not record to the volume; "" if all do, or none runs."""
-    for slot in range(site.recording.slots):
-        volumes = slot_status(site, slot).get("volumes", [])
-        if number < len(volumes) and volumes[number]["failed"]:
-            return str(volumes[number]["failed"])
-    return ""
+def said_of(site: SiteConfig, number: int) -> dict[str, Any]:
+    """What the workers say of a volume: why one does not record to it ("": all do, or none runs), whether cameras stay on it although it is
+    `slow`, and whether they may go home to it (`proven`)."""
+    said = [volumes[number] for slot in range(site.recording.slots) if number < len(volumes := slot_status(site, slot).get("volumes", []))]
+    return {"failed": next((str(one["failed"]) for one in said if one["failed"]), ""), "slow": any(one.get("slow") for one in said),
+            "proven": all(one.get("proven", True) for one in said)}
 
 
 def row(volume: dict[str, Any]) -> tuple[object, ...]:
     """A line of the table."""
-    state = volume["failed"] or ("missing" if volume["bytes_max"] is None else "drained" if volume["drain"] else "in use")
+    state = volume["failed"] or ("missing" if volume["bytes_max"] is None else "drained" if volume["drain"] else
+                                 "slow, its cameras stay" if volume["slow"] else "in use" if volume["proven"] else "back, not proven")
     sizes = [size(volume[key]) if volume[key] is not None else "-" for key in ("bytes_max", "free_bytes")]
     return (volume["number"], volume["path"], f"{volume['weight']:g}", volume["cameras"], f"{volume['kbps'] / 1000:.1f}", *sizes, state)
 

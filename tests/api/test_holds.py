@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from recorder.base.config import SiteConfig
-from recorder.base.errors import Conflict, NotFound
+from recorder.base.errors import Conflict, NotFound, Refused, VolumeError, WatchroomError
 from recorder.base.media import NS
 from recorder.holdbook import HoldBook
 from storage.catalogue import Catalogue
@@ -67,6 +67,22 @@ async def test_a_full_budget_is_a_conflict_and_nothing_is_held(api: Any, worker:
     reply = await post(api)
     assert reply.status == 409 and "their budget is 2.00 GB; release some" in reply.json["detail"]
     assert (await api.get("holds", token=await api.token("hold"))).json["items"] == []
+
+
+async def test_a_hold_that_a_worker_refuses_is_no_conflict(api: Any, worker: dict[str, Any]) -> None:
+    """409: release something and ask again. 403: this hold never."""
+    worker["hold.room"] = Refused("a hold spans at most 64 cameras", remedy="ask for two")
+    reply = await post(api)
+    assert (reply.status, reply.json["detail"]) == (403, "a hold spans at most 64 cameras; ask for two")
+    assert (await api.get("holds", token=await api.token("hold"))).json["items"] == []
+
+
+@pytest.mark.parametrize("error", [Conflict("busy"), Refused("no"), VolumeError("the volume has failed")])
+async def test_a_hold_that_is_written_down_is_pending_whatever_a_slot_says(api: Any, worker: dict[str, Any], error: WatchroomError) -> None:
+    """It was asked before whether it may be: from then on a slot that cannot take it takes it later."""
+    worker["hold.take"] = error
+    reply = await post(api)
+    assert (reply.status, reply.json["pending"]) == (202, [0])
 
 
 async def test_a_worker_that_does_not_answer_cannot_promise(api: Any, worker: dict[str, Any]) -> None:

@@ -8,7 +8,18 @@ import pytest
 from aiohttp import web
 
 from api.problems import Problem, answer, scrub
-from recorder.base.errors import ConfigError, Conflict, FormatError, Gone, NotFound, Refused, StorageError, VolumeError, WatchroomError
+from recorder.base.errors import (
+    ConfigError,
+    Conflict,
+    FormatError,
+    Gone,
+    NotFound,
+    Refused,
+    StorageError,
+    Unreadable,
+    VolumeError,
+    WatchroomError,
+)
 
 INSIDE = "rtsp://admin:pw@10.1.2.3:554/x and 10.1.2.3:554 and [fe80::1] and fe80::1 and /srv/volume/tape.zarr/cam-1/main/c/7 and wr_" + "A" * 43
 LEAKS = ("10.1.2.3", "fe80", "/srv", "tape.zarr", "wr_A", "admin:pw")
@@ -26,7 +37,9 @@ LEAKS = ("10.1.2.3", "fe80", "/srv", "tape.zarr", "wr_A", "admin:pw")
         (VolumeError(INSIDE), 503),
         (StorageError(INSIDE), 503),
         (WatchroomError(INSIDE), 500),
-        (OSError(5, "I/O error", "/srv/volume/x"), 500),
+        (OSError(13, "Permission denied", "/srv/volume/x"), 500),
+        (OSError(5, "I/O error", "/srv/volume/x"), 503),
+        (Unreadable(0, INSIDE), 503),
         (KeyError("/srv/secret"), 500),
         (Problem(429, INSIDE, remedy=INSIDE), 429),
         (web.HTTPMethodNotAllowed("GET", ["POST"]), 405),
@@ -46,6 +59,11 @@ def test_an_incident_in_the_answer_is_in_the_log(caplog: pytest.LogCaptureFixtur
     assert isinstance(made.body, bytes)
     incident = json.loads(made.body)["incident"]
     assert incident in caplog.text and "c/7 at 2048" in caplog.text
+
+
+def test_a_disks_error_is_a_line_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    assert answer(OSError(5, "I/O error", "/srv/volume/x")).headers["Retry-After"] == "5"
+    assert ["/srv/volume/x" in record.message and record.exc_info is None for record in caplog.records] == [True]
 
 
 def test_a_log_line_stays_one_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from recorder.base import errors
 from recorder.base.config import CameraConfig, RecordingConfig, ServerConfig, SiteConfig
 from recorder.cli.exits import Exit, exit_of
 from recorder.cli.show import size, table
-from recorder.cli.volume import parse_size
+from recorder.cli.volume import parse_size, row
 from tests.cli.conftest import ROOT, Site, watchroom
 from tests.storage_write.rig import Rig
 
@@ -52,6 +52,15 @@ def test_a_new_volume_is_clean_and_shown(site: Site) -> None:
     (report,) = watchroom("check", site.folder / "volume", "--json").json().values()
     assert report["clean"] is True
     assert "clean" in site.run("check").out
+
+
+@pytest.mark.parametrize(("said", "shown"), [
+    ({}, "in use"), ({"failed": "Input/output error", "proven": False}, "Input/output error"), ({"bytes_max": None}, "missing"),
+    ({"drain": True, "slow": True}, "drained"), ({"slow": True}, "slow, its cameras stay"), ({"proven": False}, "back, not proven")])
+def test_a_volume_that_cameras_wait_for_or_stay_on_is_not_just_in_use(said: dict[str, object], shown: str) -> None:
+    volume = {"number": 0, "path": "/v", "weight": 1.0, "cameras": 2, "kbps": 4000, "bytes_max": 10**9, "free_bytes": 10**8, "drain": False,
+              "failed": "", "slow": False, "proven": True, **said}
+    assert row(volume)[-1] == shown
 
 
 def test_help_lists_every_command_and_each_has_its_own() -> None:

@@ -357,11 +357,12 @@ class Api:
     def __init__(self, volume: Any, state_dir: Path, wall_ns: int, *more: Any) -> None:
         self.clock = SimulatedClock(wall_ns)
         self.volume = volume
-        self.store = TapeStore([each.path for each in (volume, *more)], volume.live_dir)
+        self.store = TapeStore([each.path for each in (volume, *more)], volume.live_dir, lenient=True)
         site = SiteConfig("test", state_dir, live_dir=volume.live_dir)
         camera = CameraRecord(1, "yard", "file", 0, CameraConfig("yard", StreamConfig("rtsp://127.0.0.1/")), 0)
         self.registry = Registry()
-        self.registry.replace([camera], [])
+        gate = CameraRecord(2, "gate", "file", 0, CameraConfig("gate", StreamConfig("rtsp://127.0.0.1/")), 0)
+        self.registry.replace([camera, gate], [])
         parts = Parts(site, self.clock, self.store, self.registry, StatusBoard(self.clock), None, None, bytes(32))
         self.app = make_application(parts)
 
@@ -375,9 +376,10 @@ class Api:
         await self.client.close()
         self.store.close()
 
-    async def get(self, path: str, headers: dict[str, str] | None = None, method: str = "GET", **query: object) -> tuple[Any, bytes]:
+    async def get(self, path: str, headers: dict[str, str] | None = None, method: str = "GET", of: str = "yard", **query: object) -> tuple[
+            Any, bytes]:
         """Status, headers and body of a camera's address."""
-        async with self.client.request(method, f"/api/v1/cameras/yard/{path}", params={k: str(v) for k, v in query.items()},
+        async with self.client.request(method, f"/api/v1/cameras/{of}/{path}", params={k: str(v) for k, v in query.items()},
                                        headers=headers) as answer:
             return answer, await answer.read()
 

@@ -75,7 +75,7 @@ class MemoryTape:
 class MemoryTapes:
     """Stands for a slot."""
 
-    home, path, failed, misplaced = "", None, False, False
+    home, path, failed, misplaced, asked = "", None, False, False, False
 
     def leave(self) -> None:
         """There is one place only."""

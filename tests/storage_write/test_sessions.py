@@ -1,5 +1,6 @@
 """Sessions, gaps with causes, and rows whose time is not yet known."""
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +9,7 @@ from rig import Rig, tape
 
 from recorder._ext.auqueue import AuQueue
 from recorder.base.config import RetentionRule
-from recorder.base.errors import Conflict
+from recorder.base.errors import Conflict, StorageError, VolumeError
 from recorder.base.media import AuFlag, GapCause, RowFlag, SampleEntry, SenderReport, TrackKind
 from storage.layout import ROW
 from storage.reader import TrackReader
@@ -185,6 +186,27 @@ def test_a_track_is_opened_once_and_with_its_kind(make_rig: Make) -> None:
     again = make_rig()
     with pytest.raises(Conflict, match="video at 90000"):
         again.track(kind=TrackKind.AUDIO)
+
+
+def test_a_full_slot_is_no_conflict_and_keeps_nothing_open(make_rig: Make) -> None:
+    rig = make_rig()
+    first, _ = rig.track()
+    live = rig.slot._live
+    live._blocks = live._used
+    before = sorted(os.listdir("/proc/self/fd"))
+    for _ in range(3):                          # tried again every 10 s
+        with pytest.raises(StorageError, match="a slot has at most 1 tracks") as full:
+            rig.track(camera=2)
+        assert not isinstance(full.value, VolumeError), "the volume is well"
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert rig.slot.tracks() == {(1, "main")} and not (rig.path / "tape.zarr/cam-2").exists()
+    with pytest.raises(Conflict, match="open already"):
+        rig.track()
+    first.detach()
+    rig.turn()
+    writer, camera = rig.track()                # a track that the slot has is opened in a full one too
+    rig.run(camera, 60)
+    assert writer.counts[0] == 60
 
 
 def test_a_removed_camera_leaves_no_gap(make_rig: Make) -> None:

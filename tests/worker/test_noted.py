@@ -6,7 +6,19 @@ from recorder.base.clock import SimulatedClock
 from recorder.base.config import SiteConfig, VolumeConfig
 from recorder.noted import Noted
 from recorder.notes import KEPT
-from storage.events import AusRefused, ClockDoubted, MinimumBroken, NotSealed, Retired, SlowCommit, Starved, VolumeFailed
+from storage.events import (
+    AusRefused,
+    ClockDoubted,
+    MinimumBroken,
+    NotSealed,
+    Retired,
+    SlowCommit,
+    Starved,
+    VolumeBack,
+    VolumeFailed,
+    VolumeProven,
+    VolumeSlow,
+)
 
 VOLUME = Path("/srv/secret-name")
 
@@ -31,6 +43,15 @@ def test_each_event_is_asked_for_once() -> None:
     more = desk.after(first["life"], first["last"])
     assert [(event["event"], event["state"]) for event in more["events"]] == [(3, "slow"), (4, "not_sealed"), (5, "clock")]
     assert [event["event"] for event in desk.after("another life", 3)["events"]] == [1, 2, 3, 4, 5]
+
+
+def test_that_cameras_stay_on_a_slow_disk_or_go_home_is_an_event_without_a_path() -> None:
+    desk, _ = noted()
+    for event in (VolumeBack(VOLUME), VolumeProven(VOLUME), VolumeSlow(VOLUME, 2.6)):
+        desk.take(event)
+    said = desk.after("", 0)["events"]
+    assert [(event["kind"], event["state"], event["volume"]) for event in said] == [("disk", state, 1) for state in ("back", "proven", "stays")]
+    assert "secret" not in str(said) and "its cameras stay" in said[2]["message"]
 
 
 def test_a_minutes_retirement_is_one_event() -> None:

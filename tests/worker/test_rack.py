@@ -12,7 +12,7 @@ import pytest
 from recorder._ext.auqueue import AuQueue
 from recorder.base.clock import SimulatedClock
 from recorder.base.config import RecordingConfig, RetentionRule, SiteConfig, VolumeConfig
-from recorder.base.errors import VolumeError, WatchroomError
+from recorder.base.errors import Conflict, StorageError, VolumeError, WatchroomError
 from recorder.base.media import GapCause, TrackKind
 from recorder.rack import Rack
 from storage.check import check_volume
@@ -155,4 +155,20 @@ def test_names_that_are_no_slots_are_passed_over(site: SiteConfig) -> None:
         (site.volumes[0].path / name).mkdir()
     worker = Worker(with_slots(site, 1), 0, SimulatedClock())
     assert [list(shelf.slots) for shelf in worker.rack.shelves] == [[]]
+    worker.rack.close()
+
+
+def test_neither_a_full_slot_nor_an_open_track_sends_a_camera_to_another_volume(site: SiteConfig, tmp_path: Path) -> None:
+    """The volume is well: going elsewhere would leave a tape on each for nothing."""
+    both = replace(site, volumes=(*site.volumes, VolumeConfig(tmp_path / "b", on_root=True)))
+    worker = Worker(with_slots(both, 1), 0, SimulatedClock())
+    worker.record(1, 0)
+    live = worker.rack.slot(0)._live
+    live._blocks = live._used
+    for error, camera in ((StorageError, 2), (Conflict, 1)):
+        with pytest.raises(error) as caught:
+            worker.record(camera, 0)
+        assert not isinstance(caught.value, VolumeError)
+    assert [sorted(shelf.slots) for shelf in worker.rack.shelves] == [[0], []]
+    assert not any(shelf.failed for shelf in worker.rack.shelves) and worker.events == []
     worker.rack.close()

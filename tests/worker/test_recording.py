@@ -86,6 +86,19 @@ async def test_camera_comes_and_goes_by_the_control_socket(site: SiteConfig) -> 
         assert causes == [GapCause.OPERATOR, GapCause.STOPPED], name
 
 
+async def test_a_worker_with_all_its_cameras_refuses_another_and_says_of_its_own_that_they_are_there(
+        site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recorder.cameras.CAMERAS_MAX", 1)
+    async with FakeCamera() as camera, worker(site) as client:
+        order = {"number": 1, "camera": camera_to_json(CameraConfig("fake", StreamConfig(camera.url)), secrets=True)}
+        await client.call("camera.start", order)
+        with pytest.raises(Conflict, match="recorded already"):
+            await client.call("camera.start", order)
+        with pytest.raises(Refused, match="a slot takes at most 1 cameras"):
+            await client.call("camera.start", {**order, "number": 2})
+        await until(client, "fake", "main", 20)
+
+
 async def test_a_camera_that_is_changed_before_its_track_is_open_is_recorded_in_that_track(site: SiteConfig) -> None:
     """A new track takes two flushes: who stops meanwhile must not leave it to nobody, and no other takes its place."""
     async with FakeCamera() as camera, worker(site) as client:

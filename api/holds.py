@@ -8,6 +8,7 @@ from aiohttp import web
 from api import keys
 from api.authorise import Grant, Scope
 from api.cameras import LIMIT
+from api.exports.job import AUTHOR
 from api.hold_body import HOLD_SCHEMA, read_hold
 from api.parameters import Parameter, json_body, one_of, wrong
 from api.registry import Registry
@@ -106,8 +107,9 @@ def reaches_all(grant: Grant, registry: Registry, numbers: Iterable[int]) -> boo
 
 
 def author(grant: Grant) -> str:
-    """Who asks, by the name of the token."""
-    return grant.token.name[:AUTHOR_MAX] if grant.token is not None and grant.token.name else grant.holder
+    """Who asks, by the name of the token; nobody goes by the name of the exports, which release what bears it."""
+    name = grant.token.name[:AUTHOR_MAX] if grant.token is not None else ""
+    return name if name and name != AUTHOR else grant.holder
 
 
 def _names(registry: Registry) -> dict[int, str]:

@@ -5,7 +5,8 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
@@ -30,7 +31,7 @@ from api.routes import ROOT, Answer, Route
 from api.sending import send_file
 from api.side import SIDE
 from api.times import rfc3339
-from recorder.base.errors import Gone, NotFound
+from recorder.base.errors import Gone, NotFound, StorageError
 
 EXPORT = frozenset({Scope.EXPORT})
 DESK = web.AppKey("exports", Desk)
@@ -71,18 +72,20 @@ async def create(request: web.Request) -> web.Response:
     if key and (made := desk.by_key(key, digest)) is not None:      # while we looked
         return web.json_response(said(desk, made))
     call = _call(request, asked.webhook)
-    desk.room(author(grant), nbytes)
-    job = Job(new_id(now_ns), _wanted(asked, items), author(grant), now_ns, nbytes, key, digest, call=call)
-    job = await desk.take(job)
+    desk.room(grant.holder, nbytes)
+    job = Job(new_id(now_ns), _wanted(asked, items), author(grant), now_ns, nbytes, key, digest, call=call, holder=grant.holder)
+    with _answerable():
+        job = await desk.take(job)
     return web.json_response(said(desk, job), status=202, headers={"Location": f"{ROOT}/exports/{job.id}"})
 
 
 def _key(request: web.Request, grant: Grant) -> str:
-    text = request.headers.get(KEY_HEADER)
-    if text is None:
+    texts = request.headers.getall(KEY_HEADER, [])
+    if not texts:
         return ""
-    if not KEY.fullmatch(text):
-        raise wrong(KEY_HEADER, "must be 1 to 255 visible ASCII characters")
+    text = texts[0]
+    if len(texts) > 1 or not KEY.fullmatch(text):
+        raise wrong(KEY_HEADER, "must be 1 to 255 visible ASCII characters, given once")
     return hashlib.sha256(f"{grant.holder}\n{text}".encode()).hexdigest()
 
 
@@ -132,7 +135,9 @@ async def show(request: web.Request) -> web.Response:
 
 async def cancel(request: web.Request) -> web.Response:
     """End it, or take it away with its file; answers what it was."""
-    job = await request.app[DESK].cancel(_job(request), author(request[keys.GRANT]))
+    grant = request[keys.GRANT]
+    with _answerable():
+        job = await request.app[DESK].cancel(_job(request), author(grant), grant.holder)
     return web.json_response(said(request.app[DESK], job))
 
 
@@ -143,9 +148,7 @@ async def result(request: web.Request) -> web.StreamResponse:
     if made is None:
         raise Problem(409, f"the export is {job.state}", remedy="wait until it is done" if not job.ended else "ask for it again")
     with request.app[CLIPS].take(request[keys.GRANT].holder):
-        source = _open(request, job, shelf.RESULT)
-        if request.method == "GET":
-            await request.app[DESK].note_fetch(job, author(request[keys.GRANT]))
+        source = await _given(request, job, shelf.RESULT)
         return await send_file(request, source, etag=f'"{made.sha256}"', headers={
             "Content-Type": made.media_type, "Repr-Digest": repr_digest(made.sha256), "Cache-Control": "private, no-cache",
             "Content-Disposition": f'attachment; filename="{made.name}"'})
@@ -157,7 +160,30 @@ async def manifest(request: web.Request) -> web.StreamResponse:
     if job.result is None:
         raise Problem(409, f"the export is {job.state}", remedy="wait until it is done" if not job.ended else "ask for it again")
     headers = {"Content-Type": "application/json", "Cache-Control": "private, no-cache"}
-    return await send_file(request, _open(request, job, shelf.MANIFEST), etag=f'"{job.id}"', headers=headers)
+    source = await _given(request, job, shelf.MANIFEST)
+    return await send_file(request, source, etag=f'"{job.id}"', headers=headers)
+
+
+async def _given(request: web.Request, job: Job, name: str) -> FileBytes:
+    """A file of the job, to be closed; nobody is given one without a line in the audit."""
+    source, grant = _open(request, job, name), request[keys.GRANT]
+    try:
+        if request.method == "GET":
+            with _answerable():
+                await request.app[DESK].note_fetch(job, name, author(grant), grant.holder)
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+@contextmanager
+def _answerable() -> Iterator[None]:
+    """What the disk refuses as an error that has an answer (503)."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"the folder of exports cannot be written ({error.strerror})", where="exports") from error
 
 
 def _open(request: web.Request, job: Job, name: str) -> FileBytes:

@@ -59,8 +59,11 @@ async def test_a_range_becomes_a_file_with_its_digest_and_manifest(exporter: Any
     metrics = (await exporter.get("/metrics", token=await exporter.token("metrics"))).body.decode()
     assert 'watchroom_exports{state="done"} 1\n' in metrics and f"watchroom_exports_bytes {len(result.body)}\n" in metrics
     audit = [json.loads(line) for line in (site.exports_dir / "audit.jsonl").read_text().splitlines()]
-    assert [entry["event"] for entry in audit] == ["asked", "done", "fetched"]
-    assert all(entry["reason"] == "accident" and entry["reference"] == "case 7" for entry in audit) and audit[0]["by"] == "test"
+    assert [(entry["event"], entry.get("file")) for entry in audit] == [
+        ("asked", None), ("done", None), ("fetched", "result"), ("fetched", "manifest.json")]
+    assert all(entry["reason"] == "accident" and entry["reference"] == "case 7" for entry in audit)
+    assert all(entry["by"] == "test" and entry["holder"] == "token 1" for entry in audit if entry["event"] != "done")
+    assert (audit[1]["sha256"], audit[1]["bytes"], audit[1]["name"]) == (sha, len(result.body), job["result"]["name"])
 
 
 def check_manifest(found: dict[str, Any], job: dict[str, Any]) -> None:

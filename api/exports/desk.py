@@ -7,7 +7,7 @@ to release, a file to take away) is found there by the next one. Belongs to the 
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +63,7 @@ class Desk:
         self._calling: dict[str, asyncio.Task[None]] = {}
         self._caller: webhook.Caller | None = None
         self._fetched: dict[tuple[str, str, str], int] = {}     # who has begun to fetch what, and when
+        self._turns: dict[str, int] = {}         # whose turn it was, and as the how-manieth
         self._noted: set[tuple[str, State]] = set()     # ends that the audit has and the record has not yet
         self._sick = False
         self._wake = asyncio.Event()
@@ -76,7 +77,8 @@ class Desk:
             await self._take_up(found)
             while True:
                 await self._tidy()
-                self._begin()
+                for job in self._next():
+                    self._begin(job)
                 try:
                     await asyncio.wait_for(self._wake.wait(), LOOK_S)
                 except TimeoutError:
@@ -251,14 +253,28 @@ class Desk:
         call = await self._caller.call(job)
         await self._surely(job, lambda: self._change(job, call=call))
 
-    def _begin(self) -> None:
-        """Start processes, the most urgent jobs first, while there are workers."""
+    def _next(self) -> Iterator[Job]:
+        """Jobs to begin, while there are workers: each holder in turn, so that nobody's many jobs hold up another's one.
+
+        Of a holder's own the most urgent goes first; those of low priority wait for everybody else's.
+        """
         waiting = [job for job in self._jobs.values() if job.state is State.QUEUED and job.id not in self._tasks]
-        waiting.sort(key=lambda job: (-PRIORITIES.index(job.wanted.priority), job.id))
-        for job in waiting[:max(0, self._site.exports.workers - len(self._tasks))]:
-            task = asyncio.create_task(self._carry_out(job), name=f"export {job.id}")
-            self._tasks[job.id] = task
-            task.add_done_callback(functools.partial(self._over, job.id))
+        while waiting and len(self._tasks) < self._site.exports.workers:
+            job = min(waiting, key=self._turn)
+            waiting.remove(job)
+            self._turns[job.holder] = max(self._turns.values(), default=0) + 1
+            yield job
+
+    def _turn(self, job: Job) -> tuple[bool, int, int, int, str]:
+        running = sum(self._jobs[job_id].holder == job.holder for job_id in self._tasks if job_id in self._jobs)
+        priority = PRIORITIES.index(job.wanted.priority)
+        return priority == 0, running, self._turns.get(job.holder, 0), -priority, job.id
+
+    def _begin(self, job: Job) -> None:
+        """Start the job's process."""
+        task = asyncio.create_task(self._carry_out(job), name=f"export {job.id}")
+        self._tasks[job.id] = task
+        task.add_done_callback(functools.partial(self._over, job.id))
 
     def _over(self, job_id: str, _: object) -> None:
         self._tasks.pop(job_id, None)

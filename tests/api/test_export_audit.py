@@ -154,6 +154,20 @@ async def test_a_job_deleted_twice_at_once_goes_once(start: Any, volume: RefVolu
     assert [entry["event"] for entry in audit(site)] == ["asked", "cancelled", "removed"]
 
 
+async def test_many_jobs_of_one_holder_do_not_hold_up_anothers(start: Any, volume: RefVolume, holds: Holds, site: SiteConfig) -> None:
+    footage(volume, au_bytes=4_000)
+    api = await start(exports=ExportsConfig(workers=0))
+    api.clock.advance(3600)
+    many, few = await api.token("export"), await api.token("export")
+    for key, reference, priority in [*((many, str(number), "high") for number in range(5)), *((few, word, word) for word in PRIORITIES)]:
+        assert (await ask(api, key, reference=reference, priority=priority)).status == 202
+        api.clock.advance(1)
+    api.served.app[DESK]._site = replace(api.site, exports=ExportsConfig())      # now there is a worker
+    await until_true(lambda: sum(entry["event"] == "done" for entry in audit(site)) == 8)
+    order = [entry["reference"] for entry in audit(site) if entry["event"] == "done"]
+    assert order == ["0", "high", "1", "normal", "2", "3", "4", "low"]
+
+
 @pytest.mark.disk
 async def test_on_a_full_disk_exports_can_still_be_deleted(small_disk: Path, start: Any, volume: RefVolume, holds: Holds) -> None:
     footage(volume)

@@ -362,7 +362,8 @@ class Desk:
     async def _change(self, job: Job, **values: Any) -> Job:
         """Something else is so of a job now; nothing that others change meanwhile is lost."""
         async with self._changing:
-            return await self._put(replace(self._jobs.get(job.id, job), **values))
+            known = self._jobs.get(job.id)
+            return job if known is None else await self._put(replace(known, **values))      # one that was removed stays so
 
     async def _put(self, job: Job) -> Job:
         """What becomes of a job is known to others once it is durable."""

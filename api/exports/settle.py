@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +52,21 @@ async def settle(site: SiteConfig, store: TapeStore, job: Job, cameras: Mapping[
             files.append(_master(store, job, one) if job.wanted.format == "pack" else _together(job, [one]))
     if not files:
         _some(lacking_items)
-    return Plan({**heading, "nothing": [one.about for one in lacking_items]}, tuple(files))
+    return Plan({**heading, "nothing": [one.about for one in lacking_items]}, tuple(distinct(files)))
+
+
+def distinct(files: Sequence[FilePlan]) -> Iterator[FilePlan]:
+    """The files, each under a name of its own: items that begin and end within the same seconds would have the same one."""
+    taken: Counter[str] = Counter()
+    for file in files:
+        name = str(file.about["name"])
+        taken[name] += 1
+        if taken[name] == 1:
+            yield file
+            continue
+        stem, _, ending = name.rpartition(".")
+        other = f"{stem}-{taken[name]}.{ending}"
+        yield replace(file, about={**file.about, "name": other, **({"rows": f"{other}.rows.csv"} if file.rows else {})})
 
 
 def missing_volumes(site: SiteConfig) -> list[int]:

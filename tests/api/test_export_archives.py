@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blake3 import blake3
 
+from api.exports import verify
+from api.zipstream import Archive, Member
 from recorder.base.media import NS
 from tests.api.exporting import ended, footage
 from tests.storage_read.reference_writer import BASE_NS, RefVolume, gop
@@ -170,3 +173,58 @@ async def test_forged_sums_do_not_hide_an_altered_row(two: Any, tmp_path: Path) 
 ])
 async def test_what_cannot_share_a_file_is_refused(two: Any, more: dict[str, Any]) -> None:
     assert (await two.ask("POST", "exports", token=two.key, json={"reason": "case", **more})).status == 400
+
+
+@pytest.mark.parametrize("form", ["zip", "pack"])
+async def test_items_of_the_same_seconds_have_files_of_their_own(two: Any, form: str) -> None:
+    _, body = await made(two, item("yard", 5.1, 9.2), item("yard", 5.3, 9.4), item("yard", 5.5, 9.6), format=form)
+    archive = zipfile.ZipFile(io.BytesIO(body))
+    films = [file["name"] for file in json.loads(archive.read("manifest.json"))["files"]]
+    assert len(set(films)) == 3 and len(set(archive.namelist())) == len(archive.namelist())
+    assert [name.rpartition("Z")[2] for name in films] == [".mp4", "-2.mp4", "-3.mp4"] and set(films) < set(archive.namelist())
+
+
+def found_by(path: Path) -> bool:
+    """True if the program finds that a pack is not as it was packed."""
+    try:
+        return verify.verify(str(path)) != 0
+    except (verify.NoPack, *verify.UNREADABLE):
+        return True
+
+
+async def test_no_byte_of_a_pack_changes_unseen(start: Any, volume: RefVolume, holds: Any, tmp_path: Path) -> None:
+    """Neither in its files nor around them."""
+    footage(volume, 12, au_bytes=60)
+    api = await start()
+    api.clock.advance(3600)
+    api.key = await api.token("export")
+    _, body = await made(api, item("north", 5, 8), format="pack")
+    file = tmp_path / "pack.zip"
+    file.write_bytes(body)
+    assert not found_by(file)
+    begins = [info.header_offset for info in zipfile.ZipFile(file).infolist()]
+    around = {at + n for at in begins for n in range(-16, 90)} | set(range(len(body) - 700, len(body)))
+    unseen = []
+    for at in sorted({n for n in around if 0 <= n < len(body)} | set(range(0, len(body), 61))):
+        file.write_bytes(body[:at] + bytes([body[at] ^ 1 << at % 8]) + body[at + 1:])
+        if not found_by(file):
+            unseen.append(at)
+    assert unseen == []
+    for other in (body + b"x", b"x" + body, body[:begins[1]] + b"hidden" + body[begins[1]:], body[:-1], body + body, body[:-2] + b"\1\0c"):
+        file.write_bytes(other)
+        assert found_by(file)
+
+
+def test_the_frame_that_is_checked_is_the_one_that_is_written() -> None:
+    """Beyond 4 GiB, and of files beyond, as well."""
+    when = datetime(2026, 11, 5, 17, 42, 31, tzinfo=UTC)
+    for sizes in ([], [0, 7], [0xFFFFFFFE, 3], [0xFFFFFFFF, 3], [1 << 33, 1 << 31, 5]):
+        archive = Archive([Member(f"master/{n}.mp4", size) for n, size in enumerate(sizes)], int(when.timestamp()) * NS)
+        infos, want, at = [], [], 0
+        for n, size in enumerate(sizes):
+            info = zipfile.ZipInfo(f"master/{n}.mp4")
+            info.file_size, info.CRC = size, 1000 + n
+            infos.append(info)
+            want += [(at, archive.head(n)), (at + len(archive.head(n)) + size, archive.tail(n, 1000 + n))]
+            at = want[-1][0] + len(want[-1][1])
+        assert list(verify.frame(infos, when)) == [*want, (at, archive.end([info.CRC for info in infos]))]

@@ -167,6 +167,12 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def seal_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal on_response_prepare: what every answer bears, streams and errors included."""
+    contain(response)
+    response.headers.update(request.app[GUARD].cors(request))
+
+
+def contain(response: web.StreamResponse) -> None:
+    """Headers that keep an answer where it belongs; nothing in them says what the server is made of."""
     headers = response.headers
     headers["Server"] = "watchroom"
     headers["X-Content-Type-Options"] = "nosniff"
@@ -175,7 +181,6 @@ async def seal_headers(request: web.Request, response: web.StreamResponse) -> No
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
     headers.setdefault("Content-Security-Policy", API_POLICY)
     headers.setdefault("Cache-Control", "no-store")
-    headers.update(request.app[GUARD].cors(request))
 
 
 def page_policy(request: web.Request) -> str:

@@ -245,7 +245,7 @@ def routes() -> list[Route]:
     return [
         Route("GET", address, listing, "List exports", scopes=EXPORT, parameters=(STATE, CAMERA, LIMIT, AFTER),
               answers={200: Answer("a page of exports, the newest first", "ExportPage")}, problems=(503,), tag="exports"),
-        Route("POST", address, create, "Make a file of footage", scopes=EXPORT, body=EXPORT_SCHEMA, parameters=(DRY_RUN, key),
+        Route("POST", address, create, "Make a file of footage", scopes=EXPORT, looks=True, body=EXPORT_SCHEMA, parameters=(DRY_RUN, key),
               answers={202: Answer("the job", "Export"), 200: Answer("the job that this key made; or, for a dry run, what there is",
                                                                      {"oneOf": [{"$ref": "#/components/schemas/Export"},
                                                                                 {"$ref": "#/components/schemas/ExportLook"}]})},

@@ -27,7 +27,7 @@ from api.holds import author, camera_records, reaches_all
 from api.media import MEDIA
 from api.parameters import Parameter, identifier, json_body, one_of, wrong
 from api.problems import Problem, scrub
-from api.routes import ROOT, Answer, Route
+from api.routes import ADMIN, ROOT, Answer, Route
 from api.sending import send_file
 from api.side import SIDE
 from api.times import rfc3339
@@ -61,7 +61,7 @@ async def create(request: web.Request) -> web.Response:
     key, digest = _key(request, grant), hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     dry = DRY_RUN.of(request) != "0"
     if key and not dry and (made := desk.by_key(key, digest)) is not None:
-        return web.json_response(said(desk, made))
+        return web.json_response(said(desk, made, grant))
     asked = read_export(body, now_ns)
     items = tuple(_item(request, f"items.{at}.camera", item.camera, item.track, item.start, item.end) for at, item in enumerate(asked.items))
     looks = [await request.app[SIDE].run(look, item) for item in items]
@@ -70,13 +70,13 @@ async def create(request: web.Request) -> web.Response:
         return web.json_response({"bytes": nbytes, "items": [described(found) for found in looks]})
     _anything(looks)
     if key and (made := desk.by_key(key, digest)) is not None:      # while we looked
-        return web.json_response(said(desk, made))
+        return web.json_response(said(desk, made, grant))
     call = _call(request, asked.webhook)
     desk.room(grant.holder, nbytes)
     job = Job(new_id(now_ns), _wanted(asked, items), author(grant), now_ns, nbytes, key, digest, call=call, holder=grant.holder)
     with _answerable():
         job = await desk.take(job)
-    return web.json_response(said(desk, job), status=202, headers={"Location": f"{ROOT}/exports/{job.id}"})
+    return web.json_response(said(desk, job, grant), status=202, headers={"Location": f"{ROOT}/exports/{job.id}"})
 
 
 def _key(request: web.Request, grant: Grant) -> str:
@@ -125,12 +125,13 @@ async def listing(request: web.Request) -> web.Response:
              and (not camera or any(item.camera == camera for item in job.wanted.items))
              and reaches_all(request[keys.GRANT], request.app[keys.REGISTRY], job.wanted.cameras())]
     page = found[:limit]
-    return web.json_response({"items": [said(desk, job) for job in page], "next": page[-1].id if len(found) > limit else None})
+    items = [said(desk, job, request[keys.GRANT]) for job in page]
+    return web.json_response({"items": items, "next": page[-1].id if len(found) > limit else None})
 
 
 async def show(request: web.Request) -> web.Response:
     """One job."""
-    return web.json_response(said(request.app[DESK], _job(request)))
+    return web.json_response(said(request.app[DESK], _job(request), request[keys.GRANT]))
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -138,7 +139,7 @@ async def cancel(request: web.Request) -> web.Response:
     grant = request[keys.GRANT]
     with _answerable():
         job = await request.app[DESK].cancel(_job(request), author(grant), grant.holder)
-    return web.json_response(said(request.app[DESK], job))
+    return web.json_response(said(request.app[DESK], job, grant))
 
 
 async def result(request: web.Request) -> web.StreamResponse:
@@ -208,12 +209,13 @@ def _job(request: web.Request) -> Job:
     return job
 
 
-def said(desk: Desk, job: Job) -> dict[str, Any]:
-    """A job as JSON."""
+def said(desk: Desk, job: Job, grant: Grant) -> dict[str, Any]:
+    """A job as JSON. Where its webhook leads is for whoever asked for it, and for an administrator: such addresses may hold a key."""
     run, wanted, made = desk.running(job.id), job.wanted, None if job.gone else job.result
     total = made.nbytes if made else run.total if run and run.total else job.expected_bytes
     done = made.nbytes if made else run.done if run else 0
     address = f"{ROOT}/exports/{job.id}"
+    ours = grant.holder == job.holder or grant.may(ADMIN)
     return {
         "id": job.id, "state": job.state, "stage": run.stage if run and job.state is State.RUNNING else None,
         "items": [{"camera": item.camera, "number": item.number, "track": item.track, **between(item.start_ns, item.end_ns)}
@@ -224,8 +226,8 @@ def said(desk: Desk, job: Job) -> dict[str, Any]:
         "bytes": total, "done_bytes": done, "progress": 1.0 if job.state is State.DONE else min(1.0, done / total) if total else 0.0,
         "eta_s": round(run.eta_s, 1) if run and job.state is State.RUNNING and run.eta_s is not None else None,
         "error": {"message": scrub(job.failure.message), "remedy": scrub(job.failure.remedy)} if job.failure else None,
-        "webhook": {"address": job.call.address, "id": job.call.id, "tries": job.call.tries, "delivered": _time(job.call.done_ns),
-                    "given_up": job.call.given_up, "error": job.call.error} if job.call else None,
+        "webhook": {"address": job.call.address if ours else None, "id": job.call.id, "tries": job.call.tries,
+                    "delivered": _time(job.call.done_ns), "given_up": job.call.given_up, "error": job.call.error} if job.call else None,
         "result": {"name": made.name, "media_type": made.media_type, "bytes": made.nbytes, "sha256": made.sha256, "complete": made.complete,
                    "address": f"{address}/result", "manifest": f"{address}/manifest"} if made else None,
     }

@@ -16,9 +16,11 @@ from aiohttp.test_utils import TestServer
 from api.exports.job import Failure, Job, State, Wanted
 from api.exports.routes import DESK
 from api.exports.webhook import WAITS_S, allowed, body_of, secret_of
+from api.schemas import COMPONENTS
 from recorder.base.config import ExportsConfig, SiteConfig
 from storage.catalogue import Catalogue
 from tests.api.exporting import body, ended, footage, until, until_true
+from tests.api.test_description import check
 from tests.storage_read.reference_writer import RefVolume
 
 SECRET = "whsec_" + base64.b64encode(b"a key of some length").decode()
@@ -158,3 +160,15 @@ def test_what_is_told_names_no_path_and_no_address() -> None:
     job = Job("0" * 32, Wanted((), "mp4", False, True, "", "x", "normal"), "test", 0, 0, state=State.FAILED, failure=failure)
     error = json.loads(body_of(job))["data"]["error"]
     assert error == {"message": "the storage cannot be read: (path): of (address)", "remedy": "see (address)"}
+
+
+async def test_where_a_webhook_leads_is_shown_to_who_asked_alone(telling: Any, receiver: Any) -> None:
+    """Its address may bear a key; other tokens may reach the same cameras."""
+    job = (await ask(telling, webhook=receiver[1] + "done?key=x")).json
+    other, chief = await telling.token("export"), await telling.token("admin")
+    seen = [(await telling.get(f"exports/{job['id']}", token=key)).json for key in (telling.key, chief, other)]
+    assert [one["webhook"]["address"] for one in (job, *seen)] == [receiver[1] + "done?key=x"] * 3 + [None]
+    check(seen[2], COMPONENTS["Export"])
+    listed = (await telling.get("exports", token=other)).json["items"]
+    assert listed[0]["webhook"]["address"] is None
+    assert b"key=x" not in (await telling.ask("DELETE", f"exports/{job['id']}", token=other)).body

@@ -23,7 +23,7 @@ from api.problems import RETRY_S, Problem
 from api.times import rfc3339
 from recorder.base.clock import Clock
 from recorder.base.config import SiteConfig
-from recorder.base.errors import Conflict, WatchroomError
+from recorder.base.errors import Conflict
 from recorder.base.media import NS
 
 log = logging.getLogger("watchroom.exports")
@@ -292,9 +292,9 @@ class Desk:
         try:
             failure = await run.live()
             made = await self._at_disk(self._shelf.made, job.id)
-        except (OSError, WatchroomError) as error:
-            log.error("export %s: %s", job.id, error)
-            made, failure = None, Failure("its process cannot be started", "see the server's log, then ask again")
+        except Exception:           # the one catch-all of a job, which would run for ever otherwise
+            log.exception("export %s", job.id)
+            made, failure = None, Failure("its process cannot be started or understood", "see the server's log, then ask again")
         if made is not None:
             expires_ns = self._clock.wall_ns() + round(self._site.exports.days * DAY_NS)
             await self._surely(job, lambda: self._ended(job, State.DONE, AUTHOR, result=made, expires_ns=expires_ns))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from api.exports import desk
+from api.exports import desk, run
 from api.exports.job import PRIORITIES
 from api.exports.routes import DESK
 from api.exports.shelf import Shelf
@@ -79,6 +80,14 @@ async def test_an_end_that_cannot_be_written_down_is_written_later_and_once(
         assert (await exporter.get(f"exports/{job['id']}", token=exporter.key)).json["state"] == "running"
     assert (await ended(exporter, job["id"], exporter.key))["state"] == "done"
     assert [entry["event"] for entry in audit(site)] == ["asked", "done"]
+
+
+async def test_a_process_that_talks_nonsense_ends_its_job(exporter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line without end was an error that nobody answered: the job ran for ever, and kept its worker's place."""
+    program = "import sys; sys.stdin.buffer.read(); print('x' * 1_000_000)"
+    monkeypatch.setattr(run, "own_command", lambda *_: [sys.executable, "-c", program])
+    job = await ended(exporter, (await ask(exporter)).json["id"], exporter.key, seconds=60)
+    assert job["state"] == "failed" and "understood" in job["error"]["message"]
 
 
 async def test_what_was_refused_in_the_end_is_told_as_well(exporter: Any, site: SiteConfig, holds: Holds) -> None:

@@ -257,10 +257,10 @@ def routes() -> list[Route]:
         Route("DELETE", f"{address}/{{export}}", cancel, "Cancel an export, or take its file away", scopes=EXPORT, parameters=(one,),
               answers={200: Answer("the job as it was", "Export")}, problems=(404, 503), tag="exports"),
         Route("GET", f"{address}/{{export}}/result", result, "The file", scopes=EXPORT, parameters=(one,), signable=True,
-              answers={200: file, 206: file}, problems=(404, 409, 410, 416, 429, 503), tag="exports"),
+              answers={200: file, 206: file}, problems=(404, 409, 410, 412, 416, 429, 503), tag="exports"),
         Route("GET", f"{address}/{{export}}/manifest", manifest, "What is in it: gaps, damage, clocks, digests", scopes=EXPORT,
               parameters=(one,), signable=True, answers={200: Answer("the manifest", {"type": "object"})},
-              problems=(404, 409, 410, 503), tag="exports"),
+              problems=(404, 409, 410, 412, 503), tag="exports"),
     ]
 
 

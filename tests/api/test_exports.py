@@ -88,6 +88,16 @@ async def test_a_result_opens_by_a_signed_address(exporter: Any) -> None:
         assert (await exporter.ask("POST", "links", token=exporter.key, json={"address": address})).status == 400
 
 
+@pytest.mark.parametrize(("named", "status"), [
+    ("{etag}", 206), ('"x", {etag}', 206), ("*", 206), ("W/{etag}", 412), ('"x"', 412), ("{bare}", 412), ("", 412), ('"{bare}', 412)])
+async def test_what_is_resumed_is_what_was_begun(exporter: Any, named: str, status: int) -> None:
+    job = await ended(exporter, (await ask(exporter, last=12)).json["id"], exporter.key)
+    etag = f'"{job["result"]["sha256"]}"'
+    headers = {"Range": "bytes=5-9", "If-Match": named.format(etag=etag, bare=etag.strip('"'))}
+    answer = await exporter.get(job["result"]["address"], token=exporter.key, headers=headers)
+    assert (answer.status == status and len(answer.body) == 5) or answer.json["status"] == status == 412
+
+
 async def test_a_dry_run_says_what_there_is_and_makes_nothing(exporter: Any, holds: Holds) -> None:
     for query in ("?dry_run", "?dry_run=1"):
         found = await ask(exporter, first=-5, last=70, query=query)

@@ -121,10 +121,15 @@ class Desk:
         waiting = [*(job for job in self.jobs() if not job.ended), *self._taking.values()]
         if len(waiting) >= OPEN_MAX or sum(job.holder == holder for job in waiting) >= OPEN_PER_HOLDER:
             raise Problem(429, "too many exports wait already", remedy="wait for some to end, or cancel them", headers={"Retry-After": "60"})
-        used, most = self.used_bytes(), self._site.exports.bytes_max
-        if used + nbytes > most:
-            raise Problem(409, f"exports would take {(used + nbytes) / 1e9:.2f} GB, their quota is {most / 1e9:.2f} GB",
-                          remedy="delete some, ask for less, or raise exports.bytes_max")
+        self._within("exports", self.used_bytes() + nbytes, "bytes_max")
+        if self._site.exports.bytes_max_token:
+            self._within("exports of this token", self.used_bytes(holder) + nbytes, "bytes_max_token")
+
+    def _within(self, whose: str, nbytes: int, quota: str) -> None:
+        most: int = getattr(self._site.exports, quota)
+        if nbytes > most:
+            raise Problem(409, f"{whose} would take {nbytes / 1e9:.2f} GB, their quota is {most / 1e9:.2f} GB",
+                          remedy=f"delete some, ask for less, or raise exports.{quota}")
 
     async def take(self, job: Job) -> Job:
         """Take a new job: on return it is durable and its footage is held. Raises Problem and WatchroomError; nothing is left then."""
@@ -186,9 +191,9 @@ class Desk:
                                     "reason": job.wanted.reason, "reference": job.wanted.reference, "items": items}
         await self._at_disk(self._shelf.note, entry)
 
-    def used_bytes(self) -> int:
-        """What results take, and what those in the making are expected to."""
-        return sum(job.nbytes for job in (*self._jobs.values(), *self._taking.values()))
+    def used_bytes(self, holder: str | None = None) -> int:
+        """What results take, and what those in the making are expected to; with `holder` those of one token."""
+        return sum(job.nbytes for job in (*self._jobs.values(), *self._taking.values()) if holder in {None, job.holder})
 
     def close(self) -> None:
         """Let the thread go; `run` must have ended."""

@@ -144,6 +144,17 @@ async def test_what_exports_take_stays_within_their_quota(start: Any, site: Site
     assert (await ask(api, last=59)).status == 202
 
 
+async def test_one_tokens_exports_leave_room_for_anothers(start: Any, volume: RefVolume, holds: Holds) -> None:
+    footage(volume)
+    api = await start(exports=ExportsConfig(workers=0, bytes_max_token=60_000_000))
+    api.clock.advance(3600)
+    api.key, other = await api.token("export"), await api.token("export")
+    assert (await ask(api)).status == 202
+    refused = await ask(api)
+    assert refused.status == 409 and "exports of this token would take 0.08 GB, their quota is 0.06 GB" in refused.json["detail"]
+    assert (await ask(api, token=other)).status == 202
+
+
 async def test_a_result_goes_when_its_days_are_over(exporter: Any, site: SiteConfig) -> None:
     job = await ended(exporter, (await ask(exporter)).json["id"], exporter.key)
     exporter.clock.advance(7 * 86_400 + 1)

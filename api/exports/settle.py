@@ -66,7 +66,8 @@ def distinct(files: Sequence[FilePlan]) -> Iterator[FilePlan]:
             continue
         stem, _, ending = name.rpartition(".")
         other = f"{stem}-{taken[name]}.{ending}"
-        yield replace(file, about={**file.about, "name": other, **({"rows": f"{other}.rows.csv"} if file.rows else {})})
+        lists: dict[str, Any] = {word: file.about[word].replace(name, other, 1) for word in ("rows", "chunks") if word in file.about}
+        yield replace(file, about={**file.about, **lists, "name": other})
 
 
 def missing_volumes(site: SiteConfig) -> list[int]:
@@ -145,4 +146,5 @@ def _master(store: TapeStore, job: Job, one: Footage) -> FilePlan:
                 raise NotFound("its rows do not stand still", remedy="ask again") from None
             shot = shoot(store, query_of(job, one.item), time.time_ns())
     about = {**one.about, "tracks": [{key: value for key, value in track.items() if key != "rows"} for track in one.about["tracks"]]}
-    return replace(made, about={"name": name, "role": "master", "rows": f"{name}.rows.csv", "complete": shot.shown.complete, "items": [about]})
+    return replace(made, about={"name": name, "role": "master", "rows": f"{name}.rows.csv", "chunks": f"{name}.chunks.json",
+                                "complete": shot.shown.complete, "items": [about]})

@@ -151,8 +151,7 @@ def check_manifest(pack: Pack, read: Read) -> tuple[list[str], dict[str, Any]]:
         wrong = []
         for file in manifest["files"]:
             said = [(file["name"], file["sha256"], file["bytes"])]
-            if "rows" in file:
-                said.append((file["rows"], file["rows_sha256"], None))
+            said += [(file[name], file[name + "_sha256"], None) for name in ("rows", "chunks") if name in file]
             for name, digest, size in said:
                 have = read.get(name)
                 if have is None or have[0] != digest or size not in (None, have[1]):
@@ -233,6 +232,40 @@ def check_rows(pack: Pack, file: dict[str, Any]) -> tuple[int, int | None, list[
     return rows, proved if blake3 is not None else None, wrong
 
 
+def check_chunks(pack: Pack, file: dict[str, Any], signed: set[tuple[Any, ...]] | None) -> list[str]:
+    """What is wrong with the chunks that the rows of a master are said to be of: each digest is over all its leaves, each leaf in its place.
+
+    With `signed` (`signed_by`) each row must be under a seal, and each chunk be named by a document.
+    """
+    blake3, wrong, leaves = blake3_or_none(), [], {}
+    for chunk in json.loads(text_of(pack, file["chunks"])):
+        all_of_it, name = bytes.fromhex(chunk["leaves"]), f"{file['name']}: chunk {chunk['chunk']} of track {chunk['track']}"
+        count = len(all_of_it) // 32
+        said = count.to_bytes(4, "little") + all_of_it + bytes.fromhex(chunk["items"])
+        if blake3 is not None and blake3(said).hexdigest() != chunk["digest"]:
+            wrong.append(f"{name} has another digest than its leaves")
+        key = (file["items"][0]["camera"]["number"], chunk["track"], chunk["chunk"], chunk["first_row"], chunk["digest"])
+        if signed is not None and key not in signed:
+            wrong.append(f"{name} is named by no signed document")
+        leaves.update({(chunk["track"], chunk["first_row"] + at): all_of_it[32 * at:32 * at + 32].hex() for at in range(count)})
+    for row in csv.DictReader(io.StringIO(text_of(pack, file["rows"]))):
+        if signed is not None and not row["leaf"]:
+            wrong.append(f"{file['name']}: row {row['row']} of track {row['track']} is under no seal: its chunk was open, or it was removed")
+        if row["leaf"] and leaves.get((row["track"], int(row["row"]))) != row["leaf"]:
+            wrong.append(f"{file['name']}: row {row['row']} of track {row['track']} is in no chunk")
+    return wrong
+
+
+def signed_by(folder: str) -> set[tuple[Any, ...]]:
+    """What documents in a folder and those below name: (camera, track, chunk, first row, digest). Their signatures are not looked at here."""
+    found = set()
+    for path in (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith(".heads")):
+        with open(path, "rb") as file:
+            document = json.loads(file.read().split(b"\n", 1)[1])
+        found |= {tuple(seal[key] for key in ("camera", "track", "chunk", "first_row", "digest")) for seal in document["seals"]}
+    return found
+
+
 def skip(media: IO[bytes], count: int, at: int) -> int:
     """Pass over bytes of a stream; where it then stands."""
     if count < 0:
@@ -274,8 +307,10 @@ def printable(value: object) -> str:
     return "".join(char if char.isprintable() else "?" for char in str(value))
 
 
-def verify(path: str) -> int:
-    """Check a pack and say what was found; the exit code."""
+def verify(path: str, heads: str = "") -> int:
+    """Check a pack and say what was found; the exit code. `heads`: a folder of the recorder's signed documents."""
+    if heads and blake3_or_none() is None:
+        raise NoPack("--heads needs the module blake3")
     pack: Pack = Folder(path) if os.path.isdir(path) else Zip(path)
     wrong, read = check_sums(pack)
     more, manifest = check_manifest(pack, read)
@@ -287,6 +322,8 @@ def verify(path: str) -> int:
         if "rows" in file:
             rows, proved, more = check_rows(pack, file)
             wrong += more
+            if "chunks" in file or heads:
+                wrong += check_chunks(pack, file, signed_by(heads) if heads else None)
             words = f"{proved} proved against the recorder's seal" if proved is not None else "not proved one by one: no module blake3 here"
             say("", f"{file['name']}: {rows} rows, {words}")
     for line in wrong:
@@ -299,8 +336,10 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Checks an evidence pack of Watchroom.")
     parser.add_argument("pack", help="the .zip, or the folder it was unpacked to")
+    parser.add_argument("--heads", default="", help="a folder of the recorder's signed heads (*.heads) to compare with")
     try:
-        return verify(parser.parse_args().pack)
+        asked = parser.parse_args()
+        return verify(asked.pack, asked.heads)
     except (NoPack, *UNREADABLE) as error:
         print("this is no pack that can be checked: " + printable(error), file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from api.events import EVENTS
+from api.exports import routes
 from api.schemas import COMPONENTS
 from recorder.base.config import ExportsConfig, SiteConfig, VolumeConfig
 from recorder.base.errors import Conflict
@@ -210,6 +211,16 @@ async def test_lists_come_in_pages_the_newest_first(exporter: Any) -> None:
     check(first, COMPONENTS["ExportPage"])
     rest = (await exporter.get(f"exports?limit=100&cursor={first['next']}", token=exporter.key)).json
     assert [job["id"] for job in first["items"] + rest["items"]] == ids and rest["next"] is None
+
+
+async def test_a_page_looks_at_no_more_jobs_than_it_shows(exporter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop looks at them, and waits for nothing meanwhile."""
+    for _ in range(5):
+        assert (await ask(exporter)).status == 202
+    asked: list[Any] = []
+    monkeypatch.setattr(routes, "reaches_all", lambda *args: asked.append(args) or True)
+    page = (await exporter.get("exports?limit=2", token=exporter.key)).json
+    assert len(page["items"]) == 2 and page["next"] and len(asked) == 3
 
 
 async def test_a_hold_of_no_job_is_released_at_the_start_and_no_other(start: Any, holds: Holds) -> None:

@@ -193,6 +193,20 @@ async def test_on_a_full_disk_exports_can_still_be_deleted(small_disk: Path, sta
     assert [line["event"] for line in lines] == ["asked", "done"] * 2 + ["fetched", "removed"] * 2
 
 
+@pytest.mark.disk
+async def test_a_disk_that_fills_up_fails_no_export_that_has_its_room(small_disk: Path, start: Any, volume: RefVolume, holds: Holds) -> None:
+    footage(volume)
+    api = await start(exports=ExportsConfig(folder=small_disk / "exports", mb_per_s=2.0))
+    api.clock.advance(3600)
+    api.key = await api.token("export")
+    job = (await ask(api, first=10, last=20)).json
+    await until(api, job["id"], api.key, lambda job: job["done_bytes"] > 0)
+    fill(small_disk / "others")
+    job = await ended(api, job["id"], api.key)
+    assert job["state"] == "done", job["error"]
+    assert (await api.get(job["result"]["manifest"], token=api.key)).json["export"] == job["id"]
+
+
 def fill(path: Path) -> None:
     """To the last byte."""
     with path.open("wb", buffering=0) as file:

@@ -237,6 +237,21 @@ async def test_a_hold_of_no_job_is_released_at_the_start_and_no_other(start: Any
     assert (await api.get("exports", token=key)).json["items"] == []
 
 
+async def test_a_token_for_holds_does_not_take_an_exports_footage_away(start: Any, volume: RefVolume, holds: Holds) -> None:
+    footage(volume, 20, au_bytes=400)
+    api = await start(exports=ExportsConfig(workers=0))
+    api.clock.advance(3600)
+    api.key = await api.token("export")
+    job = (await ask(api, first=2, last=9)).json
+    (hold,) = holds.standing()
+    refused = await api.ask("DELETE", f"holds/{hold.id}", token=await api.token("hold"))
+    assert refused.status == 409 and f"cancel the export {job['id']}" in refused.json["detail"]
+    assert [one.id for one in holds.standing()] == [hold.id]
+    assert (await api.ask("DELETE", f"exports/{job['id']}", token=api.key)).status == 200
+    await until_true(lambda: not holds.standing())
+    assert (await api.ask("DELETE", f"holds/{hold.id}", token=await api.token("hold"))).status == 200      # again: it was released before
+
+
 async def test_a_missing_volume_is_told(start: Any, site: SiteConfig, volume: RefVolume, holds: Holds, tmp_path: Path) -> None:
     footage(volume, 20, au_bytes=4_000)
     other = RefVolume(tmp_path / "other", tmp_path / "live")

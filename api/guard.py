@@ -23,8 +23,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PREFLIGHT_S = "600"
 API_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 ALLOWED_METHODS = "GET, HEAD, POST, PATCH, PUT, DELETE"
-ALLOWED_HEADERS = "Authorization, Content-Type, Last-Event-ID, Range, If-Range, If-None-Match"
-EXPOSED_HEADERS = "Content-Range, ETag, Retry-After, Watchroom-Complete"
+ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, If-Range, If-Match, If-None-Match"
+EXPOSED_HEADERS = "Content-Range, ETag, Location, Repr-Digest, Retry-After, Watchroom-Complete"
 
 
 def is_loopback(listen: str) -> bool:

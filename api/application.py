@@ -52,6 +52,7 @@ from api.registry import Registry
 from api.routes import Route
 from api.side import SIDE, Side
 from api.status import StatusBoard
+from api.turns import TURNS, Turns
 from recorder.base.clock import Clock
 from recorder.base.config import SiteConfig
 from recorder.base.errors import NotFound
@@ -110,7 +111,7 @@ def _furnish(app: web.Application, parts: Parts) -> None:
     app[DOORS] = Doors(0 if app[GUARD].proxied else parts.per_client)
     app[EVENTS], app[livehls.KNOWN] = EventLog(parts.clock), KnownRows()
     app[SIDE], app[LAG] = parts.side, Lag(parts.clock)
-    app[ANSWERS] = Counter()
+    app[ANSWERS], app[TURNS] = Counter(), Turns()
     app[completeness.COMPLETE] = completeness.Completeness(parts.clock)
     app[metrics.EXTRA] = []
     app[metrics.EXTRA].append(completeness.figures)
@@ -140,7 +141,10 @@ async def enter(route: Route, request: web.Request) -> web.StreamResponse:
             request[keys.CAMERA] = within_reach(grant, request.app[keys.REGISTRY], request.match_info["camera"])
     check_names(request, route.parameters, route.signable)
     _check_body(route, request)
-    return await route.handler(request)
+    if not route.looks:
+        return await route.handler(request)
+    async with request.app[TURNS].take(request[keys.GRANT].holder):
+        return await route.handler(request)
 
 
 def _check_body(route: Route, request: web.Request) -> None:

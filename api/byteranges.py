@@ -1,4 +1,4 @@
-"""Range and If-Range of a GET (RFC 9110 13.1.5, 14.2): which bytes to send."""
+"""Range, If-Range, If-Match and If-None-Match of a GET (RFC 9110 13.1, 14.2): which bytes to send, if any."""
 
 import re
 from dataclasses import dataclass
@@ -58,3 +58,10 @@ def none_match(header: str | None, etag: str) -> bool:
         return False
     bare = etag.removeprefix("W/")
     return header.strip() == "*" or any(one.strip().removeprefix("W/") == bare for one in header.split(","))
+
+
+def match_holds(header: str | None, etag: str) -> bool:
+    """True unless If-Match names other entities only (13.1.1, strong comparison): then the answer is 412."""
+    if header is None or header.strip() == "*":
+        return True
+    return not etag.startswith("W/") and any(one.strip() == etag for one in header.split(","))

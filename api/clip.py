@@ -146,7 +146,7 @@ def routes() -> list[Route]:
     text = Answer("The clip: seekable, with Content-Length, ranges and an ETag; a weak one and `Watchroom-Complete: no` where the end "
                   "is not recorded yet. `Link` leads to clip.json.", media_type="video/mp4")
     described = Answer("what is in the clip, and its gaps and damage, in UTC and in the file's time", "Contents")
-    root, problems = f"{ROOT}/cameras/{{camera}}", (404, 409, 410, 416)
+    root, problems = f"{ROOT}/cameras/{{camera}}", (404, 409, 410, 412, 416)
     return [Route("GET", f"{root}/clip.mp4", clip_mp4, "An MP4 of any range, exact to the frame", scopes=VIEW,
                   parameters=(START, END, TRACK, GAPS, CLIP_AUDIO, ENTRY, FORMAT, WAIT), answers={200: text, 206: text},
                   problems=(*problems, 429), signable=True),

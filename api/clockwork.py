@@ -53,6 +53,7 @@ def routes() -> list[Route]:
             clocks,
             "The camera's clock beside ours",
             scopes=VIEW_OR_ADMIN,
+            looks=True,
             parameters=(START, END, TRACK),
             answers={200: Answer("sender reports and steps of the server's clock", "Clocks")},
             problems=(503,),

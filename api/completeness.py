@@ -213,6 +213,7 @@ def routes() -> list[Route]:
             completeness,
             "How much of what was to be recorded there is",
             scopes=VIEW_OR_ADMIN,
+            looks=True,
             parameters=(BY, PER, START, END, TRACK, PARTNER, SITE, LIMIT, AFTER),
             answers={200: Answer("a page of figures", "CompletenessPage")},
             problems=(503,),

@@ -62,7 +62,7 @@ def _signed(request: web.Request, authority: Authority) -> Grant | None:
 def target_of(address: str) -> str:
     """What a signature covers: the path and every parameter but its own and those that a player of live HLS adds, in one spelling."""
     parts, free = urlsplit(address), SIGNATURE_NAMES | DIRECTIVE_NAMES
-    pairs = sorted(pair for pair in parse_qsl(parts.query, keep_blank_values=True, max_num_fields=64) if pair[0] not in free)
+    pairs = sorted(pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in free)
     return f"{parts.path}?{urlencode(pairs, quote_via=quote)}"
 
 

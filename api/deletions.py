@@ -89,6 +89,7 @@ def routes() -> list[Route]:
             listing,
             "What was deleted, and why",
             scopes=ADMIN,
+            looks=True,
             parameters=(SINCE, UNTIL, CAMERA, LIMIT, AFTER),
             answers={200: Answer("a page of the ledger", "DeletionPage")},
             problems=(503,),

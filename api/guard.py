@@ -23,8 +23,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PREFLIGHT_S = "600"
 API_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 ALLOWED_METHODS = "GET, HEAD, POST, PATCH, PUT, DELETE"
-ALLOWED_HEADERS = "Authorization, Content-Type, Last-Event-ID, Range, If-Range, If-None-Match"
-EXPOSED_HEADERS = "Content-Range, ETag, Retry-After, Watchroom-Complete"
+ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, If-Range, If-Match, If-None-Match"
+EXPOSED_HEADERS = "Content-Range, ETag, Location, Repr-Digest, Retry-After, Watchroom-Complete"
 
 
 def is_loopback(listen: str) -> bool:
@@ -167,6 +167,12 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def seal_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal on_response_prepare: what every answer bears, streams and errors included."""
+    contain(response)
+    response.headers.update(request.app[GUARD].cors(request))
+
+
+def contain(response: web.StreamResponse) -> None:
+    """Headers that keep an answer where it belongs; nothing in them says what the server is made of."""
     headers = response.headers
     headers["Server"] = "watchroom"
     headers["X-Content-Type-Options"] = "nosniff"
@@ -175,7 +181,6 @@ async def seal_headers(request: web.Request, response: web.StreamResponse) -> No
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
     headers.setdefault("Content-Security-Policy", API_POLICY)
     headers.setdefault("Cache-Control", "no-store")
-    headers.update(request.app[GUARD].cors(request))
 
 
 def page_policy(request: web.Request) -> str:

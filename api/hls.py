@@ -267,6 +267,6 @@ def routes() -> list[Route]:
         Route("GET", f"{root}/{{track}}/init/{name}.mp4", init_mp4, "The init segment of a coding", scopes=VIEW, parameters=(track, part),
               problems=(404,), signable=True, answers={200: Answer("The init segment.", media_type="video/mp4")}),
         Route("GET", f"{root}/{{track}}/rows/{name}.m4s", rows_m4s, "Some rows as a segment", scopes=VIEW, parameters=(track, part),
-              problems=(404, 410), signable=True, answers={200: Answer("The segment.", media_type="video/iso.segment"),
+              problems=(404, 410, 412), signable=True, answers={200: Answer("The segment.", media_type="video/iso.segment"),
                                                            206: Answer("A part of it.", media_type="video/iso.segment")}),
     ]

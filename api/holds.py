@@ -8,12 +8,13 @@ from aiohttp import web
 from api import keys
 from api.authorise import Grant, Scope
 from api.cameras import LIMIT
+from api.exports.job import AUTHOR
 from api.hold_body import HOLD_SCHEMA, read_hold
 from api.parameters import Parameter, json_body, one_of, wrong
 from api.registry import Registry
 from api.routes import ROOT, Answer, Route
 from api.times import rfc3339
-from recorder.base.errors import NotFound
+from recorder.base.errors import Conflict, NotFound
 from storage.camera_record import CameraRecord
 
 HOLD = frozenset({Scope.HOLD})
@@ -66,22 +67,25 @@ async def release(request: web.Request) -> web.Response:
     """Hold no more: what nothing else keeps goes within the hour. 202 while some slots have not been told."""
     registry, grant = request.app[keys.REGISTRY], request[keys.GRANT]
     hold_id = request.match_info["hold"]
-    if not await _known(request, hold_id):
+    found = await _known(request, hold_id)
+    if found is None:
         raise NotFound("there is no such hold", remedy="see the list of holds")
+    if found["author"] == AUTHOR and not found["released_ns"]:
+        raise Conflict("an export needs this footage, and releases it when it has ended", remedy="cancel the " + found["reference"])
     said = await request.app[keys.SUPERVISOR].call("hold.release", {"id": hold_id, "by": author(grant)})
     return web.json_response({**described(said["hold"], registry), "pending": said["pending"]}, status=202 if said["pending"] else 200)
 
 
-async def _known(request: web.Request, hold_id: str) -> bool:
-    """True if there is such a hold within reach."""
+async def _known(request: web.Request, hold_id: str) -> Mapping[str, Any] | None:
+    """The hold, if there is such a one within reach."""
     try:
         _after(hold_id)
     except ValueError:
-        return False
+        return None
     before = f"{int(hold_id, 16) - 1:032x}" if int(hold_id, 16) else ""
     page = await request.app[keys.SUPERVISOR].call("hold.list", {"after": before, "released": True})
-    found = [hold for hold in page["holds"] if hold["id"] == hold_id]
-    return bool(found) and _reaches(request[keys.GRANT], request.app[keys.REGISTRY], found[0])
+    found: Mapping[str, Any] | None = next((hold for hold in page["holds"] if hold["id"] == hold_id), None)
+    return found if found is not None and _reaches(request[keys.GRANT], request.app[keys.REGISTRY], found) else None
 
 
 def camera_records(registry: Registry, grant: Grant, where: str, camera_id: str) -> Iterable[CameraRecord]:
@@ -106,8 +110,9 @@ def reaches_all(grant: Grant, registry: Registry, numbers: Iterable[int]) -> boo
 
 
 def author(grant: Grant) -> str:
-    """Who asks, by the name of the token."""
-    return grant.token.name[:AUTHOR_MAX] if grant.token is not None and grant.token.name else grant.holder
+    """Who asks, by the name of the token; nobody goes by the name of the exports, which release what bears it."""
+    name = grant.token.name[:AUTHOR_MAX] if grant.token is not None else ""
+    return name if name and name != AUTHOR else grant.holder
 
 
 def _names(registry: Registry) -> dict[int, str]:
@@ -158,5 +163,5 @@ def routes() -> list[Route]:
         Route("POST", f"{ROOT}/holds", create, "Keep footage from retention", scopes=HOLD, body=HOLD_SCHEMA,
               answers={201: taken, 202: taken}, problems=(409, 503), tag="holds"),
         Route("DELETE", f"{ROOT}/holds/{{hold}}", release, "Release a hold", scopes=HOLD, parameters=(one,),
-              answers={200: over, 202: over}, problems=(404,), tag="holds"),
+              answers={200: over, 202: over}, problems=(404, 409), tag="holds"),
     ]

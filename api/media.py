@@ -19,6 +19,7 @@ from api.making import Making
 from api.metrics import EXTRA, Page
 from api.mp4.clip import Extents
 from api.tapebytes import TapeBytes, VirtualBytes
+from api.turns import TURNS
 from recorder.base.clock import Clock
 from recorder.base.errors import WatchroomError
 from storage.reader import TrackReader
@@ -211,7 +212,8 @@ def _families(page: Page, app: web.Application) -> None:
                 [({"volume": place}, disk.reads) for place, disk in disks])
     page.family("watchroom_media_cold_reads_waiting", "gauge", "Of these in hand.",
                 [({"volume": place}, disk.waiting) for place, disk in disks])
-    refused = [("token", sum(app[slots].refused for slots in (CLIPS, STREAMS, DERIVING, PICTURES))), ("index", app[MEDIA].looks.refused),
-               ("decoder", _refused(app[MEDIA])), ("disk", sum(disk.refused for _, disk in disks))]
+    of_token = sum(app[slots].refused for slots in (CLIPS, STREAMS, DERIVING, PICTURES)) + app[TURNS].refused
+    refused = [("token", of_token), ("index", app[MEDIA].looks.refused), ("decoder", _refused(app[MEDIA])),
+               ("disk", sum(disk.refused for _, disk in disks))]
     page.family("watchroom_media_refused_total", "counter", "Readers refused, by what was full: their token's share, the threads that look at "
                 "indexes, the decoders' queue, the disk.", [({"full": word}, count) for word, count in refused])

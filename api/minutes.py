@@ -79,6 +79,7 @@ def routes() -> list[Route]:
             figures_by_minute,
             "Figures of a track by the minute, for charts",
             scopes=VIEW_OR_ADMIN,
+            looks=True,
             parameters=(START, END, TRACK, EACH),
             answers={200: Answer("the figures", "Minutes")},
             problems=(503,),

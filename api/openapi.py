@@ -30,6 +30,7 @@ WORDS = {
     410: "the footage has been retired",
     413: "the body is larger than 64 KiB",
     415: "the body is not of the listed type",
+    412: "it is not what If-Match names",
     416: "the range cannot be served",
     422: "understood, and refused by the configuration's rules",
     429: "too many at once",

@@ -31,6 +31,7 @@ from api.heap import keep_freed
 from api.lag import LAG
 from api.media import MEDIA
 from api.problems import RETRY_S, Problem
+from api.protocol import Protocol
 from api.registry import Registry
 from api.side import Side
 from api.slotevents import SlotEvents
@@ -54,6 +55,17 @@ HEADER_BYTES = 16 << 10
 KEEP_ALIVE_S = 75.0
 HOLD_S = 120.0          # all slots take a hold before it is answered
 ENDS = (signal.SIGTERM, signal.SIGINT)
+
+
+OPTIONS: dict[str, Any] = {          # of aiohttp's protocol
+    "access_log": None,
+    "auto_decompress": False,
+    "keepalive_timeout": KEEP_ALIVE_S,
+    "max_line_size": HEADER_BYTES // 2,
+    "max_field_size": HEADER_BYTES // 2,
+    "max_headers": 64,
+    "lingering_time": 2.0,
+}
 
 
 class SupervisorClient:
@@ -121,19 +133,7 @@ async def serving(site: SiteConfig, clock: Clock | None = None) -> AsyncIterator
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         app = await _build(site, clock, stack)
-        runner = web.AppRunner(
-            app,
-            handle_signals=False,
-            access_log=None,
-            logger=protocol_logger(),
-            auto_decompress=False,
-            keepalive_timeout=KEEP_ALIVE_S,
-            max_line_size=HEADER_BYTES // 2,
-            max_field_size=HEADER_BYTES // 2,
-            max_headers=64,
-            lingering_time=2.0,
-            shutdown_timeout=STOP_S,
-        )
+        runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=STOP_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         server = await _listen(app, runner, site.server)
@@ -191,11 +191,11 @@ async def _watch_volumes(app: web.Application, side: Side) -> None:
 
 
 async def _listen(app: web.Application, runner: web.AppRunner, server: ServerConfig) -> asyncio.Server:
-    inner = runner.server
-    assert inner is not None
-    app[DOORS].bind(inner)
+    assert runner.server is not None
+    loop = asyncio.get_running_loop()
+    app[DOORS].bind(functools.partial(Protocol, runner.server, loop=loop, logger=protocol_logger(), **OPTIONS))
     try:
-        return await asyncio.get_running_loop().create_server(
+        return await loop.create_server(
             app[DOORS],
             server.listen.strip("[]"),
             server.port,

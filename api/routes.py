@@ -36,7 +36,8 @@ class Route:
 
     `scopes`: any of them opens it; None: open to anybody. `{camera}` in the path is resolved at the door, within the grant's reach, and is
     then `request[keys.CAMERA]`. `body` is the schema of a JSON body (None: none is read). `problems` are the error statuses of its own,
-    besides those that every route may give. `signable`: a signed URL opens it as well. `head`: GET answers HEAD too.
+    besides those that every route may give. `signable`: a signed URL opens it as well. `head`: GET answers HEAD too. `looks`: it waits for
+    the side thread, where each holder's requests take turns.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Route:
     signable: bool = False
     head: bool = True
     websocket: bool = False
+    looks: bool = False
     tag: str = "cameras"
 
     @property

@@ -88,7 +88,7 @@ EXPORT: Schema = _object(
         "eta_s": _or_null(NUMBER),
         "error": _or_null(_object({"message": TEXT, "remedy": TEXT})),
         "webhook": _or_null(
-            _object({"address": TEXT, "id": TEXT, "tries": WHOLE, "delivered": _or_null(TIME), "given_up": FLAG, "error": TEXT})
+            _object({"address": _or_null(TEXT), "id": TEXT, "tries": WHOLE, "delivered": _or_null(TIME), "given_up": FLAG, "error": TEXT})
         ),
         "result": _or_null(
             _object({"name": TEXT, "media_type": TEXT, "bytes": WHOLE, "sha256": TEXT, "complete": FLAG, "address": TEXT, "manifest": TEXT})

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from api import keys
 from api.authorise import Grant
-from api.byteranges import ByteRange, none_match, parse_range, range_holds
+from api.byteranges import ByteRange, match_holds, none_match, parse_range, range_holds
 from api.media import MEDIA, MediaCounts
 from api.problems import Problem
 from recorder.base.errors import Gone, Unreadable
@@ -75,6 +75,8 @@ async def send_once(request: web.Request, source: Once, *, headers: Mapping[str,
 
 
 async def _send(request: web.Request, source: Source, etag: str, headers: dict[str, str]) -> web.StreamResponse:
+    if not match_holds(request.headers.get("If-Match"), etag):
+        raise Problem(412, "the file is not the one that If-Match names", remedy="ask for it from its begin")
     if none_match(request.headers.get("If-None-Match"), etag):
         return web.Response(status=304, headers={name: text for name, text in headers.items() if name != "Content-Type"})
     wanted = _range(request, source.size, etag)

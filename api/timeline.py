@@ -157,6 +157,7 @@ def routes() -> list[Route]:
             timeline,
             "Where there is footage, and where not and why",
             scopes=VIEW_OR_ADMIN,
+            looks=True,
             parameters=(START, END, TRACK, RESOLUTION),
             answers={200: Answer("the timeline", "Timeline")},
             problems=(503,),

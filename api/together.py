@@ -140,7 +140,7 @@ async def _contents(media: Media, clip: Clip, names: dict[int, str]) -> dict[str
 
 def routes() -> list[Route]:
     """What this module answers."""
-    common, problems = (CAMERAS, START, END, TRACK, GAPS, AUDIO), (404, 409, 410, 416)
+    common, problems = (CAMERAS, START, END, TRACK, GAPS, AUDIO), (404, 409, 410, 412, 416)
     film = Answer("The clip: a video track of each camera, with its sound; as a single camera's.", media_type="video/mp4")
     archive = Answer("An MP4 of each camera and `gaps.json`. Content-Length, but no ranges.", media_type="application/zip")
     listed = Answer("what is in the clip, and the gaps and damage of each camera", "Contents")

@@ -13,11 +13,24 @@ SAME = ("t_ns", "offset", "bytes", "data_crc")
 
 @dataclass(frozen=True, slots=True)
 class RowSeal:
-    """`leaf` is the digest over the row's number, `record` (64 bytes, layout.ROW), `entries` and bytes on the tape."""
+    """`leaf` is the digest over the row's number, `record` (64 bytes, layout.ROW), `entries` and bytes on the tape; one of those of `chunk`."""
 
     leaf: bytes
     record: bytes
     entries: bytes
+    chunk: "ChunkSeal"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSeal:
+    """What a signed head (storage/heads.py) names by `digest`, which is over the `leaves` of all its rows and its `items`."""
+
+    chunk: int
+    generation: int
+    first_row: int
+    digest: bytes
+    leaves: bytes
+    items: bytes
 
 
 def row_seals(tape: TrackReader, run: RowRun) -> list[RowSeal | None]:
@@ -34,13 +47,15 @@ def _of_chunk(tape: TrackReader, run: RowRun, chunk: int, indices: list[int]) ->
         with tape.open_chunk(chunk) as lease:
             if not lease.head.sealed:
                 return [None] * len(indices)
-            footer, first = lease.footer(lease.head), lease.head.first_row
+            head = lease.head
+            footer, first = lease.footer(head), head.first_row
     except (FormatError, Gone):         # `check` says so, or retention went by
         return [None] * len(indices)
+    whole = ChunkSeal(chunk, head.generation, first, head.digest, footer.leaves, footer.items)
     out: list[RowSeal | None] = []
     for index in indices:
         at = run.first + index - first
         there = 0 <= at < len(footer.rows) and all(footer.rows[name][at] == run.rows[name][index] for name in SAME)
         leaf = footer.leaves[at * LEAF_BYTES:(at + 1) * LEAF_BYTES]
-        out.append(RowSeal(leaf, footer.rows[at].tobytes(), footer.row_entries(at)) if there else None)
+        out.append(RowSeal(leaf, footer.rows[at].tobytes(), footer.row_entries(at), whole) if there else None)
     return out

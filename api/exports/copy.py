@@ -28,10 +28,13 @@ WORDS = """Evidence pack of Watchroom.
 
 manifest.json   who asked for it and why; of each file where it is from, its gaps, damage and clocks
 SHA256SUMS      the SHA-256 of every other file here: sha256sum -c SHA256SUMS
-verify.py       checks all of it: python3 verify.py PACK.zip (Python 3.8 or newer, nothing else; with the module blake3 rows too)
+verify.py       checks all of it: python3 verify.py PACK.zip (Python 3.8 or newer, nothing else; with the module blake3 rows too;
+                --heads FOLDER compares with signed heads of the recorder, whose signatures openssl checks)
 master/*.mp4    the footage: whole rows (about a second each) as the camera sent them and the recorder stored them, in an MP4 that plays
 master/*.csv    each row: its place and length in the MP4, its track and number, UTC in ns, CRC-32C, and what the recorder sealed it with:
                 leaf = BLAKE3(row number as 8 bytes, little-endian; record; entries; the row's bytes)
+master/*.json   the recorder's chunks that the rows are of, with the leaves of all their rows:
+                digest = BLAKE3(count of leaves as 4 bytes, little-endian; leaves; items), which the recorder's signed heads name
 
 Times are UTC. Times of the pictures are those of the recorder's clock.
 """
@@ -53,6 +56,7 @@ class _Part:
 
     name: str
     source: FilePlan | bytes
+    listing: bool = False
 
     @property
     def size(self) -> int:
@@ -107,7 +111,7 @@ async def _all(store: TapeStore, sink: Sink, job: Job, plan: Plan, disks: Disks)
         await member(part.name, part.source)
     digests = [line[:64] for line, part in zip(sums, known, strict=True)]
     text = _manifest(plan, [digest for digest, part in zip(digests, known, strict=True) if isinstance(part.source, FilePlan)],
-                     [digest for digest, part in zip(digests, known, strict=True) if part.name.endswith(".csv")])
+                     [digest for digest, part in zip(digests, known, strict=True) if part.listing])
     await member(MANIFEST, text)
     await member(SUMS, "".join(sums).encode())
     await sink.put(archive.end(crcs))
@@ -131,27 +135,31 @@ def _parts(job: Job, plan: Plan) -> Sequence[_Part]:
     found = []
     for file in plan.files:
         found.append(_Part(file.about["name"], file))
-        if file.rows:
-            found.append(_Part(file.about["rows"], file.rows))
+        found += [_Part(file.about[word], data, listing=True) for word, data in _lists(file).items()]
     if job.wanted.format == "pack":
         found += [_Part(VERIFIER, Path(verify.__file__).read_bytes()), _Part(README, WORDS.encode())]
     return found
 
 
+def _lists(file: FilePlan) -> dict[str, bytes]:
+    """The lists beside a master, by what the manifest calls them."""
+    return {word: data for word, data in (("rows", file.rows), ("chunks", file.chunks)) if data}
+
+
 def _archive(job: Job, plan: Plan) -> Archive:
     """The archive with the sizes of all its members."""
     known = _parts(job, plan)
-    blank = _manifest(plan, [NO_DIGEST] * len(plan.files), [NO_DIGEST] * sum(1 for file in plan.files if file.rows))
+    blank = _manifest(plan, [NO_DIGEST] * len(plan.files), [NO_DIGEST] * sum(len(_lists(file)) for file in plan.files))
     names = [part.name for part in known] + [MANIFEST]
     sums = sum(len(f"{NO_DIGEST}  {name}\n".encode()) for name in names)
     return Archive([*(Member(part.name, part.size) for part in known), Member(MANIFEST, len(blank)), Member(SUMS, sums)], job.created_ns)
 
 
-def _manifest(plan: Plan, digests: Sequence[str], of_rows: Sequence[str]) -> bytes:
-    """The manifest's text with the files' digests."""
-    rows = iter(of_rows)
+def _manifest(plan: Plan, digests: Sequence[str], of_lists: Sequence[str]) -> bytes:
+    """The manifest's text with the digests of the files and of the lists beside them."""
+    lists = iter(of_lists)
     files: list[dict[str, Any]] = []
     for file, digest in zip(plan.files, digests, strict=True):
         about = {**file.about, "bytes": file.size, "sha256": digest}
-        files.append({**about, "rows_sha256": next(rows)} if file.rows else about)
+        files.append({**about, **{f"{word}_sha256": next(lists) for word in _lists(file)}})
     return json.dumps({**plan.manifest, "files": files}, indent=1).encode()

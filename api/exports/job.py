@@ -86,9 +86,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One export. `by` is who asked; `key` and `body` are digests of its Idempotency-Key (with the holder) and of what came with it.
+    """One export. `by` is who asked, by name; `holder` is the token, since names are not unique.
 
-    `hold` is its hold until that is released, `expected_bytes` what was reckoned when it was asked for. Times are UTC ns, 0: not yet.
+    `key` and `body` are digests of its Idempotency-Key (with the holder) and of what came with it. `hold` is its hold until that is released,
+    `expected_bytes` what was reckoned when it was asked for. Times are UTC ns, 0: not yet.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Job:
     result: Result | None = None
     failure: Failure | None = None
     call: Call | None = None
+    holder: str = ""
 
     @property
     def ended(self) -> bool:

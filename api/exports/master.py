@@ -4,7 +4,9 @@ The tables show what the clip of the same range shows; what cannot be decoded is
 Rows are whole, so the file may hold up to a row (about a second) more at each end.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from api.mp4.clip import Extents, build_around
 from api.mp4.samples import Int64
 from storage.footage import RowRun, row_ends
 from storage.reader import TrackReader
-from storage.rowseals import row_seals
+from storage.rowseals import ChunkSeal, row_seals
 from storage.store import TapeStore
 from storage.track import Track
 
@@ -36,6 +38,7 @@ class _Row:
     size: int
     start_ns: int
     line: str
+    chunk: ChunkSeal | None
 
 
 def master(store: TapeStore, item: Item, shot: Shot) -> FilePlan:
@@ -51,7 +54,15 @@ def master(store: TapeStore, item: Item, shot: Shot) -> FilePlan:
         _inside(runs, number, media.samples.offset, media.samples.size)
     movie, tapes = by_tape(build_around(shot.tracks, runs, shot.shown.start_ns), [(item.number, name) for name in names])
     listed = [f"{at},{row.size},{names[row.track]},{row.line}\n" for at, row in zip(movie.extents.at.tolist(), rows, strict=True)]
-    return FilePlan(movie.head, joined(movie.extents), tapes, {}, "".join([HEADING, *listed]).encode())
+    return FilePlan(movie.head, joined(movie.extents), tapes, {}, "".join([HEADING, *listed]).encode(), _chunks(names, rows))
+
+
+def _chunks(names: Sequence[str], rows: Iterable[_Row]) -> bytes:
+    """The sealed chunks that the rows are of, as JSON: their leaves and items, over which the digest is that a signed head names."""
+    found = dict.fromkeys((row.track, row.chunk) for row in rows if row.chunk is not None)
+    said = [{"track": names[track], **{key: one.hex() if isinstance(one, bytes) else one for key, one in asdict(chunk).items()}}
+            for track, chunk in found]
+    return json.dumps(said, indent=1).encode()
 
 
 def _rows(track: Track, number: int, item: Item, samples: Int64) -> list[_Row]:
@@ -72,8 +83,8 @@ def _of_run(tape: TrackReader, run: RowRun, number: int, item: Item, samples: In
     for at in np.flatnonzero(wanted).tolist():
         row, seal = rows[at], seals[at]
         proof = f"{seal.leaf.hex()},{seal.record.hex()},{seal.entries.hex()}" if seal is not None else ",,"
-        out.append(_Row(number, int(offset[at]), int(row["bytes"]), int(row["t_ns"]),
-                        f"{run.first + at},{int(row['t_ns'])},{int(ends[at])},{int(row['data_crc'])},{proof}"))
+        line = f"{run.first + at},{int(row['t_ns'])},{int(ends[at])},{int(row['data_crc'])},{proof}"
+        out.append(_Row(number, int(offset[at]), int(row["bytes"]), int(row["t_ns"]), line, seal.chunk if seal is not None else None))
     return out
 
 

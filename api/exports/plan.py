@@ -24,13 +24,14 @@ COLUMNS = ("track", "offset", "size", "at")
 
 @dataclass(frozen=True, slots=True)
 class FilePlan:
-    """One file: its first bytes, where the others lie, on which tapes; what the manifest says of it; of a master its rows."""
+    """One file: its first bytes, where the others lie, on which tapes; what the manifest says of it; of a master its rows, and their chunks."""
 
     head: bytes
     extents: Extents
     tapes: tuple[Tape, ...]
     about: dict[str, Any]
     rows: bytes = b""
+    chunks: bytes = b""
 
     @property
     def size(self) -> int:
@@ -76,7 +77,7 @@ def save(plan: Plan, folder: Path) -> None:
     arrays: dict[str, Any] = {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)}
     for at, file in enumerate(plan.files):
         arrays[f"{at}-head"] = np.frombuffer(file.head, np.uint8)
-        arrays[f"{at}-rows"] = np.frombuffer(file.rows, np.uint8)
+        arrays[f"{at}-rows"], arrays[f"{at}-chunks"] = np.frombuffer(file.rows, np.uint8), np.frombuffer(file.chunks, np.uint8)
         arrays |= {f"{at}-{name}": getattr(file.extents, name) for name in COLUMNS}
     packed = io.BytesIO()
     np.savez(packed, **arrays)
@@ -90,7 +91,7 @@ def load(folder: Path) -> Plan | None:
             meta = json.loads(packed["meta"].tobytes())
             files = [FilePlan(packed[f"{at}-head"].tobytes(), Extents(*(packed[f"{at}-{name}"] for name in COLUMNS)),
                               tuple((int(number), str(track), int(place)) for number, track, place in said["tapes"]), said["about"],
-                              packed[f"{at}-rows"].tobytes())
+                              packed[f"{at}-rows"].tobytes(), packed[f"{at}-chunks"].tobytes() if f"{at}-chunks" in packed else b"")
                      for at, said in enumerate(meta["files"])]
     except FileNotFoundError:
         return None

@@ -5,7 +5,9 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -26,11 +28,11 @@ from api.holds import author, camera_records, reaches_all
 from api.media import MEDIA
 from api.parameters import Parameter, identifier, json_body, one_of, wrong
 from api.problems import Problem, scrub
-from api.routes import ROOT, Answer, Route
+from api.routes import ADMIN, ROOT, Answer, Route
 from api.sending import send_file
 from api.side import SIDE
 from api.times import rfc3339
-from recorder.base.errors import Gone, NotFound
+from recorder.base.errors import Gone, NotFound, StorageError
 
 EXPORT = frozenset({Scope.EXPORT})
 DESK = web.AppKey("exports", Desk)
@@ -60,7 +62,7 @@ async def create(request: web.Request) -> web.Response:
     key, digest = _key(request, grant), hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     dry = DRY_RUN.of(request) != "0"
     if key and not dry and (made := desk.by_key(key, digest)) is not None:
-        return web.json_response(said(desk, made))
+        return web.json_response(said(desk, made, grant))
     asked = read_export(body, now_ns)
     items = tuple(_item(request, f"items.{at}.camera", item.camera, item.track, item.start, item.end) for at, item in enumerate(asked.items))
     looks = [await request.app[SIDE].run(look, item) for item in items]
@@ -69,20 +71,22 @@ async def create(request: web.Request) -> web.Response:
         return web.json_response({"bytes": nbytes, "items": [described(found) for found in looks]})
     _anything(looks)
     if key and (made := desk.by_key(key, digest)) is not None:      # while we looked
-        return web.json_response(said(desk, made))
+        return web.json_response(said(desk, made, grant))
     call = _call(request, asked.webhook)
-    desk.room(author(grant), nbytes)
-    job = Job(new_id(now_ns), _wanted(asked, items), author(grant), now_ns, nbytes, key, digest, call=call)
-    job = await desk.take(job)
-    return web.json_response(said(desk, job), status=202, headers={"Location": f"{ROOT}/exports/{job.id}"})
+    desk.room(grant.holder, nbytes)
+    job = Job(new_id(now_ns), _wanted(asked, items), author(grant), now_ns, nbytes, key, digest, call=call, holder=grant.holder)
+    with _answerable():
+        job = await desk.take(job)
+    return web.json_response(said(desk, job, grant), status=202, headers={"Location": f"{ROOT}/exports/{job.id}"})
 
 
 def _key(request: web.Request, grant: Grant) -> str:
-    text = request.headers.get(KEY_HEADER)
-    if text is None:
+    texts = request.headers.getall(KEY_HEADER, [])
+    if not texts:
         return ""
-    if not KEY.fullmatch(text):
-        raise wrong(KEY_HEADER, "must be 1 to 255 visible ASCII characters")
+    text = texts[0]
+    if len(texts) > 1 or not KEY.fullmatch(text):
+        raise wrong(KEY_HEADER, "must be 1 to 255 visible ASCII characters, given once")
     return hashlib.sha256(f"{grant.holder}\n{text}".encode()).hexdigest()
 
 
@@ -118,22 +122,26 @@ def _anything(looks: Iterable[Look]) -> None:
 async def listing(request: web.Request) -> web.Response:
     """A page of the exports all of whose cameras are within reach, the newest first."""
     desk, limit, after, state, camera = request.app[DESK], LIMIT.of(request), AFTER.of(request), STATE.of(request), CAMERA.of(request)
-    found = [job for job in desk.jobs() if (not after or job.id < after) and (not state or job.state == state)
-             and (not camera or any(item.camera == camera for item in job.wanted.items))
-             and reaches_all(request[keys.GRANT], request.app[keys.REGISTRY], job.wanted.cameras())]
+    matching = (job for job in desk.jobs() if (not after or job.id < after) and (not state or job.state == state)
+                and (not camera or any(item.camera == camera for item in job.wanted.items))
+                and reaches_all(request[keys.GRANT], request.app[keys.REGISTRY], job.wanted.cameras()))
+    found = list(islice(matching, limit + 1))       # of ten thousand jobs no more is looked at than an answer takes
     page = found[:limit]
-    return web.json_response({"items": [said(desk, job) for job in page], "next": page[-1].id if len(found) > limit else None})
+    items = [said(desk, job, request[keys.GRANT]) for job in page]
+    return web.json_response({"items": items, "next": page[-1].id if len(found) > limit else None})
 
 
 async def show(request: web.Request) -> web.Response:
     """One job."""
-    return web.json_response(said(request.app[DESK], _job(request)))
+    return web.json_response(said(request.app[DESK], _job(request), request[keys.GRANT]))
 
 
 async def cancel(request: web.Request) -> web.Response:
     """End it, or take it away with its file; answers what it was."""
-    job = await request.app[DESK].cancel(_job(request), author(request[keys.GRANT]))
-    return web.json_response(said(request.app[DESK], job))
+    grant = request[keys.GRANT]
+    with _answerable():
+        job = await request.app[DESK].cancel(_job(request), author(grant), grant.holder)
+    return web.json_response(said(request.app[DESK], job, grant))
 
 
 async def result(request: web.Request) -> web.StreamResponse:
@@ -143,9 +151,7 @@ async def result(request: web.Request) -> web.StreamResponse:
     if made is None:
         raise Problem(409, f"the export is {job.state}", remedy="wait until it is done" if not job.ended else "ask for it again")
     with request.app[CLIPS].take(request[keys.GRANT].holder):
-        source = _open(request, job, shelf.RESULT)
-        if request.method == "GET":
-            await request.app[DESK].note_fetch(job, author(request[keys.GRANT]))
+        source = await _given(request, job, shelf.RESULT)
         return await send_file(request, source, etag=f'"{made.sha256}"', headers={
             "Content-Type": made.media_type, "Repr-Digest": repr_digest(made.sha256), "Cache-Control": "private, no-cache",
             "Content-Disposition": f'attachment; filename="{made.name}"'})
@@ -157,7 +163,30 @@ async def manifest(request: web.Request) -> web.StreamResponse:
     if job.result is None:
         raise Problem(409, f"the export is {job.state}", remedy="wait until it is done" if not job.ended else "ask for it again")
     headers = {"Content-Type": "application/json", "Cache-Control": "private, no-cache"}
-    return await send_file(request, _open(request, job, shelf.MANIFEST), etag=f'"{job.id}"', headers=headers)
+    source = await _given(request, job, shelf.MANIFEST)
+    return await send_file(request, source, etag=f'"{job.id}"', headers=headers)
+
+
+async def _given(request: web.Request, job: Job, name: str) -> FileBytes:
+    """A file of the job, to be closed; nobody is given one without a line in the audit."""
+    source, grant = _open(request, job, name), request[keys.GRANT]
+    try:
+        if request.method == "GET":
+            with _answerable():
+                await request.app[DESK].note_fetch(job, name, author(grant), grant.holder)
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+@contextmanager
+def _answerable() -> Iterator[None]:
+    """What the disk refuses as an error that has an answer (503)."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"the folder of exports cannot be written ({error.strerror})", where="exports") from error
 
 
 def _open(request: web.Request, job: Job, name: str) -> FileBytes:
@@ -182,12 +211,13 @@ def _job(request: web.Request) -> Job:
     return job
 
 
-def said(desk: Desk, job: Job) -> dict[str, Any]:
-    """A job as JSON."""
+def said(desk: Desk, job: Job, grant: Grant) -> dict[str, Any]:
+    """A job as JSON. Where its webhook leads is for whoever asked for it, and for an administrator: such addresses may hold a key."""
     run, wanted, made = desk.running(job.id), job.wanted, None if job.gone else job.result
     total = made.nbytes if made else run.total if run and run.total else job.expected_bytes
     done = made.nbytes if made else run.done if run else 0
     address = f"{ROOT}/exports/{job.id}"
+    ours = grant.holder == job.holder or grant.may(ADMIN)
     return {
         "id": job.id, "state": job.state, "stage": run.stage if run and job.state is State.RUNNING else None,
         "items": [{"camera": item.camera, "number": item.number, "track": item.track, **between(item.start_ns, item.end_ns)}
@@ -198,8 +228,8 @@ def said(desk: Desk, job: Job) -> dict[str, Any]:
         "bytes": total, "done_bytes": done, "progress": 1.0 if job.state is State.DONE else min(1.0, done / total) if total else 0.0,
         "eta_s": round(run.eta_s, 1) if run and job.state is State.RUNNING and run.eta_s is not None else None,
         "error": {"message": scrub(job.failure.message), "remedy": scrub(job.failure.remedy)} if job.failure else None,
-        "webhook": {"address": job.call.address, "id": job.call.id, "tries": job.call.tries, "delivered": _time(job.call.done_ns),
-                    "given_up": job.call.given_up, "error": job.call.error} if job.call else None,
+        "webhook": {"address": job.call.address if ours else None, "id": job.call.id, "tries": job.call.tries,
+                    "delivered": _time(job.call.done_ns), "given_up": job.call.given_up, "error": job.call.error} if job.call else None,
         "result": {"name": made.name, "media_type": made.media_type, "bytes": made.nbytes, "sha256": made.sha256, "complete": made.complete,
                    "address": f"{address}/result", "manifest": f"{address}/manifest"} if made else None,
     }
@@ -219,7 +249,7 @@ def routes() -> list[Route]:
     return [
         Route("GET", address, listing, "List exports", scopes=EXPORT, parameters=(STATE, CAMERA, LIMIT, AFTER),
               answers={200: Answer("a page of exports, the newest first", "ExportPage")}, problems=(503,), tag="exports"),
-        Route("POST", address, create, "Make a file of footage", scopes=EXPORT, body=EXPORT_SCHEMA, parameters=(DRY_RUN, key),
+        Route("POST", address, create, "Make a file of footage", scopes=EXPORT, looks=True, body=EXPORT_SCHEMA, parameters=(DRY_RUN, key),
               answers={202: Answer("the job", "Export"), 200: Answer("the job that this key made; or, for a dry run, what there is",
                                                                      {"oneOf": [{"$ref": "#/components/schemas/Export"},
                                                                                 {"$ref": "#/components/schemas/ExportLook"}]})},
@@ -229,10 +259,10 @@ def routes() -> list[Route]:
         Route("DELETE", f"{address}/{{export}}", cancel, "Cancel an export, or take its file away", scopes=EXPORT, parameters=(one,),
               answers={200: Answer("the job as it was", "Export")}, problems=(404, 503), tag="exports"),
         Route("GET", f"{address}/{{export}}/result", result, "The file", scopes=EXPORT, parameters=(one,), signable=True,
-              answers={200: file, 206: file}, problems=(404, 409, 410, 416, 429, 503), tag="exports"),
+              answers={200: file, 206: file}, problems=(404, 409, 410, 412, 416, 429, 503), tag="exports"),
         Route("GET", f"{address}/{{export}}/manifest", manifest, "What is in it: gaps, damage, clocks, digests", scopes=EXPORT,
               parameters=(one,), signable=True, answers={200: Answer("the manifest", {"type": "object"})},
-              problems=(404, 409, 410, 503), tag="exports"),
+              problems=(404, 409, 410, 412, 503), tag="exports"),
     ]
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +52,23 @@ async def settle(site: SiteConfig, store: TapeStore, job: Job, cameras: Mapping[
             files.append(_master(store, job, one) if job.wanted.format == "pack" else _together(job, [one]))
     if not files:
         _some(lacking_items)
-    return Plan({**heading, "volumes_missing": lacking_volumes(site, store), "nothing": [one.about for one in lacking_items]}, tuple(files))
+    missing = lacking_volumes(site, store)
+    return Plan({**heading, "volumes_missing": missing, "nothing": [one.about for one in lacking_items]}, tuple(distinct(files)))
+
+
+def distinct(files: Sequence[FilePlan]) -> Iterator[FilePlan]:
+    """The files, each under a name of its own: items that begin and end within the same seconds would have the same one."""
+    taken: Counter[str] = Counter()
+    for file in files:
+        name = str(file.about["name"])
+        taken[name] += 1
+        if taken[name] == 1:
+            yield file
+            continue
+        stem, _, ending = name.rpartition(".")
+        other = f"{stem}-{taken[name]}.{ending}"
+        lists: dict[str, Any] = {word: file.about[word].replace(name, other, 1) for word in ("rows", "chunks") if word in file.about}
+        yield replace(file, about={**file.about, **lists, "name": other})
 
 
 def missing_volumes(site: SiteConfig) -> list[int]:
@@ -135,4 +152,5 @@ def _master(store: TapeStore, job: Job, one: Footage) -> FilePlan:
                 raise NotFound("its rows do not stand still", remedy="ask again") from None
             shot = shoot(store, query_of(job, one.item), time.time_ns())
     about = {**one.about, "tracks": [{key: value for key, value in track.items() if key != "rows"} for track in one.about["tracks"]]}
-    return replace(made, about={"name": name, "role": "master", "rows": f"{name}.rows.csv", "complete": shot.shown.complete, "items": [about]})
+    return replace(made, about={"name": name, "role": "master", "rows": f"{name}.rows.csv", "chunks": f"{name}.chunks.json",
+                                "complete": shot.shown.complete, "items": [about]})

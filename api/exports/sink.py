@@ -21,6 +21,7 @@ from api.exports import shelf
 PIECE_BYTES = 1 << 20
 MARK_S = 1.0
 PAGE = 4096
+REST_BYTES, REST_SHIFT = 4 << 20, 11      # room that the file gives back at its end, for its manifest: a 2,048th of it and 4 MiB
 MB = 1_000_000
 
 Fill = Callable[[memoryview, int], Awaitable[None]]
@@ -63,7 +64,7 @@ class Sink:
         self._at = 0                # of the piece in the buffer
         self._filled = 0
         self._marked_s = time.monotonic()
-        os.posix_fallocate(self._fd, 0, max(size, 1))      # a full disk is found at once, not hours later
+        os.posix_fallocate(self._fd, 0, size + REST_BYTES + (size >> REST_SHIFT))      # a full disk is found at once, not hours later
 
     @property
     def done(self) -> int:
@@ -122,9 +123,16 @@ class Sink:
         if self._at > self._known and time.monotonic() - self._marked_s > MARK_S:
             self._marked_s = time.monotonic()
             os.fdatasync(self._fd)
-            mark = {"bytes": self._at, "sha256": self.whole.hexdigest()}
-            shelf.write_whole(self._folder / shelf.MARK, json.dumps(mark).encode(), durable=False)
+            self._set_mark()
         self._tell(self._at)
+
+    def _set_mark(self) -> None:
+        mark = {"bytes": self._at, "sha256": self.whole.hexdigest()}
+        try:
+            shelf.write_whole(self._folder / shelf.MARK, json.dumps(mark).encode(), durable=False)
+        except OSError as error:
+            if error.errno not in shelf.NO_SPACE:       # a full disk costs work after a kill, not the file, which has its room
+                raise
 
     def _write(self, view: memoryview) -> None:
         done = 0

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 
 from api.exports.job import Call, Job
+from api.problems import scrub
 from api.times import rfc3339
 from recorder.base.clock import Clock
 from recorder.base.media import NS
@@ -67,7 +68,7 @@ def body_of(job: Job) -> bytes:
     made = job.result
     data = {"export": job.id, "state": job.state.value, "reference": job.wanted.reference,
             "result": {"name": made.name, "bytes": made.nbytes, "sha256": made.sha256, "complete": made.complete} if made else None,
-            "error": {"message": job.failure.message, "remedy": job.failure.remedy} if job.failure else None}
+            "error": {"message": scrub(job.failure.message), "remedy": scrub(job.failure.remedy)} if job.failure else None}
     return json.dumps({"type": f"export.{job.state.value}", "timestamp": rfc3339(job.ended_ns), "data": data}).encode()
 
 

@@ -4,7 +4,6 @@ It may be killed at any moment and started again: all it knows lies in the job's
 """
 
 import asyncio
-import errno
 import fcntl
 import json
 import logging
@@ -36,7 +35,6 @@ TELL_S = 0.2
 LOCK_S = 30.0
 POLL_S = 0.05
 SHARED_MB_PER_S = 100.0
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -76,7 +74,7 @@ def _failure(error: WatchroomError) -> dict[str, str]:
 
 
 def _system(error: OSError) -> dict[str, str]:
-    if error.errno in NO_SPACE:
+    if error.errno in shelf.NO_SPACE:
         return {"message": "the disk of exports is full", "remedy": "delete exports, or make room there; then ask again"}
     return {"message": f"the system refuses: {error.strerror}", "remedy": "see the disk of exports and the server's log, then ask again"}
 

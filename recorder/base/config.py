@@ -120,14 +120,15 @@ class RecordingConfig:
 class ExportsConfig:
     """`[exports]`: jobs that make files of footage (api/exports). `folder` None: `exports` in state_dir.
 
-    Results take at most `bytes_max` together and go after `days`. Each of the `workers` writes at most `mb_per_s` MB/s; 0: as fast as it
-    goes, or 100 where the folder shares a file system with a volume. Webhooks may call addresses below `webhooks`, signed with what the
-    first line of `webhook_secret_file` holds.
+    Results take at most `bytes_max` together (`bytes_max_token` those of one token; 0: as much) and go after `days`. Each of the `workers`
+    writes at most `mb_per_s` MB/s; 0: as fast as it goes, or 100 where the folder shares a file system with a volume. Webhooks may call
+    addresses below `webhooks`, signed with what the first line of `webhook_secret_file` holds.
     """
 
     folder: Path | None = None
     workers: int = 1
     bytes_max: int = 100_000_000_000
+    bytes_max_token: int = 0
     days: float = 7.0
     mb_per_s: float = 0.0
     webhooks: tuple[str, ...] = ()

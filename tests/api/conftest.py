@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -192,6 +193,16 @@ def holds(catalogue: Catalogue, site: SiteConfig, supervisor: FakeSupervisor) ->
     made = Holds(catalogue, site)
     supervisor.more |= made.calls()
     return made
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 420 MB; root only."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=420m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
 
 
 Start = Callable[..., Any]

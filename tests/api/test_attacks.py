@@ -124,3 +124,20 @@ async def test_a_body_of_two_lengths_is_refused(api: Any, smuggled: list[bytes])
         b"/api/v1/session", *smuggled, b"Content-Type: application/json", b"Origin: " + api.origin.encode(), method=b"POST"
     )
     assert 400 <= answer.status < 500
+
+
+@pytest.mark.parametrize("malformed", [
+    b"GET /api/v1/cameras HTTP/1.1\r\nHost: {host}\nAuthorization: Bearer {token}\r\n\r\n",
+    b"GET /api/v1/cameras HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\0\r\n\r\n",
+    b"get /api/v1/cameras?x={token} HTTP/1.1\r\nHost: {host}\r\n\r\n",
+    b"POST /api/v1/links HTTP/1.1\r\nHost: {host}\r\nAuthorization : Bearer {token}\r\n\r\n",
+    b"POST /api/v1/links HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\nX: {token}\r\n\r\n0\r\n\r\n",
+    b"\x16\x03\x01\x02{token}\r\n\r\n",
+])
+async def test_what_cannot_be_read_is_not_quoted(api: Any, malformed: bytes) -> None:
+    """The answer may be logged by a proxy, or shown; it bears what every answer bears."""
+    token = (await api.token("view")).encode()
+    answer = await api.raw(malformed.replace(b"{host}", api.host.encode()).replace(b"{token}", token))
+    assert answer.status == 400 and answer.json["status"] == 400 and b"wr_" not in answer.body
+    assert answer.headers["server"] == "watchroom" and answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-type"] == "application/problem+json"

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,6 @@ from api.exports.sink import PIECE_BYTES, Pace, Sink, Torn
 from recorder.base.config import ExportsConfig
 from tests.api.exporting import body, ended, footage, until
 from tests.storage_read.reference_writer import RefVolume
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=420m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.disk

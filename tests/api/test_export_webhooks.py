@@ -1,5 +1,6 @@
 """Webhooks of exports: signed, once when all goes well, again with the same id when not, to allowed addresses only."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -12,10 +13,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from api.exports.webhook import WAITS_S, allowed, secret_of
-from recorder.base.config import ExportsConfig
+from api.exports.job import Failure, Job, State, Wanted
+from api.exports.routes import DESK
+from api.exports.webhook import WAITS_S, allowed, body_of, secret_of
+from api.schemas import COMPONENTS
+from recorder.base.config import ExportsConfig, SiteConfig
 from storage.catalogue import Catalogue
-from tests.api.exporting import body, ended, footage, until
+from tests.api.exporting import body, ended, footage, until, until_true
+from tests.api.test_description import check
 from tests.storage_read.reference_writer import RefVolume
 
 SECRET = "whsec_" + base64.b64encode(b"a key of some length").decode()
@@ -27,9 +32,12 @@ class Receiver:
     def __init__(self) -> None:
         self.calls: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def answer(self, request: web.Request) -> web.Response:
         self.calls.append((dict(request.headers), await request.read()))
+        await self.gate.wait()
         status = self.answers.pop(0) if self.answers else 204
         return web.Response(status=status, headers={"Location": "/elsewhere"} if status in {302, 307} else {})
 
@@ -133,3 +141,34 @@ def test_a_secret_is_base64_after_its_mark_or_the_line_itself() -> None:
     assert secret_of(SECRET) == b"a key of some length" and secret_of("plain") == b"plain"
     with pytest.raises(ValueError):
         secret_of("whsec_!")
+
+
+async def test_a_job_that_is_removed_while_its_webhook_is_answered_stays_removed(telling: Any, receiver: Any, site: SiteConfig) -> None:
+    """Its record was written anew by what became of the call, and the next start told of it again."""
+    made, address = receiver
+    made.gate.clear()
+    job = (await ask(telling, webhook=address + "done")).json
+    await until_true(lambda: made.calls)
+    assert (await telling.ask("DELETE", f"exports/{job['id']}", token=telling.key)).status == 200
+    made.gate.set()
+    await until_true(lambda: not telling.served.app[DESK]._calling)
+    assert not (site.exports_dir / job["id"]).exists()
+
+
+def test_what_is_told_names_no_path_and_no_address() -> None:
+    failure = Failure("the storage cannot be read: /srv/video/tape.zarr/cam-1/c/0: of 10.1.2.3", "see rtsp://10.1.2.3/x")
+    job = Job("0" * 32, Wanted((), "mp4", False, True, "", "x", "normal"), "test", 0, 0, state=State.FAILED, failure=failure)
+    error = json.loads(body_of(job))["data"]["error"]
+    assert error == {"message": "the storage cannot be read: (path): of (address)", "remedy": "see (address)"}
+
+
+async def test_where_a_webhook_leads_is_shown_to_who_asked_alone(telling: Any, receiver: Any) -> None:
+    """Its address may bear a key; other tokens may reach the same cameras."""
+    job = (await ask(telling, webhook=receiver[1] + "done?key=x")).json
+    other, chief = await telling.token("export"), await telling.token("admin")
+    seen = [(await telling.get(f"exports/{job['id']}", token=key)).json for key in (telling.key, chief, other)]
+    assert [one["webhook"]["address"] for one in (job, *seen)] == [receiver[1] + "done?key=x"] * 3 + [None]
+    check(seen[2], COMPONENTS["Export"])
+    listed = (await telling.get("exports", token=other)).json["items"]
+    assert listed[0]["webhook"]["address"] is None
+    assert b"key=x" not in (await telling.ask("DELETE", f"exports/{job['id']}", token=other)).body

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from api.events import EVENTS
+from api.exports import routes
 from api.schemas import COMPONENTS
 from recorder.base.config import ExportsConfig, SiteConfig, VolumeConfig
 from recorder.base.errors import Conflict
@@ -59,8 +60,11 @@ async def test_a_range_becomes_a_file_with_its_digest_and_manifest(exporter: Any
     metrics = (await exporter.get("/metrics", token=await exporter.token("metrics"))).body.decode()
     assert 'watchroom_exports{state="done"} 1\n' in metrics and f"watchroom_exports_bytes {len(result.body)}\n" in metrics
     audit = [json.loads(line) for line in (site.exports_dir / "audit.jsonl").read_text().splitlines()]
-    assert [entry["event"] for entry in audit] == ["asked", "done", "fetched"]
-    assert all(entry["reason"] == "accident" and entry["reference"] == "case 7" for entry in audit) and audit[0]["by"] == "test"
+    assert [(entry["event"], entry.get("file")) for entry in audit] == [
+        ("asked", None), ("done", None), ("fetched", "result"), ("fetched", "manifest.json")]
+    assert all(entry["reason"] == "accident" and entry["reference"] == "case 7" for entry in audit)
+    assert all(entry["by"] == "test" and entry["holder"] == "token 1" for entry in audit if entry["event"] != "done")
+    assert (audit[1]["sha256"], audit[1]["bytes"], audit[1]["name"]) == (sha, len(result.body), job["result"]["name"])
 
 
 def check_manifest(found: dict[str, Any], job: dict[str, Any]) -> None:
@@ -83,6 +87,16 @@ async def test_a_result_opens_by_a_signed_address(exporter: Any) -> None:
         assert (await exporter.get(made.json["address"].replace("sig=", "sig=0"))).status in {401, 403}
     for address in (f"/api/v1/exports/{job['id']}", "/api/v1/exports"):
         assert (await exporter.ask("POST", "links", token=exporter.key, json={"address": address})).status == 400
+
+
+@pytest.mark.parametrize(("named", "status"), [
+    ("{etag}", 206), ('"x", {etag}', 206), ("*", 206), ("W/{etag}", 412), ('"x"', 412), ("{bare}", 412), ("", 412), ('"{bare}', 412)])
+async def test_what_is_resumed_is_what_was_begun(exporter: Any, named: str, status: int) -> None:
+    job = await ended(exporter, (await ask(exporter, last=12)).json["id"], exporter.key)
+    etag = f'"{job["result"]["sha256"]}"'
+    headers = {"Range": "bytes=5-9", "If-Match": named.format(etag=etag, bare=etag.strip('"'))}
+    answer = await exporter.get(job["result"]["address"], token=exporter.key, headers=headers)
+    assert (answer.status == status and len(answer.body) == 5) or answer.json["status"] == status == 412
 
 
 async def test_a_dry_run_says_what_there_is_and_makes_nothing(exporter: Any, holds: Holds) -> None:
@@ -129,6 +143,17 @@ async def test_what_exports_take_stays_within_their_quota(start: Any, site: Site
     assert (await ask(api, last=59)).status == 409
     assert (await api.ask("DELETE", f"exports/{first['id']}", token=api.key)).status == 200
     assert (await ask(api, last=59)).status == 202
+
+
+async def test_one_tokens_exports_leave_room_for_anothers(start: Any, volume: RefVolume, holds: Holds) -> None:
+    footage(volume)
+    api = await start(exports=ExportsConfig(workers=0, bytes_max_token=60_000_000))
+    api.clock.advance(3600)
+    api.key, other = await api.token("export"), await api.token("export")
+    assert (await ask(api)).status == 202
+    refused = await ask(api)
+    assert refused.status == 409 and "exports of this token would take 0.08 GB, their quota is 0.06 GB" in refused.json["detail"]
+    assert (await ask(api, token=other)).status == 202
 
 
 async def test_a_result_goes_when_its_days_are_over(exporter: Any, site: SiteConfig) -> None:
@@ -188,6 +213,16 @@ async def test_lists_come_in_pages_the_newest_first(exporter: Any) -> None:
     assert [job["id"] for job in first["items"] + rest["items"]] == ids and rest["next"] is None
 
 
+async def test_a_page_looks_at_no_more_jobs_than_it_shows(exporter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop looks at them, and waits for nothing meanwhile."""
+    for _ in range(5):
+        assert (await ask(exporter)).status == 202
+    asked: list[Any] = []
+    monkeypatch.setattr(routes, "reaches_all", lambda *args: asked.append(args) or True)
+    page = (await exporter.get("exports?limit=2", token=exporter.key)).json
+    assert len(page["items"]) == 2 and page["next"] and len(asked) == 3
+
+
 async def test_a_hold_of_no_job_is_released_at_the_start_and_no_other(start: Any, holds: Holds) -> None:
     """An API was killed between taking the hold of a job and telling anybody of the job."""
     span = {"camera": 1, "track": "main", "start_ns": 1, "end_ns": 2}
@@ -200,6 +235,21 @@ async def test_a_hold_of_no_job_is_released_at_the_start_and_no_other(start: Any
     taken = {"cameras": ["north"], "start": 1, "end": 2, "reason": "x", "owner": "watchroom exports"}
     assert (await api.ask("POST", "holds", token=await api.token("hold"), json=taken)).status == 400
     assert (await api.get("exports", token=key)).json["items"] == []
+
+
+async def test_a_token_for_holds_does_not_take_an_exports_footage_away(start: Any, volume: RefVolume, holds: Holds) -> None:
+    footage(volume, 20, au_bytes=400)
+    api = await start(exports=ExportsConfig(workers=0))
+    api.clock.advance(3600)
+    api.key = await api.token("export")
+    job = (await ask(api, first=2, last=9)).json
+    (hold,) = holds.standing()
+    refused = await api.ask("DELETE", f"holds/{hold.id}", token=await api.token("hold"))
+    assert refused.status == 409 and f"cancel the export {job['id']}" in refused.json["detail"]
+    assert [one.id for one in holds.standing()] == [hold.id]
+    assert (await api.ask("DELETE", f"exports/{job['id']}", token=api.key)).status == 200
+    await until_true(lambda: not holds.standing())
+    assert (await api.ask("DELETE", f"holds/{hold.id}", token=await api.token("hold"))).status == 200      # again: it was released before
 
 
 async def test_a_missing_volume_is_told(start: Any, site: SiteConfig, volume: RefVolume, holds: Holds, tmp_path: Path) -> None:

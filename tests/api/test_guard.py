@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from api.application import all_routes
 from api.guard import check_exposure, is_loopback
 from recorder.base.config import ServerConfig, TlsConfig
 from recorder.base.errors import ConfigError
@@ -115,6 +116,8 @@ async def test_only_a_configured_origin_hears_cors_and_never_with_credentials(st
     assert "Access-Control-Allow-Credentials" not in answer.headers
     preflight = await api.ask("OPTIONS", "cameras", headers={"Origin": "https://wall.example", "Access-Control-Request-Method": "POST"})
     assert preflight.status == 204
+    allowed = {name.strip().lower() for name in preflight.headers["Access-Control-Allow-Headers"].split(",")}
+    assert allowed >= {one.name.lower() for route in all_routes() for one in route.parameters if one.place == "header"}
     assert (await api.ask("DELETE", "cameras/north", headers={"Origin": "https://wall.example"})).status == 403
     assert (await api.get("cameras")).headers["Vary"] == "Origin"
     foreign = await api.get("cameras", headers={"Origin": "https://wall.example.evil"})

@@ -188,6 +188,13 @@ async def test_a_signed_playlist_may_be_asked_to_wait(proxied: Any, more: str, s
     assert (await proxied.get(link + more)).status == status
 
 
+async def test_a_signed_address_of_many_parameters_is_no_fault_of_ours(proxied: Any) -> None:
+    many = "&".join(f"p{n}=1" for n in range(100))
+    assert (await proxied.get(f"{ROOT}/cameras/north/clip.mp4?{many}&sig=x&exp=1&kid=1")).status == 401
+    link = await make_link(proxied, await proxied.token("view"), f"{ROOT}/cameras/north/clip.mp4?{many}")
+    assert link.status == 201 and (await proxied.get(link.json["address"])).status == 400
+
+
 async def test_a_signed_link_ends_by_itself_and_with_its_token(proxied: Any) -> None:
     token = await proxied.token("view")
     short = (await make_link(proxied, token, seconds=60)).json["address"]

@@ -267,7 +267,7 @@ class Gate:
 @pytest.mark.live
 def test_reading_beside_the_products_own_writer(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
     """The real slot with its threads, its pool and quarantine, on a volume that goes round."""
-    site = Site(tmp_path, clock=SystemClock(), bytes_max=16 << 20, quarantine_s=0.2)
+    site = Site(tmp_path, clock=SystemClock(), bytes_max=20 << 20, quarantine_s=0.2)
     gate = Gate(site)
     monkeypatch.setattr(site.slot._pool, "_clear", gate.clear)
     site.slot.start()

@@ -23,7 +23,7 @@ from tests.storage_read.real_slot import Site, Source, foreign, words
 @pytest.fixture
 def hand(tmp_path: Path) -> Iterator[Site]:
     """Driven by hand, twelve small chunks, no quarantine."""
-    site = Site(tmp_path, clock=SimulatedClock(), bytes_max=12 << 20, quarantine_s=0)
+    site = Site(tmp_path, clock=SimulatedClock(), bytes_max=20 << 20, quarantine_s=0)
     yield site
     site.close()
 

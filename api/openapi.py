@@ -120,6 +120,7 @@ def _problems(route: Route) -> dict[str, Any]:
         *route.problems,
         *({401} if route.scopes is not None else ()),
         *({404} if route.places else ()),
+        *({429} if route.looks else ()),
         *({408, 413, 415} if route.body is not None else ()),
     } - set(route.answers)
     content = {MEDIA_TYPE: {"schema": ref("Problem")}}

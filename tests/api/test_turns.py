@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from api.application import all_routes
+from api.openapi import describe
 from api.problems import Problem
 from api.side import SIDE, WAITING
 from api.turns import AT_ONCE, TURNS, Turns
@@ -62,3 +64,9 @@ async def test_who_waits_too_long_is_refused_and_who_goes_away_holds_no_place() 
     async with turns.take("a"):
         pass
     assert not turns._holders
+
+
+def test_the_description_says_that_a_turn_may_be_refused() -> None:
+    taking = [route for route in all_routes() if route.looks]
+    paths = describe(taking)["paths"]
+    assert taking and all("429" in paths[route.plain_path][route.method.lower()]["responses"] for route in taking)

@@ -19,6 +19,7 @@ import pytest
 
 from tests.cli.conftest import Site, until
 from tests.cli.test_hold_live import ask
+from tests.cli.test_proof_live import key
 from tests.cli.test_serve_live import camera, frames, pid_of, simulated
 
 pytestmark = pytest.mark.live
@@ -122,8 +123,9 @@ def test_an_export_outlives_five_kills_of_the_api_and_the_retention_of_its_foota
 
 def test_a_pack_of_held_footage_is_proved_row_by_row(site: Site) -> None:
     site.init()
+    key(site)
     with simulated("--count", 1) as port:
-        site.write("[retention]", "days = 0.0001", camera("one", f"rtsp://127.0.0.1:{port}/cam0"))
+        site.write("[signing]", 'key = "key.pem"', "every_h = 0.001", "[retention]", "days = 0.0001", camera("one", f"rtsp://127.0.0.1:{port}/cam0"))
         site.file.write_text(site.file.read_text().replace("[recording]", "[recording]\nchunk_close_s = 10"))
         site.start("serve", "--config", site.file, log="serve")
         until(lambda: "Test: 1 slots" in site.log() and frames(site, "one") > 50, "recording")
@@ -144,6 +146,8 @@ def test_a_pack_of_held_footage_is_proved_row_by_row(site: Site) -> None:
         assert checked.returncode == 0 and "all as they were packed" in checked.stdout, checked
         found = re.search(r"(\d+) rows, (\d+) proved", checked.stdout)
         assert found and found[1] == found[2] and int(found[1]) >= 3, checked.stdout
+        signed = [sys.executable, site.folder / "verify.py", "--heads", site.folder / "state/heads", pack]
+        until(lambda: subprocess.run(signed, capture_output=True, timeout=120, check=False).returncode == 0, "its chunks are signed")
         site.run("hold", "release", held["hold"]["id"])
     assert "Traceback" not in site.log()
 

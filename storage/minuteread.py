@@ -1,12 +1,13 @@
 """Figures by the minute for readers: from the array beside the tape, and from rows where it says nothing."""
 
+import errno
 import os
 
 import numpy as np
 
 from recorder.base.errors import FormatError, Gone
 from storage.footage import I64
-from storage.minutes import COLUMNS, COVERED, DAY, DAY_BYTES, LINE_BYTES, MINUTE_NS, MISSING, day_name, minutes_path, tally, unpack
+from storage.minutes import COLUMNS, COVERED, DAY, DAY_BYTES, LINE_BYTES, MINUTE_NS, MISSING, ODD, day_name, minutes_path, tally, unpack
 from storage.reader import TrackReader
 from storage.track import Track
 
@@ -53,7 +54,9 @@ def stored(tape: TrackReader, start: int, stop: int) -> I64:
         low, high = max(start, day * DAY), min(stop, (day + 1) * DAY)
         try:
             fd = os.open(f"{folder}/{day_name(day)}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=tape.volume_fd)
-        except FileNotFoundError:
+        except OSError as failed:
+            if failed.errno not in {errno.ENOENT, *ODD}:
+                raise
             continue
         try:
             if os.fstat(fd).st_size == DAY_BYTES:

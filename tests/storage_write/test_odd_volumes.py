@@ -287,3 +287,12 @@ def test_something_in_the_place_of_figures_costs_no_recording(make_rig: Make, ki
         assert of_tape(track, minute, minute + 3).any()
     finally:
         store.close()
+
+
+def test_a_slot_under_another_name_is_a_line_for_each_segment_and_not_for_each_record(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path / "slot-0").rename(path / "slot-5")
+    segments = list((path / "slot-5/journal").iterdir())
+    assert check(path) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if "is a record of slot 0" in line]
+    assert 0 < len(lines) <= len(segments)
+    assert "has the folder been renamed? give it its name back" in lines[0]

@@ -338,12 +338,18 @@ def _connect(path: Path, write: bool) -> sqlite3.Connection:
     elif not path.exists():
         raise NotFound("there is no catalogue", where=path.name, remedy="start `watchroom serve` once")
     mode = "rw" if write else "ro"
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_MS / 1000)
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_MS / 1000)
+    except sqlite3.OperationalError as error:
+        raise _unreadable(path, error) from None
     try:
         _prepare(db, write)
         _check_version(db, path, write)
         if write:
             db.executescript(_VOLUMES)
+    except sqlite3.OperationalError as error:       # its disk, or somebody who holds it: the catalogue itself may be well
+        db.close()
+        raise _unreadable(path, error) from None
     except sqlite3.DatabaseError:
         db.close()
         raise FormatError("is not a catalogue", where=path.name, remedy="restore it from a backup") from None
@@ -351,6 +357,10 @@ def _connect(path: Path, write: bool) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _unreadable(path: Path, error: sqlite3.Error) -> FormatError:
+    return FormatError(f"cannot be read: {error}", where=path.name, remedy="look at the disk of state_dir and the system log, then try again")
 
 
 def _prepare(db: sqlite3.Connection, write: bool) -> None:

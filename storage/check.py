@@ -16,7 +16,7 @@ from storage.check_journal import check_journal
 from storage.check_pending import Pending
 from storage.check_slot import check_names, check_slot, slots
 from storage.check_track import TrackCheck
-from storage.check_tracks import check_documents, check_known, check_there
+from storage.check_tracks import check_documents, check_known, check_minutes, check_there
 from storage.finding import Finding, Meter, Progress, Report, error, twice, warning
 from storage.layout import PAGE
 from storage.numbered import chunk_numbers
@@ -65,6 +65,7 @@ def _check_store(store: TapeStore, path: Path, report: Report, progress: Progres
         report.findings += twice(lambda slot=slot: check_journal(slot, report))  # type: ignore[misc]
     report.findings += twice(lambda: check_known(store, path))
     report.findings += twice(lambda: check_there(pending, path))
+    report.findings += twice(lambda: check_minutes(store, path))
 
 
 def _tracks(store: TapeStore, path: Path, report: Report) -> list[TrackReader]:

@@ -20,22 +20,25 @@ RECORD_MAX = 1 << 30
 
 
 def check_journal(slot: Path, report: Report) -> list[Finding]:
-    """Findings about `slot`/journal. Records behind the chain's end may only be older ones, of an earlier life of their segment."""
+    """Findings about `slot`/journal. Records behind the chain's end may only be older ones, of an earlier life of their segment.
+
+    Of a segment's records the first that is wrong is named: all may be alike, and there are thousands.
+    """
     own = slot_number(slot.name)
     last, records = 0, 0
     found = _strangers(slot)
     for segment in _segments(slot / "journal"):
+        wrong: list[Finding] = []
         for at, number, epoch, items in _records(segment):
             where = f"{slot.name}/journal/{segment.name} at {at}"
-            if number != own:
-                found.append(error(where, f"is a record of slot {number}", "has the folder been renamed? give it its name back"))
+            wrong = wrong or [*_foreign(number, own, where), *_check_items(items, where)]
             if last and epoch <= last:
                 break                # from an earlier life of the segment; the chain may lead on in the next one
             if last and epoch != last + 1:
-                return [*found, error(where, f"record {epoch} follows {last}: some in between are missing",
-                                      "footage near their time may lack its rows; start the recorder, then check at level 2")]
+                return [*found, *wrong, error(where, f"record {epoch} follows {last}: some in between are missing",
+                                              "footage near their time may lack its rows; start the recorder, then check at level 2")]
             last, records = epoch, records + 1
-            found += _check_items(items, where)
+        found += wrong
     report.records = max(report.records, records)
     return found
 
@@ -107,6 +110,12 @@ def _records(segment: Path) -> Iterator[tuple[int, int, int, bytes]]:
             at += -(-(len(raw) + len(items)) // PAGE) * PAGE
     finally:
         os.close(fd)
+
+
+def _foreign(number: int, own: int | None, where: str) -> list[Finding]:
+    if number == own:
+        return []
+    return [error(where, f"is a record of slot {number}", "has the folder been renamed? give it its name back")]
 
 
 def _check_items(items: bytes, where: str) -> list[Finding]:

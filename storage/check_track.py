@@ -202,7 +202,9 @@ class TrackCheck:
                     found.append(error(f"{self._path} row {run.first + index}", f"its bytes in chunk {chunk} do not match their CRC", LOST))
         except Gone:
             pass                # retired while we looked
-        except (FormatError, ValueError) as failed:
+        except FormatError as failed:
+            found.append(error(f"{self._path} row {run.first}", failed.message, LOST))
+        except ValueError as failed:
             found.append(error(f"{self._path} row {run.first}", str(failed), LOST))
         finally:
             if lease is not None:

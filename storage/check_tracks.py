@@ -9,8 +9,9 @@ from storage import zarrmeta
 from storage.check_journal import known_tapes
 from storage.check_pending import Pending
 from storage.chunkfile import parse_head, read_index
-from storage.finding import Finding, error
+from storage.finding import Finding, error, warning
 from storage.layout import HELD, PAGE, track_path
+from storage.minutes import minutes_path
 from storage.store import TapeStore
 from storage.zarrmeta import META, REPAIR
 
@@ -59,6 +60,13 @@ def check_known(store: TapeStore, path: Path) -> list[Finding]:
     return [error(track_path(camera, name), UNKNOWN, ADOPT) for camera in store.cameras() for name in store.tracks(camera)
             if (camera, name) not in known and all(file.find(camera, name) is None for file in store.live_files() if _alive(file.pid))
             and any(map(_acknowledged, (path / track_path(camera, name) / "c").glob("[0-9]*")))]
+
+
+def check_minutes(store: TapeStore, path: Path) -> list[Finding]:
+    """What lies in place of figures by the minute."""
+    folders = [path / minutes_path(camera, name) for camera in store.cameras() for name in store.tracks(camera)]
+    return [warning(str(folder.relative_to(path)), "is no folder: figures by the minute are computed for each question", "move it away")
+            for folder in folders if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir())]
 
 
 def check_there(pending: Pending, path: Path) -> list[Finding]:

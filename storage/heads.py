@@ -21,7 +21,8 @@ from recorder.base.errors import ConfigError, FormatError
 from storage.document import parsed
 
 FORMAT = "watchroom-heads-1"
-DOCUMENT_MAX = 1 << 30
+DOCUMENT_MAX = 64 << 20           # of which the seals take 5 MB, and each track some 40 bytes
+KEY_MAX = 64 << 10
 DOCUMENT_SEALS = 20_000           # some 5 MB
 Key = tuple[int, str, int]        # camera, track, chunk
 
@@ -75,7 +76,7 @@ class Head:
 def private_key(pem: Path) -> Ed25519PrivateKey:
     """The signing key in a PEM file (PKCS 8, not encrypted); ConfigError."""
     try:
-        found = load_pem_private_key(pem.read_bytes(), None)
+        found = load_pem_private_key(_pem(pem), None)
     except (ValueError, TypeError):
         raise _no_key(pem) from None
     if not isinstance(found, Ed25519PrivateKey):
@@ -86,12 +87,17 @@ def private_key(pem: Path) -> Ed25519PrivateKey:
 def public_key(pem: Path) -> Ed25519PublicKey:
     """The key to verify with in a PEM file; ConfigError."""
     try:
-        found = load_pem_public_key(pem.read_bytes())
+        found = load_pem_public_key(_pem(pem))
     except ValueError:
         raise _no_key(pem) from None
     if not isinstance(found, Ed25519PublicKey):
         raise _no_key(pem)
     return found
+
+
+def _pem(pem: Path) -> bytes:
+    with pem.open("rb") as opened:
+        return opened.read(KEY_MAX)
 
 
 def _no_key(pem: Path) -> ConfigError:

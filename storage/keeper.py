@@ -26,6 +26,7 @@ from storage.journal import Journal
 from storage.layout import CLASSES, LARGE, PAGE, ROWS_PER_PAGE, ChunkClass, track_path
 from storage.ledger import Ledger
 from storage.minutebook import MinuteBook
+from storage.minutes import ODD
 from storage.pool import STALE_NS, Pool
 from storage.retainer import Retainer, RetainerDesk, Rules
 from storage.rings import IndexWriter, is_full
@@ -245,11 +246,11 @@ class Keeper:
         self._desk.call(lambda: self._sealed(work, chunk))
 
     def _figures(self, call: Callable[Concatenate[TapeWork, P], None], work: TapeWork, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Figures by the minute, unless the disk has no room for them: readers compute what they do not find."""
+        """Figures by the minute, unless the disk has no room for them or something else lies there: readers compute what they do not find."""
         try:
             call(work, *args, **kwargs)
         except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT, *ODD}:
                 raise
 
     def _sealed(self, work: TapeWork, chunk: ClosedChunk) -> None:

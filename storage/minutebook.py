@@ -13,7 +13,7 @@ from recorder._ext import entries as entries_kernel
 from storage.disk import write_at
 from storage.footage import Entries, RowRun, row_ends
 from storage.layout import ROW
-from storage.minutes import DAY, DAY_BYTES, LINE_BYTES, MINUTE_NS, day_name, day_of, minutes_document, minutes_path, pack, tally
+from storage.minutes import DAY, DAY_BYTES, LINE_BYTES, MINUTE_NS, ODD, day_name, day_of, minutes_document, minutes_path, pack, tally
 from storage.tapebook import ClosedChunk, row_end_ns
 from storage.tapework import TapeWork
 from storage.volume import Volume
@@ -56,10 +56,14 @@ class MinuteBook:
         stop = start + len(data) // LINE_BYTES
         for day in range(start // DAY, -(-stop // DAY)):
             low, high = max(start, day * DAY), min(stop, (day + 1) * DAY)
-            self._put(f"{folder}/{day_name(day)}", low - day * DAY, data[(low - start) * LINE_BYTES:(high - start) * LINE_BYTES])
+            self._put(folder, day_name(day), low - day * DAY, data[(low - start) * LINE_BYTES:(high - start) * LINE_BYTES])
 
-    def _put(self, path: str, line: int, data: bytes) -> None:
-        fd = self._volume.open_file(path, os.O_RDWR | os.O_CREAT)
+    def _put(self, folder: str, name: str, line: int, data: bytes) -> None:
+        inside = self._volume.open_file(folder, os.O_RDONLY | os.O_DIRECTORY)       # never through a symlink out of the volume
+        try:
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640, dir_fd=inside)
+        finally:
+            os.close(inside)
         try:
             if os.fstat(fd).st_size != DAY_BYTES:
                 os.ftruncate(fd, DAY_BYTES)
@@ -91,16 +95,20 @@ class MinuteBook:
                 self._volume.unlink(f"{folder}/{name}")
         start = max(begin, stop // DAY * DAY)
         if stop > start and self._volume.exists(f"{folder}/{day_name(stop // DAY)}"):
-            self._put(f"{folder}/{day_name(stop // DAY)}", start % DAY, bytes((stop - start) * LINE_BYTES))
+            self._put(folder, day_name(stop // DAY), start % DAY, bytes((stop - start) * LINE_BYTES))
         self._begins[work.ident.tape] = stop
 
 
 def discard(volume: Volume, camera: int, track: str) -> None:
     """Take away all of a track's lines: its rows are not those any more from which they were made. OSError."""
     folder = minutes_path(camera, track)
-    for name in volume.list_dir(folder):
-        if day_of(name) is not None:
-            volume.unlink(f"{folder}/{name}")
+    try:
+        for name in volume.list_dir(folder):
+            if day_of(name) is not None:
+                volume.unlink(f"{folder}/{name}")
+    except OSError as error:
+        if error.errno not in ODD:
+            raise
 
 
 def _rows(work: TapeWork, chunk: ClosedChunk) -> RowRun:

@@ -1,12 +1,13 @@
 """Figures by the minute for readers: from the array beside the tape, and from rows where it says nothing."""
 
+import errno
 import os
 
 import numpy as np
 
 from recorder.base.errors import FormatError, Gone
 from storage.footage import I64
-from storage.minutes import COLUMNS, COVERED, DAY, DAY_BYTES, LINE_BYTES, MINUTE_NS, MISSING, day_name, minutes_path, tally, unpack
+from storage.minutes import COLUMNS, COVERED, DAY, DAY_BYTES, LINE_BYTES, MINUTE_NS, MISSING, ODD, day_name, minutes_path, tally, unpack
 from storage.reader import TrackReader
 from storage.sickdisk import sick
 from storage.track import Track
@@ -59,7 +60,7 @@ def stored(tape: TrackReader, start: int, stop: int) -> I64:
         try:
             lines[low - start:high - start] = _of_day(tape, f"{folder}/{day_name(day)}", low - day * DAY, high - low)
         except OSError as error:
-            if not (isinstance(error, FileNotFoundError) or sick(error)):
+            if not (error.errno in {errno.ENOENT, *ODD} or sick(error)):
                 raise
     return lines
 

@@ -5,6 +5,7 @@ zeros says nothing: the minute is to be computed from the rows, or there is noth
 (storage/minutebook.py writes, storage/minuteread.py reads).
 """
 
+import errno
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ DAYS = 46_603                       # of the array's shape: up to the year 2097
 LINE_BYTES = 4 * len(COLUMNS)
 DAY_BYTES = DAY * LINE_BYTES
 UINT32 = (1 << 32) - 1
+ODD = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY})     # something else lies there; the disk is well
 
 
 def minutes_path(camera: int, track: str) -> str:

@@ -25,7 +25,6 @@ TAPE_ROOT = "tape.zarr"
 IDX_ROOT = "idx"
 DEFAULT_SHARE = 0.9
 BYTES_MAX = 1 << 62
-LEAST_BYTES = sum(kind.file_bytes for kind in CLASSES)      # with less no track gets a chunk
 _GROUP = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
 
 
@@ -44,9 +43,8 @@ class Volume:
     def init(cls, path: Path | str, *, bytes_max: int = 0, on_root: bool = False) -> "Volume":
         """Make `path` (created if missing, must be empty of tapes) a volume; returns it open and unlocked. Pre-fills nothing."""
         path = Path(path)
-        if bytes_max and not LEAST_BYTES <= bytes_max <= BYTES_MAX:
-            raise VolumeError(f"{bytes_max} bytes are no size for a volume", where=str(path),
-                              remedy=f"give it {LEAST_BYTES >> 20} MiB at least, and no more than the disk has")
+        if not 0 <= bytes_max <= BYTES_MAX:
+            raise VolumeError(f"{bytes_max} bytes are no size for a volume", where=str(path), remedy="give it no more than the disk has")
         path.mkdir(parents=True, exist_ok=True)
         _refuse_root(path, on_root)
         if (path / VOLUME_JSON).exists():

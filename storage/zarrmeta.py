@@ -217,7 +217,8 @@ def _folder(volume_fd: int, path: str) -> None:
     try:
         os.mkdir(path, 0o755, dir_fd=volume_fd)
     except FileExistsError:
-        return
+        if not _is_folder(volume_fd, path):         # also a symlink to one: it may lead out of the volume
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
 
 
 def _write(volume_fd: int, path: str, document: dict[str, Any], *, durable: bool = True) -> None:

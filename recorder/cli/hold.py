@@ -2,6 +2,7 @@
 
 import argparse
 import getpass
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "release":
         if not re.fullmatch(r"[0-9a-f]{32}", args.id):
             raise ConfigError(f'"{args.id[:40]}" is no hold', where="hold", remedy="see watchroom hold list")
-        done = call(site, "hold.release", {"id": args.id, "by": getpass.getuser()}, answer_s=TAKE_S)
+        done = call(site, "hold.release", {"id": args.id, "by": caller()}, answer_s=TAKE_S)
         text = f"hold {args.id} is released{_waits(done)}"
     else:
         done = _all(site, released=args.all)
@@ -58,6 +59,14 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(text)
     return 0
+
+
+def caller() -> str:
+    """Who runs this, as the system names them; a user without a name (of a container) by number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _wanted(site: SiteConfig, args: argparse.Namespace) -> dict[str, Any]:
@@ -71,7 +80,7 @@ def _wanted(site: SiteConfig, args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("lies before --start", where="--end", remedy="ask for a range that is not empty")
     spans = [{"camera": numbers[name], "track": args.track, "start_ns": start_ns, "end_ns": end_ns} for name in dict.fromkeys(args.camera)]
     review_ns = moment("review", args.review, now_ns) if args.review else 0
-    return {"reason": args.reason, "reference": args.reference, "author": args.owner or getpass.getuser(), "review_ns": review_ns,
+    return {"reason": args.reason, "reference": args.reference, "author": args.owner or caller(), "review_ns": review_ns,
             "spans": spans}
 
 

@@ -11,9 +11,11 @@ from recorder.base.errors import ConfigError, VolumeError
 from recorder.cli.control import call, slot_status
 from recorder.cli.show import pairs, print_json, size, table
 from recorder.cli.site import add_config, site_of
-from storage.volume import Volume
+from storage.layout import CLASSES
+from storage.volume import BYTES_MAX, Volume
 
 HEAD = ("NO", "PATH", "WEIGHT", "CAMERAS", "MBIT/S", "MAY TAKE", "FREE", "STATE")
+LEAST_BYTES = sum(kind.file_bytes for kind in CLASSES)      # with less there is no chunk for a camera's video and its sound
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action in {"list", "add", "drain"}:
         return of_site(args)
     if args.action == "init":
-        volume = Volume.init(args.path, bytes_max=parse_size(args.size), on_root=args.on_root)
+        volume = Volume.init(args.path, bytes_max=wanted(args.size), on_root=args.on_root)
     else:
         volume = Volume.open(args.path, on_root=True, lock=False)
     try:
@@ -110,6 +112,15 @@ def row(volume: dict[str, Any]) -> tuple[object, ...]:
                                  "slow, its cameras stay" if volume["slow"] else "in use" if volume["proven"] else "back, not proven")
     sizes = [size(volume[key]) if volume[key] is not None else "-" for key in ("bytes_max", "free_bytes")]
     return (volume["number"], volume["path"], f"{volume['weight']:g}", volume["cameras"], f"{volume['kbps'] / 1000:.1f}", *sizes, state)
+
+
+def wanted(text: str) -> int:
+    """What a new volume's files may take; 0: the default. ConfigError for what no camera could record to."""
+    size_bytes = parse_size(text)
+    if size_bytes and not LEAST_BYTES <= size_bytes <= BYTES_MAX:
+        raise ConfigError(f'"{text}" is no size for a volume', where="--size",
+                          remedy=f"give it {LEAST_BYTES >> 20} MiB at least, and no more than the disk has")
+    return size_bytes
 
 
 def parse_size(text: str, option: str = "--size") -> int:

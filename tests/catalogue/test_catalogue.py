@@ -256,3 +256,12 @@ def test_a_kill_between_statements_loses_the_whole_change(path: Path, clock: Sim
     with Catalogue.open(path, clock, write=True) as catalogue:
         assert catalogue.cameras() == []
         assert catalogue.add_camera(config("whole"), "api", 0).number == 1
+
+
+def test_a_catalogue_that_the_disk_does_not_give_is_not_said_to_be_none(tmp_path: Path, clock: SimulatedClock) -> None:
+    """It was "a defect of this program", or advice to restore from a backup what was well."""
+    path = tmp_path / "catalogue.sqlite"
+    path.mkdir()
+    with pytest.raises(FormatError, match="cannot be read: ") as failed:
+        Catalogue.open(path, clock)
+    assert failed.value.remedy.startswith("look at the disk of state_dir")

@@ -82,7 +82,7 @@ def test_a_volume_made_twice_and_a_wrong_size(site: Site) -> None:
     watchroom("volume", "init", site.folder / "volume", "--on-root").says(STORAGE, r"this is a volume already")
     watchroom("volume", "init", site.folder / "other", "--size", "lots").says(CONFIG, r'--size: "lots" is no size')
     for size in ("5", "99999999999999T"):
-        watchroom("volume", "init", site.folder / "other", "--size", size).says(STORAGE, "bytes are no size for a volume; give it 17 MiB")
+        watchroom("volume", "init", site.folder / "other", "--size", size).says(CONFIG, "is no size for a volume; give it 17 MiB")
     watchroom("volume", "show", site.folder / "other").says(STORAGE, r"other: no such folder")
     watchroom("check", site.folder / "other").says(STORAGE, r"other: no such folder")
 

@@ -1,7 +1,11 @@
 """`watchroom retention`: what counts, what another rule would take, and what was taken, without a server."""
 
+import os
+import pwd
+
 import pytest
 
+from recorder.__main__ import main
 from recorder.base.config import RetentionRule
 from recorder.cli.exits import Exit
 from tests.cli.conftest import Site
@@ -87,6 +91,17 @@ def test_a_hold_on_a_track_that_no_camera_has_is_refused(kept: Site) -> None:
     kept.run(*words, "mian").says(Exit.NOT_FOUND, 'there is no track "mian"; a camera\'s tracks are main, sub')
     assert kept.run("hold", "list", "--json").json() == []
     assert kept.run(*words, "main").code == 0
+
+
+def test_a_user_without_a_name_can_hold_and_is_named_by_number(kept: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under any number."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    assert main(["hold", "add", "gate", "--start", "1h", "--reason", "claim", "--config", str(kept.file)]) == 0
+    (hold,) = kept.run("hold", "list", "--json").json()
+    assert hold["author"] == f"user {os.getuid()}"
+    assert main(["hold", "release", hold["id"], "--config", str(kept.file)]) == 0
 
 
 def test_the_ledger_is_read_without_a_server(kept: Site) -> None:

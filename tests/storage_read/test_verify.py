@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -300,3 +301,19 @@ def test_what_was_sealed_just_now_waits_for_the_next_signing(volume: RefVolume, 
     finally:
         store.close()
     assert lines(look(volume, folder)) == []
+
+
+def test_a_document_or_key_of_many_gigabytes_takes_no_memory(volume: RefVolume, track: RefTrack, folder: Path, tmp_path: Path) -> None:
+    signed(volume, folder)
+    for file in (folder / "00000002.heads", tmp_path / "key"):
+        with file.open("wb") as opened:
+            opened.truncate(1 << 40)
+    tracemalloc.start()
+    try:
+        proof = look(volume, folder)
+        with pytest.raises(ConfigError):
+            heads.private_key(tmp_path / "key")
+        assert tracemalloc.get_traced_memory()[1] < 400 << 20
+    finally:
+        tracemalloc.stop()
+    assert any("its signature is not this key's" in finding.what for finding in proof.findings)

@@ -15,6 +15,9 @@ from recorder.__main__ import main
 from recorder.base.media import TrackKind
 from storage import check_journal
 from storage.layout import track_path
+from storage.minuteread import of_tape
+from storage.minutes import MINUTE_NS
+from storage.store import TapeStore
 
 Make = Callable[..., Rig]
 AUDIO = track_path(1, "audio")
@@ -138,6 +141,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a folder for the ledger": (lambda p: made_folder(p / "slot-0/ledger"), "slot-0/ledger: is no file", "error"),
     "a garbled ledger": (lambda p: (p / "slot-0/ledger").write_bytes(b"\xff" * 5000), "slot-0/ledger: no line of it", "error"),
     "a folder for the lock": (lambda p: made_folder(p / "slot-0/lock"), "slot-0/lock: is no file", "error"),
+    "a file for the minutes": (lambda p: filed(p / f"{AUDIO}.minutes"), f"{AUDIO}.minutes: is no folder", "warning"),
     "a slot that is none": (lambda p: (p / "slot-x").mkdir(), "slot-x: is no slot", "warning"),
     "a file for a slot": (lambda p: (p / "slot-3").touch(), "slot-3: is no folder", "error"),
 }
@@ -243,3 +247,52 @@ def test_a_segment_of_many_gigabytes_ends_a_start_no_later(make_rig: Make, path:
     again = make_rig(bytes_max=20 << 20)
     found = tape(again.path, again, name="audio")
     assert found == sent[-len(found):]
+
+
+MINUTES: dict[str, Callable[[Path], object]] = {
+    "a file": filed,
+    "a link": lambda folder: (shutil.rmtree(folder), (folder.parents[3] / "outside").mkdir(), folder.symlink_to(folder.parents[3] / "outside")),
+    "a folder for its document": lambda folder: made_folder(folder / "zarr.json"),
+    "a folder for a day": lambda folder: [made_folder(day) for day in folder.glob("*.0")],
+}
+
+
+@pytest.mark.parametrize("kind", MINUTES)
+@pytest.mark.parametrize("restart", [False, True])
+def test_something_in_the_place_of_figures_costs_no_recording(make_rig: Make, kind: str, restart: bool) -> None:
+    """The volume was taken for failed, and its cameras were recorded nowhere."""
+    rig = make_rig()
+    writer, audio = rig.track(name="audio", kind=TrackKind.AUDIO, size=20_000, gop=1, fps=1)
+    rig.run(audio, 150)
+    folder = rig.path / f"{AUDIO}.minutes"
+    assert list(folder.glob("*.0"))
+    before: list[bytes] = []
+    if restart:
+        rig.close()
+        shutil.rmtree(rig.path / "idx")
+        before = audio.sent
+    MINUTES[kind](folder)
+    if restart:
+        rig = make_rig()
+        writer, audio = rig.track(name="audio", kind=TrackKind.AUDIO, size=20_000, gop=1, fps=1)
+    rig.run(audio, 150)
+    assert not rig.slot.failed
+    assert tape(rig.path, rig, name="audio") == [*before, *audio.sent]
+    writer.end_session(audio.session, rig.clock.wall_ns(), "over")
+    assert kind != "a link" or not list((rig.path.parent / "outside").iterdir())
+    store = TapeStore([rig.path], rig.live)
+    try:
+        track = store.track(1, "audio")
+        minute = track.edges().first_ns // MINUTE_NS
+        assert of_tape(track, minute, minute + 3).any()
+    finally:
+        store.close()
+
+
+def test_a_slot_under_another_name_is_a_line_for_each_segment_and_not_for_each_record(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path / "slot-0").rename(path / "slot-5")
+    segments = list((path / "slot-5/journal").iterdir())
+    assert check(path) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if "is a record of slot 0" in line]
+    assert 0 < len(lines) <= len(segments)
+    assert "has the folder been renamed? give it its name back" in lines[0]

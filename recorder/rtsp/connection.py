@@ -7,6 +7,7 @@ answers to those who wait. Answers are matched by CSeq; one without CSeq goes to
 import asyncio
 import contextlib
 import functools
+import os
 import socket
 from collections.abc import Callable, Sequence
 
@@ -234,6 +235,7 @@ async def _connect(family: socket.AddressFamily, address: tuple[str, int]) -> so
 
 
 def _unreachable(url: RtspUrl, error: OSError) -> SourceError:
-    why = "no answer within 5 s" if isinstance(error, TimeoutError) else (error.strerror or str(error))
+    said = os.strerror(error.errno) if error.errno else str(error)         # asyncio's own words hold a tuple
+    why = "no answer within 5 s" if isinstance(error, TimeoutError) else said
     return SourceError(f"cannot connect to port {url.port}: {why}", cause=GapCause.OFFLINE, where=url.host,
                        remedy="check power, network and address of the camera")

@@ -215,6 +215,14 @@ async def test_a_camera_outside_the_networks_is_refused(place: Place) -> None:
         assert not server.notes("camera.start")
 
 
+@pytest.mark.parametrize("path", ["x" * 2050, "two words"])
+async def test_an_address_that_no_camera_can_be_asked_by_is_refused_at_once(place: Place, path: str) -> None:
+    async with serving(place) as server:
+        with pytest.raises(ConfigError, match=r"sub\.url: not an address of a camera: too long, or it holds blanks or control"):
+            await server.call("camera.add", id="gate", main={"url": "rtsp://10.0.0.1/a"}, sub={"url": f"rtsp://10.0.0.1/{path}"})
+        assert not server.notes("camera.start")
+
+
 async def test_a_file_is_never_imported_over_a_socket(place: Place) -> None:
     async with serving(place) as server:
         with pytest.raises(Refused, match="by the configuration file only"):

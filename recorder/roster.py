@@ -105,7 +105,7 @@ class Roster:
         return Outcome(describe_camera(record), (*rules, *self._changed(before, record)))
 
     def _changed(self, before: CameraRecord, after: CameraRecord) -> tuple[Order, ...]:
-        """What the worker must be told of a change: nothing that stops the recording unless the recording itself is another one."""
+        """What the worker must be told of a change: nothing that stops the recording of its main stream unless that itself is another one."""
         if before.config.enabled and after.config.enabled and recorded_alike(before.config, after.config):
             return (replace(self._start(after), call="camera.update"),)
         stop = (self._stop(before),) if before.config.enabled else ()
@@ -196,8 +196,8 @@ def _check_rtsp(which: str, url: str) -> None:
 
 
 def recorded_alike(a: CameraConfig, b: CameraConfig) -> bool:
-    """True if the two differ at most in what is said about the camera, and in how long its footage stays."""
-    said = {"name": "", "partner": "", "site": "", "purpose": "", "latitude": None, "longitude": None, "rule": None}
+    """True if the two differ at most in what is said about the camera, in how long its footage stays, and in the sub stream."""
+    said = {"sub": None, "name": "", "partner": "", "site": "", "purpose": "", "latitude": None, "longitude": None, "rule": None}
     return replace(a, **said) == replace(b, **said)  # type: ignore[arg-type]
 
 

@@ -267,6 +267,23 @@ async def test_messages_between_frames_are_answered_and_cost_no_picture() -> Non
         assert rig.tape().gaps == [] and not any(au["flags"] & 4 for au, _ in rig.tape().aus)
 
 
+@pytest.mark.parametrize("message", ["SET_PARAMETER * RTSP/1.0\r\nX: y\r\n\r\n", "RTSP/1.0 200 OK\r\nCSeq: 77777\r\n\r\n"])
+async def test_messages_that_nobody_asked_for_are_bounded_a_minute(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    monkeypatch.setattr("recorder.rtsp.connection.MESSAGES_MAX", 20)
+    async with FakeCamera() as camera, FakeCamera() as good, Rig() as rig:
+        rig.record(camera.url)
+        rig.record(good.url, 2)
+        await rig.recorded()
+        camera.links[0].send(message.encode() * 20)
+        await rig.recorded(len(rig.tape().aus) + 5)
+        assert rig.stream().state == "recording"
+        camera.links[0].send(message.encode())
+        error = await rig.failed()
+        assert error.cause == GapCause.LOSS and "20 messages in a minute that nobody asked for; restart the camera" in str(error)
+        await rig.recorded(len(rig.tape(number=2).aus) + 5, number=2)
+        assert rig.tape(number=2).gaps == []
+
+
 async def test_goodbye_reconnects_without_waiting_for_the_stall() -> None:
     async with FakeCamera() as camera, Rig() as rig:
         rig.record(camera.url, stall_s=60.0)

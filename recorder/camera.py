@@ -8,6 +8,8 @@ from recorder.base.media import GapCause
 from recorder.feed import TrackFeed
 from recorder.stream import NO_KEYFRAME_SAID, Services, Stream
 
+STOP_S = 3.0
+
 
 class Camera:
     """`run` is the camera's one task; it lasts until it is cancelled."""
@@ -15,25 +17,36 @@ class Camera:
     def __init__(self, number: int, config: CameraConfig, rule: RetentionRule, services: Services) -> None:
         self.number = number
         self.config = config
+        self._rule = rule
         self._with = services
-        self._runs: list[asyncio.Task[None]] = []
+        self._group: asyncio.TaskGroup | None = None     # while `run` lasts
+        self._runs: dict[str, asyncio.Task[None]] = {}   # by stream
         self.streams = [Stream(number, config, "main", config.main, rule, services)]
         if config.sub is not None:
             self.streams.append(Stream(number, config, "sub", config.sub, rule, services))
 
     async def run(self, spread_s: float = 0.0) -> None:
         """Record all streams until cancelled. A defect in one ends both, and the owner begins the camera anew."""
-        async with asyncio.TaskGroup() as group:
-            self._runs = [group.create_task(stream.run(spread_s), name=f"{self.config.id}/{stream.which}") for stream in self.streams]
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                for stream in self.streams:
+                    self._begin(stream, spread_s)
+        finally:
+            self._group = None
+
+    def _begin(self, stream: Stream, spread_s: float = 0.0) -> None:
+        if self._group is not None:                      # else `run` begins it with the others
+            self._runs[stream.which] = self._group.create_task(stream.run(spread_s), name=f"{self.config.id}/{stream.which}")
 
     def stopping(self, cause: GapCause | None) -> None:
         """The task will be cancelled: an operator wants it (a gap with this cause) or the process ends (None: the slot writes it)."""
+        self._group = None
         for stream in self.streams:
             stream.stop_cause = cause
 
     def cut_off(self) -> None:
         """`run` has been cancelled and takes too long to end: what it still waits for is given up (a task group ignores a second cancel)."""
-        for task in self._runs:
+        for task in self._runs.values():
             task.cancel()
 
     def detach(self) -> None:
@@ -56,11 +69,23 @@ class Camera:
         for stream in self.streams:
             stream.sweep(mono_ns)
 
-    def update(self, config: CameraConfig, rule: RetentionRule) -> None:
-        """The configuration says other things about the camera, or has another rule; it is recorded as before."""
-        self.config = config
+    async def update(self, config: CameraConfig, rule: RetentionRule) -> None:
+        """The configuration says other things about the camera, has another rule, or another sub stream, which alone begins anew."""
+        before, self.config, self._rule = self.config.sub, config, rule
         for stream in self.streams:
             stream.set_rule(rule)
+        if config.sub != before:
+            await self._change_sub()
+
+    async def _change_sub(self) -> None:
+        for stream in [stream for stream in self.streams if stream.which == "sub"]:
+            stream.stop_cause = GapCause.OPERATOR
+            await _ended(self._runs.get("sub"))
+            stream.detach()
+            self.streams.remove(stream)
+        if self.config.sub is not None:
+            self.streams.append(Stream(self.number, self.config, "sub", self.config.sub, self._rule, self._with))
+            self._begin(self.streams[-1])
 
     def step(self, wall_ns: int, step_ns: int) -> None:
         """Our wall clock was set."""
@@ -79,6 +104,13 @@ class Camera:
         return {"codec": feed.facts.codec, "width": feed.facts.width, "height": feed.facts.height, "kbps": round(rates.kbps),
                 "fps": round(rates.fps, 2), "last_au_ns": last_ns, **feed.totals, "dropped_aus": feed.queue.dropped_aus,
                 "gap": feed.gap.word if feed.gap is not None else None}
+
+
+async def _ended(run: asyncio.Task[None] | None) -> None:
+    """Cancel a stream, and cut it off when it takes too long, as `Cameras.stop` does with a camera."""
+    while run is not None and not run.done():
+        run.cancel()
+        await asyncio.wait({run}, timeout=STOP_S)
 
 
 def _state(stream: Stream) -> dict[str, Any]:

@@ -11,14 +11,13 @@ from recorder.base.config import CameraConfig, RetentionRule
 from recorder.base.errors import Conflict, NotFound, Refused
 from recorder.base.media import NS, GapCause
 from recorder.base.tasks import TaskSet
-from recorder.camera import Camera
+from recorder.camera import STOP_S, Camera
 from recorder.stream import Services
 from recorder.tapes import Places
 
 CAMERAS_MAX = 4096
 FEW = 8                  # up to so many cameras nobody is asked to wait at the start
 SPREAD_S = 2.0
-STOP_S = 3.0
 LAG_TURN_NS = 60 * NS
 MOVE_S = 0.05            # between two cameras that move without need, so that none waits long for its turn to connect
 
@@ -52,12 +51,13 @@ class Cameras:
         self._tasks.start(_task(number), lambda: camera.run(spread_s))
         self._cameras[number], self._tapes[number] = camera, tapes
 
-    def update(self, number: int, config: CameraConfig) -> None:
-        """Other words about a camera, or another rule of retention: its recording goes on untouched. Raises NotFound."""
+    async def update(self, number: int, config: CameraConfig) -> None:
+        """Other words about a camera, another rule of retention, or another sub stream: its main stream goes on untouched. Raises
+        NotFound."""
         camera = self._cameras.get(number)
         if camera is None:
             raise NotFound("this camera is not recorded here", where=str(number))
-        camera.update(config, config.rule or self._default_rule)
+        await camera.update(config, config.rule or self._default_rule)
 
     async def stop(self, number: int, *, removed: bool = False) -> None:
         """End the recording: TEARDOWN, last AUs, a gap of cause `operator` (none if the camera is `removed`). Raises NotFound."""

@@ -21,26 +21,28 @@ GOOD_S = 60.0
 class HandshakeGate:
     """At most `at_once` handshakes in all, 2 per address: many cameras behind one recorder or switch come up together.
 
-    A handshake that takes longer than `place_s` no longer counts: its place is another's, while it goes on.
+    A handshake that takes longer than `place_s` no longer counts: its place is another's, while it goes on. Those who met silence the last
+    time have half of the places, so that whoever comes back does not queue behind a thousand dead ones.
     """
 
     def __init__(self, at_once: int, hosts: "Hosts | None" = None, *, place_s: float = PLACE_S) -> None:
         self.hosts = hosts or Hosts(SystemClock(), random.Random())  # noqa: S311
         self._all = asyncio.Semaphore(at_once)
+        self._silent = asyncio.Semaphore(max(1, at_once // 2))
         self._place_s = place_s
         self._addresses: dict[str, asyncio.Semaphore] = {}
         self._users: dict[str, int] = {}
 
     @asynccontextmanager
-    async def enter(self, address: str, *, keeps: bool = False) -> AsyncIterator[None]:
+    async def enter(self, address: str, *, keeps: bool = False, silent: bool = False) -> AsyncIterator[None]:
         """Wait for a place. The address's place is taken first, so that a dead one cannot fill the gate with its waiters.
 
         An address is a host and its port: behind one router may stand many cameras. Who `keeps` its place counts until it leaves: it costs
-        us a process."""
+        us a process. `silent`: there was no answer the last time."""
         semaphore = self._addresses.setdefault(address, asyncio.Semaphore(PER_ADDRESS))
         self._users[address] = self._users.get(address, 0) + 1
         try:
-            async with semaphore, self._all if keeps else self._place():
+            async with semaphore, self._all if keeps else self._place(silent=silent):
                 yield
         finally:
             self._users[address] -= 1
@@ -48,10 +50,11 @@ class HandshakeGate:
                 del self._users[address], self._addresses[address]
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        await self._all.acquire()
+    async def _place(self, *, silent: bool) -> AsyncIterator[None]:
         with ExitStack() as place:
-            place.callback(self._all.release)
+            for semaphore in (self._silent, self._all) if silent else (self._all,):
+                await semaphore.acquire()
+                place.callback(semaphore.release)
             late = asyncio.get_running_loop().call_later(self._place_s, place.close)
             try:
                 yield

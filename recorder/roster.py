@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 from recorder.base.camera_json import camera_from_json, camera_to_json
 from recorder.base.config import CameraConfig, SiteConfig, volume_to_json
-from recorder.base.errors import ConfigError, NotFound, Refused
+from recorder.base.errors import ConfigError, NotFound, Refused, SourceError
 from recorder.base.rulebook import Member, member_to_json
 from recorder.base.source_url import PORTS
 from recorder.base.toml_table import Table
 from recorder.holdbook import HoldBook
 from recorder.order import Order, Outcome
-from recorder.rtsp.url import DEFAULT_PORTS
+from recorder.rtsp.url import DEFAULT_PORTS, parse_url
 from recorder.volume_desk import VolumeDesk
 from storage.camera_record import CameraRecord, TokenRecord
 from storage.catalogue import Catalogue
@@ -105,7 +105,7 @@ class Roster:
         return Outcome(describe_camera(record), (*rules, *self._changed(before, record)))
 
     def _changed(self, before: CameraRecord, after: CameraRecord) -> tuple[Order, ...]:
-        """What the worker must be told of a change: nothing that stops the recording unless the recording itself is another one."""
+        """What the worker must be told of a change: nothing that stops the recording of its main stream unless that itself is another one."""
         if before.config.enabled and after.config.enabled and recorded_alike(before.config, after.config):
             return (replace(self._start(after), call="camera.update"),)
         stop = (self._stop(before),) if before.config.enabled else ()
@@ -162,6 +162,9 @@ class Roster:
         if any(stream.url.startswith("file:") for stream in (config.main, config.sub) if stream):
             raise Refused("files are imported by the configuration file only", where=f"camera {config.id}",
                           remedy="name the camera in watchroom.toml")
+        for which, stream in (("main", config.main), ("sub", config.sub)):
+            if stream is not None and stream.url.lower().startswith(("rtsp:", "rtsps:")):
+                _check_rtsp(which, stream.url)
         if address := outside(config, self._site):
             raise Refused(f"the address {address} lies outside camera_networks", where=f"camera {config.id}",
                           remedy="add its network to recording.camera_networks in the configuration, and restart")
@@ -184,9 +187,17 @@ class Roster:
         return Outcome(describe_token(self._catalogue.revoke_token(whole(args, "number"))))
 
 
+def _check_rtsp(which: str, url: str) -> None:
+    """Raises ConfigError for an address that would be refused whenever the camera is asked."""
+    try:
+        parse_url(url)
+    except SourceError as error:
+        raise ConfigError(error.message, where=f"camera: {which}.url", remedy=error.remedy) from None
+
+
 def recorded_alike(a: CameraConfig, b: CameraConfig) -> bool:
-    """True if the two differ at most in what is said about the camera, and in how long its footage stays."""
-    said = {"name": "", "partner": "", "site": "", "purpose": "", "latitude": None, "longitude": None, "rule": None}
+    """True if the two differ at most in what is said about the camera, in how long its footage stays, and in the sub stream."""
+    said = {"sub": None, "name": "", "partner": "", "site": "", "purpose": "", "latitude": None, "longitude": None, "rule": None}
     return replace(a, **said) == replace(b, **said)  # type: ignore[arg-type]
 
 

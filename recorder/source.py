@@ -112,6 +112,7 @@ class RtspSource:
         self._memory = CameraMemory()
         self._complain = complain
         self._played: Played | None = None
+        self._silent = False                 # there was no answer the last time
 
     @property
     def transport(self) -> str:
@@ -143,7 +144,7 @@ class RtspSource:
         handshake = Handshake(target, self._book, self._clock, lambda: self._wall.offset_ns, make_track, self._memory)
         knock = Knock(self, f"{address.host}:{address.port}", (target.credentials.user, target.credentials.password))
         self._gate.hosts.check(knock)
-        async with self._gate.hosts.alone(knock), self._gate.enter(knock.address):
+        async with self._gate.hosts.alone(knock), self._gate.enter(knock.address, silent=self._silent):
             self._gate.hosts.check(knock)            # who was inside may have met silence
             self._played = await self._shake(handshake, knock)
         return self._played
@@ -157,8 +158,10 @@ class RtspSource:
             failed = error if isinstance(error, SourceError) else HungUp(
                 f"the camera has not begun to play after {HANDSHAKE_S:.0f} s", cause=GapCause.OFFLINE, where=knock.address)
             self._memory.few_slots |= isinstance(failed, NoRoom)
+            self._silent = failed.cause == GapCause.OFFLINE and not isinstance(failed, HungUp)
             self._gate.hosts.failed(knock, failed)
             raise failed from None
+        self._silent = False
         self._gate.hosts.reached(knock)
         return played
 

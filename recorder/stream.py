@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 STORAGE_RETRY_S = 10.0
 OVERLOAD_NS = 2 * NS
 NO_KEYFRAME_SAID = "packets come, but no key frame with its parameter sets"
+DROPPED = {"video": "pictures are", "audio": "sound is", "metadata": "documents are"}
 BY_DATAGRAM = {"rtsp/udp", "rtsp/multicast"}      # packets that are missing are awaited
 
 
@@ -301,7 +302,7 @@ class Stream:
             if stats is not None:
                 self.rates[kind].add(mono_ns, stats["aus"], stats["bytes"])
                 self._watch(kind, feed, stats, self._liveness.look(stats, mono_ns), leads=kind == "video" or not video_plays)
-                self._watch_queue(feed, mono_ns)
+                self._watch_queue(kind, feed, mono_ns)
 
     def _watch(self, kind: str, feed: TrackFeed, stats: RtpStats, life: Life, *, leads: bool) -> None:
         """A dead leading track ends the session; dead audio beside a video is a gap of its own; silent metadata has nothing to say."""
@@ -331,14 +332,14 @@ class Stream:
         elif self._session is not None:
             self._session.end(SourceError(said, cause=GapCause.UNSUPPORTED, retry_s=60.0, where=self._where))
 
-    def _watch_queue(self, feed: TrackFeed, mono_ns: int) -> None:
+    def _watch_queue(self, kind: str, feed: TrackFeed, mono_ns: int) -> None:
         since_ns = feed.queue.dropping_since_ns
         if since_ns and mono_ns - since_ns > OVERLOAD_NS:
             full = 2 * feed.queue.waiting_bytes > feed.queue.capacity or 2 * feed.queue.waiting_aus > feed.queue.max_aus
             many = f"the camera sends more than its ceiling of {ceiling_bps(self._config) // 1000} kbit/s"
-            why = "the writer does not keep up" if full else many
+            why = "the writer does not keep up" if full else many if kind == "video" else f"its {kind} is larger than what is kept in memory"
             if feed.gap is not GapCause.OVERLOAD:
-                self._complain(f"{feed.name}: pictures are dropped: {why}")
+                self._complain(f"{feed.name}: {DROPPED[kind]} dropped: {why}")
             self._gap(feed, GapCause.OVERLOAD, why)
 
     def step(self, wall_ns: int, step_ns: int) -> None:

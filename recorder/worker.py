@@ -191,7 +191,7 @@ class Worker:
             case "events":
                 return self._noted.after(str(args.get("life", "")), _last(args))
             case "camera.update":
-                self._cameras.update(_number(args), camera_from_json(_camera(args), "camera"))
+                await self._cameras.update(_number(args), camera_from_json(_camera(args), "camera"))
             case "camera.stop":
                 await self._cameras.stop(_number(args), removed=bool(args.get("removed")))
             case _ if call in self._holding.calls:

@@ -7,13 +7,14 @@ answers to those who wait. Answers are matched by CSeq; one without CSeq goes to
 import asyncio
 import contextlib
 import functools
+import os
 import socket
 from collections.abc import Callable, Sequence
 
 from recorder._ext import framing, rtp
 from recorder.base.clock import Clock
 from recorder.base.errors import HungUp, SourceError
-from recorder.base.media import GapCause
+from recorder.base.media import NS, GapCause
 from recorder.rtsp.address import AddressBook
 from recorder.rtsp.auth import Authenticator, wrong_password
 from recorder.rtsp.message import Response, ServerRequest, build_answer, build_request, parse_message
@@ -26,6 +27,7 @@ ANSWER_S = 10.0
 RECEIVE_BYTES = 64 << 10
 UNSENT_MAX = 64 << 10
 UNASKED_MAX = 16 << 20    # bytes that come while an answer is awaited: media that begins early, or a flood
+MESSAGES_MAX = 600        # that nobody asked for, in a minute: each may hold 600 KiB of headers, which take milliseconds to read
 USER_TIMEOUT_MS = 15_000
 SOCKET_BYTES = 1 << 20   # as far as net.core.rmem_max allows: the drain leaves a quiet camera's socket unread for some ticks
 LOGINS_MAX = 3           # tries of one request: without login, with it, once more if the camera says `stale`
@@ -50,7 +52,7 @@ class RtspConnection:
         self._login = login
         self._clock = clock
         self._wall_offset = wall_offset
-        self._cseq = self._received = 0
+        self._cseq = self._received = self._unasked = self._minute_ns = 0
         self._waiting: dict[int, asyncio.Future[Response]] = {}
         self._unsent = b""
         self._draining = False
@@ -156,19 +158,33 @@ class RtspConnection:
         for raw in self.framing.take_messages():
             message = parse_message(raw)
             if isinstance(message, Response):
-                self._resolve(message)
+                if self._resolve(message):
+                    continue
             else:
                 self.send(build_answer(message))
                 self.requests_seen = [*self.requests_seen[-7:], message]
+            self._count_unasked()
 
-    def _resolve(self, message: Response) -> None:
+    def _count_unasked(self) -> None:
+        now_ns = self._clock.mono_ns()
+        if now_ns - self._minute_ns > 60 * NS:
+            self._minute_ns, self._unasked = now_ns, 0
+        self._unasked += 1
+        if self._unasked > MESSAGES_MAX:
+            raise SourceError(f"the camera sent more than {MESSAGES_MAX} messages in a minute that nobody asked for", cause=GapCause.LOSS,
+                              where=self.where, remedy="restart the camera")
+
+    def _resolve(self, message: Response) -> bool:
+        """True if somebody has waited for it."""
         self._answered = True
         number = message.cseq
         if number is None and self._waiting:
             number = min(self._waiting)
         waiting = self._waiting.get(number) if number is not None else None
-        if waiting is not None and not waiting.done() and message.status >= 200:
-            waiting.set_result(message)
+        if waiting is None or waiting.done() or message.status < 200:
+            return False
+        waiting.set_result(message)
+        return True
 
     def send(self, data: bytes) -> None:
         """Send without waiting; what the socket does not take now goes first next time. Raises SourceError when it takes nothing for long."""
@@ -234,6 +250,7 @@ async def _connect(family: socket.AddressFamily, address: tuple[str, int]) -> so
 
 
 def _unreachable(url: RtspUrl, error: OSError) -> SourceError:
-    why = "no answer within 5 s" if isinstance(error, TimeoutError) else (error.strerror or str(error))
+    said = os.strerror(error.errno) if error.errno else str(error)         # asyncio's own words hold a tuple
+    why = "no answer within 5 s" if isinstance(error, TimeoutError) else said
     return SourceError(f"cannot connect to port {url.port}: {why}", cause=GapCause.OFFLINE, where=url.host,
                        remedy="check power, network and address of the camera")

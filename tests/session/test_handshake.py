@@ -408,7 +408,8 @@ async def test_unreachable_camera_is_one_clear_line() -> None:
         rig.record(url)
         error = await rig.failed()
         assert error.cause == GapCause.OFFLINE
-        assert str(error).startswith("127.0.0.1: cannot connect to port")
+        assert str(error) == (f"127.0.0.1: cannot connect to port {camera.port}: Connection refused; "
+                              "check power, network and address of the camera")
 
 
 async def test_slow_loris_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -266,6 +267,23 @@ async def test_messages_between_frames_are_answered_and_cost_no_picture() -> Non
         assert rig.tape().gaps == [] and not any(au["flags"] & 4 for au, _ in rig.tape().aus)
 
 
+@pytest.mark.parametrize("message", ["SET_PARAMETER * RTSP/1.0\r\nX: y\r\n\r\n", "RTSP/1.0 200 OK\r\nCSeq: 77777\r\n\r\n"])
+async def test_messages_that_nobody_asked_for_are_bounded_a_minute(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    monkeypatch.setattr("recorder.rtsp.connection.MESSAGES_MAX", 20)
+    async with FakeCamera() as camera, FakeCamera() as good, Rig() as rig:
+        rig.record(camera.url)
+        rig.record(good.url, 2)
+        await rig.recorded()
+        camera.links[0].send(message.encode() * 20)
+        await rig.recorded(len(rig.tape().aus) + 5)
+        assert rig.stream().state == "recording"
+        camera.links[0].send(message.encode())
+        error = await rig.failed()
+        assert error.cause == GapCause.LOSS and "20 messages in a minute that nobody asked for; restart the camera" in str(error)
+        await rig.recorded(len(rig.tape(number=2).aus) + 5, number=2)
+        assert rig.tape(number=2).gaps == []
+
+
 async def test_goodbye_reconnects_without_waiting_for_the_stall() -> None:
     async with FakeCamera() as camera, Rig() as rig:
         rig.record(camera.url, stall_s=60.0)
@@ -430,3 +448,35 @@ async def test_sub_stream_is_a_session_of_its_own() -> None:
         sub.links[0].writer.close()
         await rig.until(lambda: rig.tape("sub").gaps == [GapCause.OFFLINE])
         assert rig.stream().state == "recording" and rig.tape().gaps == []
+
+
+async def test_a_sub_stream_is_added_changed_and_taken_away_while_main_goes_on() -> None:
+    async with FakeCamera() as main, FakeCamera() as one, FakeCamera() as two, Rig() as rig:
+        one.answers["TEARDOWN"] = lambda r: None             # not even while it ends slowly
+        rig.record(main.url)
+        await rig.recorded()
+        config = rig.cameras._cameras[1].config
+        await rig.cameras.update(1, replace(config, sub=StreamConfig(one.url)))
+        await rig.recorded(name="sub")
+        await rig.cameras.update(1, replace(config, sub=StreamConfig(two.url)))
+        assert rig.tape("sub").gaps == [GapCause.OPERATOR]
+        await rig.until(lambda: "PLAY" in two.methods())
+        await rig.recorded(len(rig.tape("sub").aus) + 5, "sub")
+        await rig.cameras.update(1, config)
+        assert list(rig.cameras.status()["cameras"]["cam1"]["streams"]) == ["main"] and "TEARDOWN" in two.methods()
+        await rig.recorded(len(rig.tape().aus) + 5)
+        assert rig.tape().gaps == [] and len(main.links) == 1 and main.methods().count("PLAY") == 1
+
+
+async def test_a_camera_that_ends_while_its_sub_stream_changes_ends_whole() -> None:
+    async with FakeCamera() as main, FakeCamera() as sub, Rig() as rig:
+        sub.answers["TEARDOWN"] = lambda r: None
+        rig.record(main.url, sub=StreamConfig(sub.url))
+        await rig.recorded(name="sub")
+        config = rig.cameras._cameras[1].config
+        changing = asyncio.create_task(rig.cameras.update(1, replace(config, sub=StreamConfig(main.url))))
+        await rig.until(lambda: "TEARDOWN" in sub.methods())
+        await rig.cameras.stop(1)
+        await changing
+        assert [r.method for r in main.requests].count("PLAY") == 1
+        assert not rig.cameras.status()["cameras"]

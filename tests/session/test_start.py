@@ -46,9 +46,9 @@ async def test_another_rule_or_name_does_not_touch_the_session() -> None:
         rig.record(camera.url)
         await rig.recorded()
         with pytest.raises(NotFound):
-            rig.cameras.update(2, CameraConfig("other", StreamConfig(camera.url)))
+            await rig.cameras.update(2, CameraConfig("other", StreamConfig(camera.url)))
         before = rig.cameras._cameras[1].config
-        rig.cameras.update(1, replace(before, name="New name", rule=RetentionRule(3.0)))
+        await rig.cameras.update(1, replace(before, name="New name", rule=RetentionRule(3.0)))
         await rig.recorded(len(rig.tape().aus) + 10)
         assert camera.methods().count("DESCRIBE") == 1 and rig.tape().gaps == []
         assert rig.stream()._rule == RetentionRule(3.0) and "set_rule" in rig.tape().names

@@ -24,8 +24,8 @@ class CountingGate(HandshakeGate):
         self.inside = self.most = 0
 
     @asynccontextmanager
-    async def enter(self, address: str, *, keeps: bool = False) -> AsyncIterator[None]:
-        async with super().enter(address, keeps=keeps):
+    async def enter(self, address: str, *, keeps: bool = False, silent: bool = False) -> AsyncIterator[None]:
+        async with super().enter(address, keeps=keeps, silent=silent):
             self.inside += 1
             self.most = max(self.most, self.inside)
             try:
@@ -111,6 +111,21 @@ async def test_forty_cameras_that_answer_a_byte_at_a_time_do_not_keep_a_good_one
         rig.record(good.url, 1)
         await rig.recorded()
         assert {rig.stream(number).state for number in range(2, 42)} == {"connecting"}
+
+
+async def test_a_camera_that_comes_back_does_not_queue_behind_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recorder.rtsp.connection.ANSWER_S", 0.2)
+    async with FakeCamera() as one, FakeCamera() as two, FakeCamera() as good, Rig(gate=HandshakeGate(2, place_s=3600)) as rig:
+        rig.record(good.url)
+        await rig.recorded()
+        for number, camera in enumerate((one, two), 2):
+            camera.answers["OPTIONS"] = lambda r: None
+            rig.record(camera.url, number)
+        await rig.until(lambda: all(rig.stream(number).failures for number in (2, 3)))
+        monkeypatch.setattr("recorder.rtsp.connection.ANSWER_S", 3600)       # from now on they stay where they are
+        await rig.until(lambda: all(rig.stream(number).state == "connecting" for number in (2, 3)))
+        good.links[0].reset()
+        await rig.until(lambda: any(au["session"] == 2 for au, _ in rig.tape().aus))
 
 
 async def test_dead_cameras_behind_a_router_do_not_keep_its_good_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,15 @@
 """Tracks beside H.264 with G.711: metadata, JPEG, sound that is not what the description says. None of them disturbs the others."""
 
+import asyncio
 from fractions import Fraction
 
 import av
 import numpy as np
+import pytest
 
 from bench.camsim import jpeg
 from recorder.base.media import GapCause, SampleEntry
-from tests.session.fake_camera import SDP, FakeCamera, Link
+from tests.session.fake_camera import SDP, FakeCamera, Link, Request, reply
 from tests.session.rig import Rig
 
 META = SDP + "m=application 0 RTP/AVP 107\na=rtpmap:107 vnd.onvif.metadata/90000\na=control:trackID=3\n"
@@ -40,6 +42,27 @@ async def test_metadata_is_a_track_of_its_own() -> None:
     tape = rig.tape("metadata")
     assert [data for _, data in tape.aus] == [b"<a n='%d'></a>" % n for n in range(3)]
     assert tape.entries[1, 1] == SampleEntry("metx", b"vnd.onvif.metadata", 90_000)
+
+
+async def test_metadata_too_large_to_keep_are_told_as_what_they_are(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("recorder.stream.OVERLOAD_NS", 100_000_000)
+
+    def play(request: Request) -> bytes:
+        link = request.link
+        link.sequences[4] = 0
+
+        async def endless() -> None:
+            while True:
+                link.send(b"".join(link.rtp(4, 107, 0, b"<" * 1400, marker=False) for _ in range(100)))
+                await link.writer.drain()
+                await asyncio.sleep(0.01)
+        request.link.playing = asyncio.create_task(endless())
+        return reply(request, 200)
+    async with FakeCamera(sdp=META) as camera, Rig() as rig:
+        camera.answers["PLAY"] = play
+        rig.record(camera.url, metadata=True)
+        await rig.until(lambda: GapCause.OVERLOAD in rig.tape("metadata").gaps)
+    assert "metadata: documents are dropped: its metadata is larger than what is kept in memory" in caplog.text
 
 
 async def test_compressed_metadata_is_kept_as_it_is_and_named() -> None:

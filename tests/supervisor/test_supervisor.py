@@ -125,6 +125,16 @@ async def test_a_camera_added_while_it_runs_is_started_changed_and_stopped(place
         assert again["number"] == 2
 
 
+async def test_a_change_of_the_sub_stream_does_not_stop_the_main_one(place: Place) -> None:
+    async with serving(place) as server:
+        await server.call("camera.add", id="gate", main={"url": "rtsp://10.0.0.9/1"})
+        for sub in ({"url": "rtsp://10.0.0.9/2"}, {"url": "rtsp://10.0.0.9/3", "transport": "udp"}, None):
+            await server.call("camera.change", id="gate", changes={"sub": sub})
+        calls = server.notes("camera.start", "camera.stop", "camera.update")
+        assert [call[2] for call in calls] == ["camera.start", *["camera.update"] * 3]
+        assert [bool(call[3]["camera"]["sub"]) for call in calls] == [False, True, True, False]
+
+
 async def test_words_and_rules_change_without_a_stop(place: Place) -> None:
     async with serving(place) as server:
         await server.call("camera.add", id="gate", main={"url": "rtsp://10.0.0.9/1"})
@@ -212,6 +222,14 @@ async def test_a_camera_outside_the_networks_is_refused(place: Place) -> None:
     async with serving(place) as server:
         with pytest.raises(Refused, match=r"127\.0\.0\.1 lies outside camera_networks"):
             await server.call("camera.add", id="gate", main={"url": "rtsp://127.0.0.1:22/"})
+        assert not server.notes("camera.start")
+
+
+@pytest.mark.parametrize("path", ["x" * 2050, "two words"])
+async def test_an_address_that_no_camera_can_be_asked_by_is_refused_at_once(place: Place, path: str) -> None:
+    async with serving(place) as server:
+        with pytest.raises(ConfigError, match=r"sub\.url: not an address of a camera: too long, or it holds blanks or control"):
+            await server.call("camera.add", id="gate", main={"url": "rtsp://10.0.0.1/a"}, sub={"url": f"rtsp://10.0.0.1/{path}"})
         assert not server.notes("camera.start")
 
 

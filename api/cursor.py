@@ -24,7 +24,7 @@ from api.feed import (
     next_stretch,
 )
 from api.media import Media
-from api.mp4.fragment import FragmentTrack, fragment, init_segment
+from api.mp4.fragment import FragmentTrack, fragments, init_segment, joined
 from api.mp4.sample_entry import codec_string
 from api.mp4.samples import Samples
 from api.tapebytes import PIECE_BYTES, MemoryBytes, TapeBytes, VirtualBytes
@@ -276,11 +276,11 @@ class Cursor:
         return GapHere(start_ns, end_ns, known[0].cause if known else None)
 
     def _open(self, start: Start) -> _Stretch:
-        """Media time 0 is where the first picture is decoded, so that no DTS is negative; scaled, where the stretch before ended."""
+        """Media time 0 is the first picture, which is decoded then and not before; scaled, where the stretch before ended."""
         self._repace(start.time_ns)
         on = self._query.scaled and self._init_entries is not None
-        wall0_ns = start.time_ns - (round(self._media_ns * self._query.speed) if on else 0 if self._keys else start.lead_ns)
-        after_dts = round(self._last_dts * self._query.speed) if on else None
+        wall0_ns = start.time_ns - (round(self._media_ns * self._query.speed) if on else 0)
+        after_dts = round(self._last_dts * self._query.speed) if on else -1
         video = Feed(start.reader, start.place, wall0_ns, start.entry, after_dts=after_dts)
         sound = self._sound(start.time_ns, wall0_ns)
         return _Stretch(self._media, video, sound, self._derived(sound) if sound is not None else None)
@@ -378,16 +378,17 @@ class Cursor:
         parts = [(index, kind, self._scaled(samples)) for index, kind, samples in took if samples is not None]
         if not parts:
             return
-        stretch.sequence += 1
         if seen.samples is not None and not stretch.begun:
             stretch.begun = True
             if stretch.video.entry.codec == "hvc1":
                 stretch.tapes[0].link(int(seen.samples.offset[0]), int(seen.samples.size[0]))
-        made = fragment(parts, stretch.sequence)
+        several = fragments(parts, stretch.sequence + 1)
+        stretch.sequence += len(several)
+        made = joined(b"", several)
         tapes: list[TapeBytes | MemoryBytes] = [*stretch.tapes]
         if stretch.derived is not None:
             tapes[1] = MemoryBytes(stretch.derived.data)
-        source = VirtualBytes(made.head, made.extents, tapes)
+        source = VirtualBytes(made.head, made.extents, tapes, made.inline)
         if self._room is not None:
             await self._room(source.size)
         step, key = PIECE_BYTES if self._query.scaled else source.size, seen.samples is not None and bool(seen.samples.key[0])
@@ -416,7 +417,8 @@ class Cursor:
         dts, pts = np.rint(samples.dts / speed).astype(np.int64), np.rint(samples.pts / speed).astype(np.int64)
         ramp = np.arange(len(dts))
         dts = np.maximum.accumulate(dts - ramp) + ramp
-        return replace(samples, dts=dts, cts=pts - dts, last_dur=max(1, round(samples.last_dur / speed)))
+        lasts = None if samples.lasts is None else np.rint(samples.lasts / speed).astype(np.int64)
+        return replace(samples, dts=dts, cts=pts - dts, last_dur=max(1, round(samples.last_dur / speed)), lasts=lasts)
 
     async def _wait(self, stretch: _Stretch) -> GapHere | None:
         """Until the viewer's clock has come so far and something is new; or until a gap is known to be open here."""

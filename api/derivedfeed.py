@@ -70,5 +70,6 @@ def _from(samples: Samples, wanted: Int64) -> Samples:
 
 
 def _together(one: Samples, other: Samples) -> Samples:
-    columns = {f.name: np.concatenate((getattr(one, f.name), getattr(other, f.name))) for f in fields(Samples) if f.name != "last_dur"}
+    names = (f.name for f in fields(Samples) if f.name not in {"last_dur", "lasts"})
+    columns = {name: np.concatenate((getattr(one, name), getattr(other, name))) for name in names}
     return Samples(**columns, last_dur=other.last_dur)

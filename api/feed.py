@@ -8,7 +8,7 @@ from api.cut import AUDIO_SLACK_NS, pick
 from api.footage import Footage, Timeline, from_access_point, load
 from api.mp4.samples import Int64, Samples
 from recorder.base.errors import Gone
-from recorder.base.media import NS, SampleEntry
+from recorder.base.media import SampleEntry
 from storage.footage import RowRun
 from storage.reader import TrackReader
 from storage.track import Track
@@ -24,12 +24,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """An access point to begin at: its tape and its place, its UTC, how long before that it is decoded, how it is coded."""
+    """An access point to begin at: its tape and its place, its UTC, how it is coded."""
 
     reader: TrackReader
     place: Place
     time_ns: int
-    lead_ns: int
     entry: SampleEntry
 
 
@@ -116,11 +115,12 @@ class Feed:
 
     def _rising(self, samples: Samples, *, keys: bool) -> Samples:
         """DTS after all that was taken before; key pictures alone are shown in decode order, so DTS is PTS."""
-        dts, pts = (samples.pts, samples.pts) if keys else (samples.dts, samples.pts)
+        dts = samples.pts if keys else samples.dts
         if self._last_dts is not None:
             dts = np.maximum(dts, self._last_dts + 1 + np.arange(len(dts)))
         self._last_dts = int(dts[-1])
-        return replace(samples, dts=dts, cts=np.zeros_like(dts) if keys else pts - dts, entry=np.ones_like(samples.entry))
+        samples = replace(samples, dts=dts, cts=np.zeros_like(dts)) if keys else samples.decoded(dts)
+        return replace(samples, entry=np.ones_like(samples.entry))
 
 
 def _stretch(footage: Footage, entry: SampleEntry) -> tuple[int, bool]:
@@ -155,7 +155,7 @@ def _start_at(footage: Footage, au: int) -> Start:
     entries, of_row, _ = footage.rates()
     entry = entries[int(of_row[index])]
     place = Place(footage.run.first + index, au - int(footage.first_au[index]))
-    return Start(footage.reader, place, int(footage.wall_ns[au]), max(0, int(footage.aus.cts[au])) * NS // entry.clock_rate, entry)
+    return Start(footage.reader, place, int(footage.wall_ns[au]), entry)
 
 
 def next_stretch(track: Track, reader: TrackReader, after_row: int) -> Start | None:

@@ -25,9 +25,9 @@ from api.cut import AUDIO_SLACK_NS
 from api.derived import aac_entry, derivable, told, track_name
 from api.footage import Footage, Timeline, load
 from api.media import MEDIA
-from api.mp4.fragment import STYP, FragmentTrack, fragment, init_segment
+from api.mp4.fragment import STYP, FragmentTrack, fragments, init_segment, joined
 from api.mp4.sample_entry import codec_string
-from api.mp4.samples import Int64, Samples
+from api.mp4.samples import RUNS_MAX, Int64, Samples
 from api.parameters import END, START, TRACK, Parameter, identifier, time_range
 from api.playlist import (
     DAY_NS,
@@ -35,10 +35,11 @@ from api.playlist import (
     Listed,
     Segment,
     Variant,
-    end_ns_of,
     multivariant,
     playlist,
     segment_ns_of,
+    sound_end_ns,
+    sound_settled,
 )
 from api.routes import ROOT, VIEW, Answer, Route
 from api.segmentsound import SegmentSound, look, make
@@ -166,11 +167,13 @@ def _sound(request: web.Request, place: int) -> TrackReader:
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """What the index says of a segment: samples of its tracks (derived sound is yet to be made), the first AU if it follows on nothing."""
+    """What the index says of a segment: samples of its tracks (derived sound is yet to be made), the first AU if it follows on nothing,
+    and whether it will stay so."""
 
     parts: list[tuple[int, TrackKind, Samples]]
     splice: tuple[int, int] | None
     sound: SegmentSound | None
+    settled: bool
 
 
 async def rows_m4s(request: web.Request) -> web.StreamResponse:
@@ -185,20 +188,31 @@ async def rows_m4s(request: web.Request) -> web.StreamResponse:
         samples, data = await make(media, camera, f"{track}/{segment.name}", sound)
         parts, tapes[1] = [*parts, (1, TrackKind.AUDIO, samples)], MemoryBytes(data)
         headers.update(told(sound.source.entry.codec))
-        if not sound.settled:
-            headers["Cache-Control"], tag = "no-store", "W/"
-    made = fragment(parts, segment.first)
-    source = VirtualBytes(STYP + made.head, replace(made.extents, at=made.extents.at + len(STYP)), tapes)
+    if not looked.settled:
+        headers["Cache-Control"], tag = "no-store", "W/"
+    made = joined(STYP, fragments(parts, segment.first * (RUNS_MAX + 1)))
+    source = VirtualBytes(made.head, made.extents, tapes, made.inline)
     if looked.splice is not None:
         source.link(0, *looked.splice)
     return await send_file(request, source, etag=f'{tag}"{camera}-{track}-{segment.name}"', headers=headers)
 
 
 def _looked(segment: Segment, readers: list[TrackReader]) -> _Looked:
-    parts, sound = _parts(segment, readers)
-    first = parts[0][2]
-    spliced = segment.cut and readers[0].sample_entry(segment.video).codec == "hvc1"
-    return _Looked(parts, (int(first.offset[0]), int(first.size[0])) if spliced else None, sound)
+    video = readers[0]
+    footage, skip, samples = _pictures(segment, video)
+    spliced = segment.cut and video.sample_entry(segment.video).codec == "hvc1"
+    splice = (int(samples.offset[0]), int(samples.size[0])) if spliced else None
+    parts = [(0, TrackKind.VIDEO, samples)]
+    if not segment.sound:
+        return _Looked(parts, splice, None, settled=True)
+    stop = skip + segment.rows
+    start_ns, end_ns, settled = int(footage.run.rows["t_ns"][skip]), sound_end_ns(footage, stop), sound_settled(footage, stop)
+    if segment.aac:
+        _takes(readers[1].sample_entry(segment.sound))
+        sound = look(readers[1], segment.sound, start_ns, end_ns, segment.day * DAY_NS, video.edges().visible_end_ns)
+        return _Looked(parts, splice, sound if sound.count else None, settled=settled and (sound.settled or not sound.count))
+    heard = _heard(readers[1], segment, start_ns, end_ns, Timeline.plain(segment.day * DAY_NS))
+    return _Looked(parts + heard, splice, None, settled=settled)
 
 
 def _readers(store: TapeStore, camera: int, track: str, segment: Segment) -> list[TrackReader]:
@@ -211,8 +225,8 @@ def _readers(store: TapeStore, camera: int, track: str, segment: Segment) -> lis
     return readers
 
 
-def _parts(segment: Segment, readers: list[TrackReader]) -> tuple[list[tuple[int, TrackKind, Samples]], SegmentSound | None]:
-    video = readers[0]
+def _pictures(segment: Segment, video: TrackReader) -> tuple[Footage, int, Samples]:
+    """The rows around a segment, the index of its first row in them, its pictures. Raises Gone, NotFound."""
     before = min(1, segment.first)
     footage = load(video, video.rows_from(segment.first - before, segment.rows + before + 1, provisional=False))
     skip = segment.first - footage.run.first
@@ -221,21 +235,13 @@ def _parts(segment: Segment, readers: list[TrackReader]) -> tuple[list[tuple[int
     rows = footage.run.rows[skip:skip + segment.rows]
     if len(rows) < segment.rows or rows["flags"][-1] & RowFlag.OPEN or (rows["sample_entry"] != segment.video).any():
         raise NotFound("there is no such segment")
-    zero = Timeline.plain(segment.day * DAY_NS)
     mine = (footage.row >= skip) & (footage.row < skip + segment.rows) & footage.decodable()
     if segment.cut:
         mine &= ~(footage.leading & (footage.last_key() == int(footage.first_au[skip])))
     if not mine.any():
         raise NotFound("there is no such segment")
-    parts = [(0, TrackKind.VIDEO, _placed(footage, np.flatnonzero(mine), zero, footage.reader.sample_entry(segment.video)))]
-    if not segment.sound:
-        return parts, None
-    start_ns, end_ns = int(rows["t_ns"][0]), end_ns_of(footage, skip + segment.rows)
-    if segment.aac:
-        _takes(readers[1].sample_entry(segment.sound))
-        sound = look(readers[1], segment.sound, start_ns, end_ns, segment.day * DAY_NS, video.edges().visible_end_ns)
-        return parts, sound if sound.count else None
-    return parts + _heard(readers[1], segment, start_ns, end_ns, zero), None
+    samples = _placed(footage, np.flatnonzero(mine), Timeline.plain(segment.day * DAY_NS), footage.reader.sample_entry(segment.video))
+    return footage, skip, samples.at_once()
 
 
 def _heard(reader: TrackReader, segment: Segment, start_ns: int, end_ns: int, zero: Timeline) -> list[tuple[int, TrackKind, Samples]]:

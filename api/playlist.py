@@ -19,6 +19,7 @@ DAY_NS = 86_400 * NS
 DAY_MAX = ((1 << 63) - 1) // DAY_NS - 1
 ROWS_MAX = 64                 # of one segment
 GAP_NS = NS // 5              # a shorter gap is a break and nothing else
+ROUNDING_NS = 1_000_000       # by which a row's end may be off
 _SEGMENT = re.compile(r"(\d{1,6})-(\d{1,12})-(\d{1,2})-(\d{1,5})-(\d{1,5})(-cut)?(-aac)?(?:-v(\d{1,3}))?", re.ASCII)
 
 
@@ -67,7 +68,7 @@ def on_volume(place: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A segment in a playlist: its time, its length, and whether media time breaks before it."""
+    """A segment in a playlist: when its first picture is shown, until when its last one is, and whether media time breaks before it."""
 
     segment: Segment
     start_ns: int
@@ -87,7 +88,8 @@ def segments(video: Footage, sound: RowRun | None, start_ns: int, end_ns: int, *
     `last` is the segment that they come after, if there is one: of its tape only rows behind it.
     """
     rows = video.run.rows
-    use = (_first_shown_ns(video) < end_ns) & (row_ends(rows) > start_ns) & ((rows["flags"] & RowFlag.OPEN) == 0)
+    shown_ns = _first_shown_ns(video)
+    use = (shown_ns < end_ns) & (row_ends(rows) > start_ns) & ((rows["flags"] & RowFlag.OPEN) == 0)
     after = last.first + last.rows if last is not None and last.place == video.reader.place else 0
     use &= np.arange(len(rows)) >= after - video.run.first
     at = int(np.argmax(use)) if use.any() else len(rows)
@@ -100,10 +102,12 @@ def segments(video: Footage, sound: RowRun | None, start_ns: int, end_ns: int, *
         stop = cuts.group(at, lasts_ns)
         cut = bool(video.breaks[at]) or not leads
         breaks = cut and last is not None
-        begin_ns = int(rows["t_ns"][at])
-        segment = Segment(day, video.run.first + at, stop - at, int(rows["sample_entry"][at]), _sound_entry(sound, begin_ns), cut,
-                          video.reader.place)
-        yield Listed(segment, begin_ns, end_ns_of(video, stop) - begin_ns, breaks)
+        sound_entry = _sound_entry(sound, int(rows["t_ns"][at]))
+        segment = Segment(day, video.run.first + at, stop - at, int(rows["sample_entry"][at]), sound_entry, cut, video.reader.place)
+        begin_ns = int(rows["t_ns"][at] if cut else shown_ns[at])
+        leads_on = stop < len(rows) and not video.breaks[stop]
+        until_ns = int(shown_ns[stop]) if leads_on else last_shown_ns(video, stop - 1)
+        yield Listed(segment, begin_ns, until_ns - begin_ns, breaks)
         at, last, leads = stop, segment, True
 
 
@@ -137,12 +141,31 @@ class _Cuts:
         return stop
 
 
-def end_ns_of(video: Footage, stop: int) -> int:
-    """UTC where the rows before row `stop` end: where it begins if it leads on, so that segments meet."""
+def last_shown_ns(video: Footage, row: int) -> int:
+    """UTC where the last picture of a row ends that no other row leads on from."""
+    first = int(video.first_au[row])
+    aus = slice(first, first + int(video.run.rows["aus"][row]))
+    good, lasts_ns = video.decodable()[aus], video.aus.dur[aus] * NS // int(video.rates()[2][row])
+    return int((video.wall_ns[aus] + lasts_ns)[good].max()) if good.any() else _row_end_ns(video, row)
+
+
+def sound_end_ns(video: Footage, stop: int) -> int:
+    """UTC where the sound of the rows before row `stop` ends: where that begins if it leads on, so that segments meet; at a break with the
+    last picture, so that none is sent twice."""
+    rows, end_ns = video.run.rows, _row_end_ns(video, stop - 1)
+    if stop == len(rows):
+        return end_ns
+    return min(end_ns, last_shown_ns(video, stop - 1)) if video.breaks[stop] else int(rows["t_ns"][stop])
+
+
+def sound_settled(video: Footage, stop: int) -> bool:
+    """True if `sound_end_ns` will stay as it is: another row is there, or the pictures of the last one end where it does."""
     rows = video.run.rows
-    if stop < len(rows) and not video.breaks[stop]:
-        return int(rows["t_ns"][stop])
-    return int(row_ends(rows[stop - 1:stop])[0])
+    return stop < len(rows) or _row_end_ns(video, stop - 1) < last_shown_ns(video, stop - 1) + ROUNDING_NS
+
+
+def _row_end_ns(video: Footage, row: int) -> int:
+    return int(row_ends(video.run.rows[row:row + 1])[0])
 
 
 def _sound_entry(sound: RowRun | None, time_ns: int) -> int:

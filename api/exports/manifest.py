@@ -21,6 +21,8 @@ from storage.track import Track
 SCHEMA = "watchroom-export/1"
 CLOCK = ("Times are UTC by the clock of the recorder when the pictures arrived there. The camera's own clock placed nothing; "
          "its reports, and the steps of the recorder's clock, are listed as evidence.")
+MEDIA = ("Pictures and sound are the bytes that the camera sent, unchanged. Where H.265 goes on after a break with a CRA picture, clips "
+         "outside of exports name it BLA, so that decoders do not place it by the pictures before; here it keeps its name.")
 REPORTS_MAX = 100             # of an item: evenly thinned, first and last among them
 
 
@@ -30,7 +32,7 @@ def heading(site: SiteConfig, job: Job, made_ns: int) -> dict[str, Any]:
     return {
         "schema": SCHEMA, "export": job.id, "site": site.name, "tool": f"watchroom {version()}", "made": rfc3339(made_ns),
         "asked": rfc3339(job.created_ns), "by": job.by, "reason": wanted.reason, "reference": wanted.reference, "format": wanted.format,
-        "gaps_closed": wanted.close_gaps, "clock": CLOCK, "files": [],
+        "gaps_closed": wanted.close_gaps, "clock": CLOCK, "media": MEDIA, "files": [],
     }
 
 

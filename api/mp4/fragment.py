@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from api.mp4.boxes import box, full_box, mdat_head, mvhd, seconds_1904
-from api.mp4.clip import MOVIE_HZ, Extents, empty_tables, mdia, track_head
-from api.mp4.samples import Samples
+from api.mp4.clip import MOVIE_HZ, Extents, Movie, empty_tables, mdia, track_head
+from api.mp4.samples import Int64, Samples
 from recorder.base.media import SampleEntry, TrackKind
 
 FTYP = box(b"ftyp", b"iso5\0\0\2\0iso5iso6mp41")
@@ -18,6 +18,7 @@ DEFAULT_BASE_IS_MOOF = 0x020000
 TRUN_ALL = 0x000F01           # data offset; duration, size, flags and composition offset per sample
 SYNC = 0x02000000             # sample_depends_on 2: it depends on no other
 NON_SYNC = 0x01010000         # depends on others, not a sync sample (8.8.3.1)
+INLINE = -1                   # extents of this track lie in the movie's `inline` bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,27 @@ def fragment(parts: Sequence[tuple[int, TrackKind, Samples]], sequence: int) -> 
         at += int(run.size.sum())
     head = _moof(runs, sequence, places) + mdat
     return Fragment(head, Extents(extents.track, extents.offset, extents.size, extents.at + start), at)
+
+
+def fragments(parts: Sequence[tuple[int, TrackKind, Samples]], sequence: int) -> list[Fragment]:
+    """The same as one fragment or, where the first part needs it (Samples.runs), several, numbered from `sequence` on."""
+    (index, kind, samples), *others = parts
+    *alone, last = samples.runs()
+    groups = [*([(index, kind, run)] for run in alone), [(index, kind, last), *others]]
+    return [fragment(group, sequence + number) for number, group in enumerate(groups)]
+
+
+def joined(head: bytes, parts: Sequence[Fragment]) -> Movie:
+    """Fragments one after the other behind `head`; their own heads are inline."""
+    columns: list[tuple[Int64, Int64, Int64, Int64]] = []
+    at, inline_at = len(head), 0
+    for one in parts:
+        found = one.extents
+        columns.append((np.append(INLINE, found.track), np.append(inline_at, found.offset), np.append(len(one.head), found.size),
+                        np.append(0, found.at) + at))
+        at, inline_at = at + one.size, inline_at + len(one.head)
+    track, offset, size, places = (np.concatenate(column).astype(np.int64) for column in zip(*columns, strict=True))
+    return Movie(head, Extents(track, offset, size, places), at, b"".join(one.head for one in parts))
 
 
 def _by_entry(samples: Samples) -> list[Samples]:

@@ -1,6 +1,6 @@
 """A clip as a fragmented MP4: an init segment, then a fragment for each stretch of about 2 s that begins at an access point.
 
-There is no edit list, since players do not agree on one here: media time 0 is where the first picture is decoded, and all samples are shown.
+There is no edit list, since players do not agree on one here: media time 0 is the first picture, and all samples are shown.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,21 +9,21 @@ from itertools import pairwise
 
 import numpy as np
 
-from api.mp4.clip import MOVIE_HZ, Extents, Movie, MovieTrack
-from api.mp4.fragment import Fragment, FragmentTrack, fragment, init_segment
-from api.mp4.samples import Int64, Samples
+from api.mp4.clip import MOVIE_HZ, Movie, MovieTrack
+from api.mp4.fragment import Fragment, FragmentTrack, fragments, init_segment, joined
+from api.mp4.samples import Samples
 from recorder.base.media import NS, TrackKind
 
 FRAGMENT_S = 2.0
-INLINE = -1                   # extents of this track lie in the movie's `inline` bytes
 
 
 def build_fragmented(tracks: Sequence[MovieTrack], created_ns: int, *, inband: bool = False) -> Movie:
     """The file with these tracks; `created_ns` is the UTC of the first picture, which is shown at once."""
+    tracks = [track if track.audio else replace(track, samples=track.samples.at_once()) for track in tracks]
     zero_ns = max(-_begin_ns(track) for track in tracks if not track.audio or len(tracks) == 1)
     moved = [_moved(track, zero_ns) for track in tracks]
     head = init_segment([FragmentTrack(track.entries, track.timescale, track.name) for track in tracks], created_ns - zero_ns, inband=inband)
-    return _joined(head, list(_fragments(tracks, moved)))
+    return joined(head, list(_fragments(tracks, moved)))
 
 
 def _begin_ns(track: MovieTrack) -> int:
@@ -45,10 +45,13 @@ def _fragments(tracks: Sequence[MovieTrack], moved: Sequence[Samples]) -> Iterat
     starts_s = _starts(moved[0], tracks[0].timescale)
     cuts = [np.searchsorted(samples.dts / track.timescale, starts_s[1:]).tolist() for track, samples in zip(tracks, moved, strict=True)]
     edges = [list(pairwise([0, *cut, len(samples)])) for cut, samples in zip(cuts, moved, strict=True)]
-    for sequence in range(len(starts_s)):
-        parts = [(index, TrackKind.AUDIO if track.audio else TrackKind.VIDEO, samples.slice(*edges[index][sequence]))
+    sequence = 1
+    for cut in range(len(starts_s)):
+        parts = [(index, TrackKind.AUDIO if track.audio else TrackKind.VIDEO, samples.slice(*edges[index][cut]))
                  for index, (track, samples) in enumerate(zip(tracks, moved, strict=True))]
-        yield fragment([part for part in parts if len(part[2])], sequence + 1)
+        made = fragments([part for part in parts if len(part[2])], sequence)
+        sequence += len(made)
+        yield from made
 
 
 def _starts(samples: Samples, hz: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -58,16 +61,3 @@ def _starts(samples: Samples, hz: int) -> np.ndarray[tuple[int], np.dtype[np.flo
         if not starts or at - starts[-1] >= FRAGMENT_S:
             starts.append(at)
     return np.array(starts or [0.0])
-
-
-def _joined(head: bytes, fragments: Sequence[Fragment]) -> Movie:
-    """Heads inline, media on the tapes."""
-    columns: list[tuple[Int64, Int64, Int64, Int64]] = []
-    at, inline_at = len(head), 0
-    for one in fragments:
-        found = one.extents
-        columns.append((np.append(INLINE, found.track), np.append(inline_at, found.offset), np.append(len(one.head), found.size),
-                        np.append(0, found.at) + at))
-        at, inline_at = at + one.size, inline_at + len(one.head)
-    track, offset, size, places = (np.concatenate(column).astype(np.int64) for column in zip(*columns, strict=True))
-    return Movie(head, Extents(track, offset, size, places), at, b"".join(one.head for one in fragments))

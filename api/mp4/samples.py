@@ -1,7 +1,8 @@
 """The samples of one MP4 track as arrays, and the sample tables that describe them (ISO 14496-12 8.6, 8.7)."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from recorder.base.errors import Refused
 
 Int64 = NDArray[np.int64]
 SIGNED = 1 << 31
+RUNS_MAX = 16                 # the deepest reordering of H.264 and H.265, and the ticks by which a ramp of so many decode times may shorten one
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Samples:
 
     `dts` rises strictly; `cts` is pts - dts and may be negative. `entry` is the 1-based index into the track's sample entries,
     `offset` the place of the AU on the tape, `row` its row's number. `last_dur` is how long the last AU lasts in decode time.
+    `lasts`: how long each AU lasts as a picture, where the next one is decoded sooner (None: nowhere); see `runs`.
     """
 
     size: Int64
@@ -30,6 +33,7 @@ class Samples:
     offset: Int64
     row: Int64
     last_dur: int
+    lasts: Int64 | None = None
 
     def __len__(self) -> int:
         return len(self.size)
@@ -44,12 +48,37 @@ class Samples:
         """Decode deltas, one per sample."""
         return kernel.steps(self.dts, self.last_dur)
 
+    def at_once(self) -> "Samples":
+        """The same with the first picture shown as soon as it is decoded, and no decode time before: later ones stay as they are.
+
+        Players that know no edit list, or take a decode time for a picture's, then show each picture at its own time.
+        """
+        ramp = np.arange(len(self), dtype=np.int64)
+        return self.decoded(np.maximum(self.dts, (self.pts - ramp).min() + ramp))
+
+    def decoded(self, dts: Int64) -> "Samples":
+        """The same with these decode times, which rise; pictures are shown when, and as long as, they were."""
+        if np.array_equal(dts, self.dts):
+            return self
+        return replace(self, dts=dts, cts=self.pts - dts, lasts=self.durations)
+
+    def runs(self) -> "list[Samples]":
+        """The same in runs that are each to be a fragment: an AU that lasts longer than until the next one is decoded is the last of its run.
+
+        Within a fragment a sample lasts until the next one, and Chromium takes that for how long its picture is shown.
+        """
+        if self.lasts is None:
+            return [self]
+        short = np.flatnonzero(self.durations[:-1] + RUNS_MAX < self.lasts[:-1])[:RUNS_MAX]
+        edges = [0, *(short + 1).tolist(), len(self)]
+        return [replace(self.slice(first, stop), last_dur=int(self.lasts[stop - 1]), lasts=None) for first, stop in pairwise(edges)]
+
     def slice(self, first: int, stop: int) -> "Samples":
         """Samples [first, stop) on the same timeline."""
         last = int(self.dts[stop] - self.dts[stop - 1]) if stop < len(self) else self.last_dur
         part = slice(first, stop)
         return Samples(self.size[part], self.dts[part], self.cts[part], self.key[part], self.entry[part], self.offset[part],
-                       self.row[part], last)
+                       self.row[part], last, None if self.lasts is None else self.lasts[part])
 
     def split(self) -> Int64:
         """First samples of the runs that lie contiguous on the tape within one row and share an entry: the chunks of 8.7.4."""

@@ -10,6 +10,7 @@ import pytest
 
 from api.events import EVENTS
 from api.exports import routes
+from api.exports.manifest import MEDIA
 from api.schemas import COMPONENTS
 from recorder.base.config import ExportsConfig, SiteConfig, VolumeConfig
 from recorder.base.errors import Conflict
@@ -68,6 +69,7 @@ async def test_a_range_becomes_a_file_with_its_digest_and_manifest(exporter: Any
 
 
 def check_manifest(found: dict[str, Any], job: dict[str, Any]) -> None:
+    assert found["media"] == MEDIA
     assert (found["export"], found["reason"], found["by"], found["format"]) == (job["id"], "accident", "test", "mp4")
     (file,) = found["files"]
     assert (file["sha256"], file["bytes"], file["complete"]) == (job["result"]["sha256"], job["result"]["bytes"], True)

@@ -1,5 +1,6 @@
 """Debian's Chromium plays clips, streams and playlists without a word: by address, by Media Source Extensions, by hls.js and by itself."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ pytestmark = pytest.mark.browser
 HERE = Path(__file__).parent
 CODECS = "avc1.64001f,mp4a.40.2"
 SEEKS = (0.5, 3.26, 5.94, 9.02, 11.5, 13.02, 16.9, 4.02, 10.26, 0.02)     # forwards, backwards, beside every break; the middle of a picture
+PLAIN, CLOSED, OPEN = {"bframes": 0}, {"bframes": 2}, {"bframes": 3, "open_gop": True, "gop": 27}
+RANGES = "[...Array(video.buffered.length).keys()].map((n) => [video.buffered.start(n), video.buffered.end(n)])"
 NATIVE = "application/vnd.apple.mpegurl"
 
 
@@ -26,13 +29,13 @@ def number_at(seconds: float) -> int:
 
 @pytest.fixture
 async def yard(maker, volume, tmp_path, request):
-    """6 s of H.264 and AAC, a gap of 3 s, 4 s of it, and 4 s more with a larger picture: other parameter sets. B-frames as `request.param`."""
-    bframes = getattr(request, "param", 2)
+    """6 s of H.264 and AAC, a gap of 3 s, 4 s of it, and 4 s more with a larger picture: other parameter sets. Coded as `request.param`."""
+    content = getattr(request, "param", CLOSED)
     main, sound = volume.track(1, "main", start_ns=maker.T0), volume.track(1, "audio", TrackKind.AUDIO, clock_rate=48_000, start_ns=maker.T0)
     for session, frames, first, size in ((1, 150, 0, (320, 240)), (2, 100, 500, (320, 240)), (3, 100, 700, (480, 360))):
         main.session = sound.session = session
         start_ns = maker.T0 + {1: 0, 2: 9, 3: 13}[session] * NS
-        maker.write(main, maker.video(frames=frames, first=first, bframes=bframes, sets=True, width=size[0], height=size[1]), t_ns=start_ns)
+        maker.write(main, maker.video(frames=frames, first=first, sets=True, **content, width=size[0], height=size[1]), t_ns=start_ns)
         maker.write(sound, maker.audio(frames / 25), t_ns=start_ns)
         if session == 1:
             main.gap(3.0, GapCause.STALL)
@@ -119,10 +122,10 @@ def off(seen, expected, lasts_s=0.04):
 
 
 async def test_fragments_by_media_source(page, maker):
-    """An fMP4 clip begins at the access point before its start. Media Source Extensions know no edit list: its decoding begins at 0."""
+    """An fMP4 clip begins at the access point before its start. Media Source Extensions know no edit list: its first picture is at 0."""
     path = address(maker, "clip.mp4", start_s=3.2, end_s=12.9, format="fmp4", track="main")
     assert await after_seeks(page, f"byMediaSource({path!r}, {CODECS!r})", [0.1, 2.5, 6.1, 7.5, 1.26]) == [
-        number_at(3 - 0.04 + s) for s in (0.1, 2.5, 6.1, 7.5, 1.26)]
+        number_at(3 + s) for s in (0.1, 2.5, 6.1, 7.5, 1.26)]
 
 
 @pytest.mark.parametrize("speed", [1, 2, 0.5])
@@ -136,7 +139,19 @@ async def test_a_stream_by_media_source(speed, page, maker):
     assert off(seen, lambda t: number_at(start_s + t * speed), 0.04 / speed) == []
 
 
-@pytest.mark.parametrize("yard", [0], indirect=True)
+@pytest.mark.parametrize("yard", [CLOSED, OPEN], indirect=True)
+async def test_a_stream_of_b_frames_begins_with_its_first_picture(page, maker):
+    """Media time 0 is the picture of `Watchroom-Start`, and nothing is missing up to where the coding changes: there the stream ends."""
+    path = address(maker, "stream.mp4", start_s=4.0, end_s=None, track="main", audio="none")
+    seen = await while_playing(page, f"byMediaSource({path!r}, 'avc1.64001f')", None, 99)
+    start_s = (await page.evaluate("() => document.querySelector('video').startMs") - maker.T0 / 1e6) / 1000
+    assert off(seen, lambda t: number_at(start_s + t if t < 6 - start_s else start_s + t + 3)) == []
+    assert {number // 100 for _, number in seen} >= {1, 5}
+    (range_s,) = await buffered(page)
+    assert range_s == pytest.approx([0, 10 - start_s], abs=0.025)
+
+
+@pytest.mark.parametrize("yard", [PLAIN, CLOSED, OPEN], indirect=True)
 @pytest.mark.parametrize("gaps", ["keep", "close"])
 async def test_a_playlist_by_hls_js(gaps, page, maker):
     """A gap (EXT-X-GAP or a discontinuity) and another init segment: seeks beside them show the pictures of their instants."""
@@ -147,16 +162,29 @@ async def test_a_playlist_by_hls_js(gaps, page, maker):
     assert await after_seeks(page, f"byHlsJs({path!r})", asked) == [number_at(s) for s in seconds]
 
 
-@pytest.mark.parametrize("yard", [0], indirect=True)
+async def buffered(page):
+    """What the video that plays holds: [from, to] in media time."""
+    return await page.evaluate(f"() => {{ const video = document.querySelector('video'); return {RANGES}; }}")
+
+
+@pytest.mark.parametrize("yard", [PLAIN, CLOSED, OPEN], indirect=True)
 async def test_a_playlist_plays_through_by_hls_js(page, maker):
-    """To its end, over both breaks; it tells the wall clock's time of each picture (EXT-X-PROGRAM-DATE-TIME)."""
+    """To its end, over both breaks, which leave no hole; it tells the wall clock's time of each picture (EXT-X-PROGRAM-DATE-TIME).
+
+    With B-frames it showed pictures later than their time, stood still at each break, and did not end: it takes the first decode time of what
+    follows a discontinuity for the time at which the playlist says that its first picture is shown.
+    """
     path = address(maker, "hls/vod.m3u8", start_s=4.0, gaps="close", track="main")
+    text = await page.evaluate("async (path) => (await fetch(path)).text()", path)
+    begin_s = 4.0 - (float(re.search(r"TIME-OFFSET=([\d.]+)", text)[1]) if "TIME-OFFSET" in text else 0.0)
     seen = await while_playing(page, f"byHlsJs({path!r})", 1.0, 99)
     assert {number // 100 for _, number in seen} == {1, 5, 7}
-    assert off(seen, lambda t: number_at(t + 4 if t < 2 else t + 7)) == []
+    assert off(seen, lambda t: number_at(t + begin_s if t < 6 - begin_s else t + begin_s + 3)) == []
+    (range_s,) = await buffered(page)
+    assert range_s == pytest.approx([0, 14 - begin_s], abs=0.025)
     date_ms = await page.evaluate("""async () => {
         const video = document.querySelector('video');
-        await numberAt(video, 6.02);
+        await numberAt(video, 6.5);
         return [video.hls.playingDate.getTime(), numberOf(video)];
     }""")
     assert number_at((date_ms[0] - maker.T0 / 1e6) / 1000) == date_ms[1]

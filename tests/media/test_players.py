@@ -6,11 +6,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from bench.camsim import pattern
 from recorder.base.media import NS, GapCause, TrackKind
+from tests.media.test_derived import HZ, coded, pitch
 
 FRAME_NS = NS // 25
 WIDTH, HEIGHT = 320, 240
@@ -104,25 +106,48 @@ def nobody_home():
         yield Path(name)
 
 
-async def vlc(address, home, *more):
-    """What VLC shows of an address in its own time, and what it says."""
-    raw = home / "raw.yuv"
+async def vlc(address, folder: Path, *more):
+    """What VLC says of an address that it plays to its end in its own time, the numbers of the pictures it shows, the sound it plays (WAVE)."""
+    raw, wave = folder / "raw.yuv", folder / "sound.wav"
     status, out, messages = await run(
-        "runuser", "-u", "nobody", "--", "env", f"HOME={home}", "cvlc", "-I", "dummy", "-q", "--play-and-exit", "--no-osd",
-        "--no-video-title-show", "-V", "yuv", "--yuv-file", raw, "--aout", "dummy", "--no-drop-late-frames", "--no-skip-frames", *more, address)
+        "runuser", "-u", "nobody", "--", "env", f"HOME={folder}", "cvlc", "-I", "dummy", "-q", "--play-and-exit", "--no-osd",
+        "--no-video-title-show", "-V", "yuv", "--yuv-file", raw, "--aout", "afile", "--audiofile-file", wave, "--no-drop-late-frames",
+        "--no-skip-frames", *more, address)
     data = raw.read_bytes()
-    raw.unlink()
     step, head = WIDTH * HEIGHT * 3 // 2 + len(b"FRAME\n"), data.index(b"\n") + 1
     numbers = [pattern.read(np.frombuffer(data[at + 6:at + 6 + WIDTH * HEIGHT], np.uint8).reshape(HEIGHT, WIDTH))
                for at in range(head, len(data) - step + 1, step)]
-    return status, out.decode() + messages, numbers
+    raw.unlink()
+    return (status, out.decode(), messages), numbers, wave
 
 
 async def test_vlc_plays_over_a_gap(yard, maker, nobody_home):
     """A playlist and a clip, in its own time; it shows pictures from before and after the gap, and complains of nothing."""
     query = f"start={maker.T0 + 4 * NS}&end={maker.T0 + 10 * NS}&track=main"
     for path in (f"hls/vod.m3u8?{query}", f"clip.mp4?{query}&gaps=close"):
-        status, said, numbers = await vlc(yard.client.make_url(f"/api/v1/cameras/yard/{path}"), nobody_home)
-        assert (status, said) == (0, "")
+        said, numbers, _ = await vlc(yard.client.make_url(f"/api/v1/cameras/yard/{path}"), nobody_home)
+        assert said == (0, "", "")
         assert {110, 140} <= set(numbers)
         assert {510, 520} <= set(numbers)
+
+
+@pytest.mark.parametrize("path", ["stream.mp4", "clip.mp4"])
+async def test_vlc_plays_derived_sound_to_the_end(path, maker, volume, tmp_path, nobody_home):
+    """8 s of H.264 with B-frames and G.711, of which AAC is made; then another coding, where a stream ends. VLC may keep a last picture."""
+    main = volume.track(1, "main", start_ns=maker.T0)
+    sound = volume.track(1, "audio", TrackKind.AUDIO, clock_rate=HZ, start_ns=maker.T0)
+    maker.write(main, maker.video(frames=200, bframes=2, sets=True))
+    maker.write(sound, coded(maker, "alaw", 8.0))
+    main.session = 2
+    maker.write(main, maker.video(frames=50, width=480, height=360), t_ns=maker.T0 + 9 * NS)
+    end = "" if path == "stream.mp4" else f"&end={maker.T0 + 8 * NS}"
+    async with maker.Api(volume, tmp_path, maker.T0 + 70 * NS) as api:
+        address = api.client.make_url(f"/api/v1/cameras/yard/{path}?start={maker.T0}{end}&track=main&audio=aac")
+        said, numbers, wave = await vlc(address, nobody_home)
+    with av.open(str(wave)) as file:
+        stream = file.streams.audio[0]              # VLC plays 8 kHz as 16, twice
+        pcm = np.concatenate([frame.to_ndarray().reshape(-1, stream.channels) for frame in file.decode(audio=0)])
+    heard = pcm[::stream.rate // HZ, 0].astype(np.float64)
+    assert said == (0, "", "")
+    assert {150, 180, 195} <= set(numbers)
+    assert [round(pitch(heard, second + 0.3), -1) for second in range(7)] == [400 + 100 * second for second in range(7)]

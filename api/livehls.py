@@ -19,7 +19,7 @@ from api.hls import PLAYLIST_TYPE
 from api.liveparts import KnownRows, LiveName, LiveWindow, samples_of, window
 from api.liveplaylist import LiveAddresses, Newest, live_playlist, newest
 from api.media import MEDIA
-from api.mp4.fragment import STYP, FragmentTrack, fragment, init_segment
+from api.mp4.fragment import STYP, FragmentTrack, fragments, init_segment, joined
 from api.mp4.sample_entry import codec_string
 from api.mp4.samples import Samples
 from api.parameters import Parameter, identifier, integer, one_of
@@ -185,8 +185,8 @@ async def media_m4s(request: web.Request) -> web.StreamResponse:
         samples = await _wait(request, reader, look)
     if samples is None:
         raise NotFound("there is no such segment yet", remedy="take the newest playlist")
-    made = fragment([(0, reader.kind, samples)], name.row)
-    source = VirtualBytes(STYP + made.head, replace(made.extents, at=made.extents.at + len(STYP)), [media.tape_bytes(reader)])
+    made = joined(STYP, fragments([(0, reader.kind, samples)], name.row))
+    source = VirtualBytes(made.head, made.extents, [media.tape_bytes(reader)], made.inline)
     if name.cut and not name.part and reader.sample_entry(name.entry).codec == "hvc1":
         source.link(0, int(samples.offset[0]), int(samples.size[0]))
     return await send_file(request, source, etag=f'"{camera}-{track}-live-{name}"',

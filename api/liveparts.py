@@ -222,7 +222,7 @@ def _placed(footage: Footage, name: LiveName, *, closed: bool) -> Samples | None
     end = int(footage.aus.dts[0]) + int(footage.run.rows["media_dur"][0])
     anchors = footage.anchors(Timeline.plain(name.week * WEEK_NS), hz)
     samples = footage.place(chosen, anchors, hz)
-    samples = replace(samples, entry=np.ones_like(samples.entry))
+    samples = replace(samples, entry=np.ones_like(samples.entry)).at_once()
     if name.part is None:
         return samples
     parts: Sequence[LivePart] = parts_of(footage.aus.dts[chosen], end, hz, closed=closed)

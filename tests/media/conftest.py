@@ -391,11 +391,15 @@ async def _record(camera: Growing, since_s: float) -> None:
 
 
 @pytest.fixture
-async def growing(maker: Any, volume: Any, tmp_path: Path) -> AsyncIterator[tuple[Api, float]]:
-    """A camera that is being recorded in its own time: the API, and when (UTC, s) picture 0 came; picture n comes n / 25 s later."""
+async def growing(maker: Any, volume: Any, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[tuple[Api, float]]:
+    """A camera that is being recorded in its own time: the API, and when (UTC, s) picture 0 came; picture n comes n / 25 s later.
+
+    B-frames as `request.param` says.
+    """
     start_ns = time.time_ns() - LIVE_BEFORE * NS // LIVE_FPS
     async with Api(volume, tmp_path, start_ns) as api:
-        camera = Growing(volume.track(1, "main", start_ns=start_ns), maker, video(frames=LIVE_FRAMES, gop=50), start_ns)
+        camera = Growing(volume.track(1, "main", start_ns=start_ns), maker,
+                         video(frames=LIVE_FRAMES, gop=50, bframes=getattr(request, "param", 0)), start_ns)
         camera.send(LIVE_BEFORE)
         since_s = start_ns / NS
         task = asyncio.create_task(_record(camera, since_s))

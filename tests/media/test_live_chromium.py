@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 FPS, SECONDS = 25, 8
 
 
+@pytest.mark.parametrize("growing", [0, 2], indirect=True)
 async def test_hls_js_shows_what_has_just_come(growing, record_property):
     """No picture but rising ones, none from behind the last segment's start, and no complaint."""
     api, since_s = growing

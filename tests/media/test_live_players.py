@@ -19,6 +19,7 @@ def follows(numbers):
     return len(numbers) >= PICTURES // 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+@pytest.mark.parametrize("growing", [0, 2], indirect=True)
 async def test_ffmpeg_plays_what_is_live(growing, tmp_path):
     raw = tmp_path / "raw"
     status, _, said = await run("ffmpeg", "-v", "warning", "-nostdin", "-i", address(growing[0]), "-frames:v", PICTURES, "-pix_fmt", "gray",

@@ -47,7 +47,6 @@ GAP_SHOWN_NS = NS // 5        # shorter ones are not worth an event
 KEYS_FROM = 4.0
 KEY_ROWS = 8
 SOUND_ROWS = 4
-SOUND_AHEAD_NS = NS           # sound that is so far ahead of the pictures waits for them
 SETBACKS_MAX = 12             # stretches in a row of which a disk reads nothing; each time playback goes twice as far on
 AROUND_NS = 10 * NS           # of a time, in which its access point lies
 DEAF_S = 60.0                 # sound that a disk cannot read is left out for so long
@@ -125,7 +124,8 @@ class _Stretch:
         self.video, self.sound, self.derived = video, sound, derived
         self.tapes = [media.tape_bytes(feed.reader) for feed in (video, sound) if feed is not None]
         self.sequence = 0
-        self.video_ns = self.sound_ns = video.wall0_ns
+        self.video_ns = self.sound_ns = self.end_ns = video.wall0_ns
+        self.sound_held = False              # there is more sound, later than the end of the pictures
         self.again = False                   # begin anew at the newest access point
         self.left = False                    # the track goes on on another tape
         self.looked_s = time.monotonic()
@@ -137,8 +137,8 @@ class _Stretch:
         return self.video.news() or (self.sound is not None and not self.sound_waits() and self.sound.news())
 
     def sound_waits(self) -> bool:
-        """True while no sound is to be taken: it is ahead of the pictures, or has a break."""
-        return self.sound_ns > self.video_ns + SOUND_AHEAD_NS or time.monotonic() < self.deaf_until_s
+        """True while no sound is to be taken: it has come as far as the pictures, or has a break."""
+        return self.sound_held or time.monotonic() < self.deaf_until_s
 
     def close(self) -> None:
         for tape in self.tapes:
@@ -343,7 +343,7 @@ class Cursor:
                 return
             wall0_ns = stretch.video.wall0_ns
             seen = stretch.video.take(KEY_ROWS if self._keys else 1, keys=self._keys)
-            heard = self._hear(stretch)
+            heard = self._hear(stretch, seen)
             if stretch.video.wall0_ns != wall0_ns:
                 yield ClockMoved(stretch.video.wall0_ns)
             if stretch.derived is not None:
@@ -356,11 +356,16 @@ class Cursor:
                 return
             self._look(stretch)
 
-    def _hear(self, stretch: _Stretch) -> Taken:
-        """The sound that comes next, unless it is ahead of the pictures already; behind a break it goes on where it is recorded again."""
+    def _hear(self, stretch: _Stretch, seen: Taken) -> Taken:
+        """The sound that comes next, as far as the pictures go, of which `seen` are the newest; behind a break it goes on where it is recorded
+        again."""
+        if seen.samples is not None:
+            stretch.end_ns = max(stretch.end_ns, seen.newest_ns + seen.samples.last_dur * NS // stretch.video.hz)
+            stretch.sound_held = False
         if stretch.sound is None or stretch.sound_waits():
             return Taken(None, 0, False)
-        heard = stretch.sound.take(SOUND_ROWS)
+        heard = stretch.sound.take(SOUND_ROWS, until_ns=stretch.end_ns)
+        stretch.sound_held = heard.held
         if not heard.broken or heard.samples is not None:
             return heard
         sound = stretch.sound

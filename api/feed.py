@@ -34,11 +34,15 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What came: samples in ticks since `wall0_ns` (None: nothing), UTC of the newest, and `broken`: after them the stretch ends."""
+    """What came: samples in ticks since `wall0_ns` (None: nothing), UTC of the newest, and `broken`: after them the stretch ends.
+
+    `held`: there is more, of a time that was not asked for yet.
+    """
 
     samples: Samples | None
     newest_ns: int
     broken: bool
+    held: bool = False
 
 
 class Feed:
@@ -62,8 +66,9 @@ class Feed:
         """True if bytes have become visible since the last `take`: one look at the live block."""
         return visible_bytes(self.reader) != self._seen_bytes
 
-    def take(self, rows: int, *, keys: bool = False) -> Taken:
-        """What is new in the next `rows` rows, up to the first break. With `keys` only access points, each lasting to the next."""
+    def take(self, rows: int, *, keys: bool = False, until_ns: int | None = None) -> Taken:
+        """What is new in the next `rows` rows, up to the first break and before `until_ns`. With `keys` only access points, each lasting to
+        the next."""
         visible = visible_bytes(self.reader)
         run = self.reader.rows_from(self.place.row, rows + 1)
         if len(run) and run.first != self.place.row:
@@ -74,17 +79,19 @@ class Feed:
             return Taken(None, 0, False)
         self._follow_shift(run)
         stop, broken = _stretch(footage, self.entry)
-        self._seen_bytes = -1 if broken or len(run) > rows else visible
+        if held := until_ns is not None and bool((late := footage.wall_ns[self.place.sent:stop] >= until_ns).any()):
+            stop, broken = self.place.sent + int(np.argmax(late)), False
+        self._seen_bytes = -1 if broken or held or len(run) > rows else visible
         chosen = np.arange(min(self.place.sent, stop), stop)
         anchors = footage.anchors(Timeline.plain(self.wall0_ns), self.hz, slack_ns=AUDIO_SLACK_NS, first=self._anchor)
         self._move_on(footage, anchors, stop)
         chosen = self._wanted(footage, chosen, keys=keys)
         if not len(chosen):
-            return Taken(None, 0, broken)
+            return Taken(None, 0, broken, held)
         samples = self._rising(footage.place(chosen, anchors, self.hz), keys=keys)
         if keys:
             samples = replace(samples, last_dur=max(1, int(run.rows["media_dur"][footage.row[chosen[-1]]])))
-        return Taken(samples, int(footage.wall_ns[chosen].max()), broken)
+        return Taken(samples, int(footage.wall_ns[chosen].max()), broken, held)
 
     def _follow_shift(self, run: RowRun) -> None:
         """Rows of a young session move once, all by the same: media time stays, its zero moves."""

@@ -271,6 +271,19 @@ async def test_sound_that_is_ahead_or_has_a_break_does_not_hold_the_loop(broken,
     assert taken
 
 
+async def test_no_sound_goes_past_the_last_picture_of_a_stretch(api, maker, save, unpaced):
+    """Pictures for 6 s, sound for 10, then pictures again: what was sent past the end would come before what comes next."""
+    maker.write(api.main, maker.video(frames=150, bframes=2))
+    maker.write(api.sound, maker.audio(10.0))
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=75, first=500), t_ns=maker.T0 + 8 * NS)
+    query = CursorQuery(1, audio=frozenset({"mp4a"}), start_ns=maker.T0)
+    got = await collect(Cursor(api.media, query), lambda event: isinstance(event, Init) and event.wall_ns > maker.T0)
+    shown = maker.decode(save(file_of(got[:-1])))
+    assert shown.numbers == list(range(150))
+    assert abs(len(shown.sound) / 48_000 - 6.0) < 0.05
+
+
 # -- backwards --
 
 

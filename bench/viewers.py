@@ -3,18 +3,17 @@
 import asyncio
 import json
 import re
-import struct
 import time
 from itertools import count
 
 import aiohttp
 
+from api.live import HEAD
+from api.liveparts import WEEK_NS
+from api.tilefeed import EVENT, FRAGMENT, STATE
 from recorder.base.media import NS
 
-HEAD = struct.Struct(">IB3x")
-INIT, FRAGMENT, STATE, EVENT = 1, 2, 3, 4
 HZ = 90_000
-WEEK_NS = 7 * 86_400 * NS
 API = "http://127.0.0.1:{port}/api/v1"
 
 

@@ -18,6 +18,7 @@ DEFAULT_BASE_IS_MOOF = 0x020000
 TRUN_ALL = 0x000F01           # data offset; duration, size, flags and composition offset per sample
 SYNC = 0x02000000             # sample_depends_on 2: it depends on no other
 NON_SYNC = 0x01010000         # depends on others, not a sync sample (8.8.3.1)
+MOOF_BYTES, TRAF_BYTES, SAMPLE_BYTES = 24, 68, 16      # of moof and mfhd; of traf, tfhd, tfdt and trun; of a sample in trun
 INLINE = -1                   # extents of this track lie in the movie's `inline` bytes
 
 
@@ -56,9 +57,8 @@ def fragment(parts: Sequence[tuple[int, TrackKind, Samples]], sequence: int) -> 
     """
     runs = [(index, kind, run) for index, kind, samples in parts for run in _by_entry(samples)]
     extents = _extents([(index, run) for index, _, run in runs])
-    blank = _moof(runs, sequence, [0] * len(runs))
     mdat = mdat_head(int(extents.size.sum()))
-    start = len(blank) + len(mdat)
+    start = MOOF_BYTES + sum(TRAF_BYTES + SAMPLE_BYTES * len(run) for _, _, run in runs) + len(mdat)
     places, at = [], start
     for _, _, run in runs:
         places.append(at)

@@ -13,7 +13,7 @@ from api.tapebytes import TapeBytes
 from api.unit import Unit
 from recorder._ext.newest import Newest
 from recorder.base.errors import Gone
-from recorder.base.media import NS, AuFlag, SampleEntry, TrackKind
+from recorder.base.media import AuFlag, SampleEntry, TrackKind
 from storage.layout import LIVE_BLOCK_BYTES, PAGE
 from storage.live import LiveFile
 from storage.reader import TrackReader

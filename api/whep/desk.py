@@ -13,14 +13,15 @@ from typing import Any
 from aiohttp import web
 
 from api.authorise import Grant
+from api.edge import Board
 from api.problems import RETRY_S, Problem
 from api.whep import choice
-from api.whep.hub import Board, Hub
+from api.whep.hub import Hub
 from api.whep.viewer import Plan, Rung, Viewer, random_ssrc
 from recorder._ext.srtpout import Egress
 from recorder.base.clock import Clock
 from recorder.base.config import WebrtcConfig
-from recorder.base.errors import NotFound, Refused
+from recorder.base.errors import ConfigError, NotFound, Refused
 from recorder.base.media import SampleEntry
 from recorder.webrtc.answer import Sending, Transport, build_answer
 from recorder.webrtc.dtls import DtlsError, Identity
@@ -32,7 +33,6 @@ log = logging.getLogger("watchroom.api")
 
 LOOK_S = 1.0
 PICTURE_S = 0.4             # wait for the edge to say how the camera codes; the newest row's sample entry says most of it
-WAYS = ("websocket", "hls")
 REMEMBERED = 256            # sessions that have ended and can still be asked about
 NS = 1e9
 
@@ -61,16 +61,23 @@ class WhepDesk:
         self._ended: dict[str, tuple[str, Grant, dict[str, Any]]] = {}
         self._holders: Counter[str] = Counter()
         self._joining: Counter[tuple[int, str]] = Counter()
+        self.trouble = ""
         self.refused: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
         self.totals: Counter[str] = Counter()
 
     def open(self) -> None:
-        """Listen. ConfigError if the port is taken; nothing where WebRTC is off."""
-        if self.config.port is None:
+        """Listen; nothing where WebRTC is off. A port that cannot be had stops nothing else: it is logged, and who asks is told."""
+        if not self.config.port:
             return
         self._mux = Mux(Identity(), self._clock)
-        self._mux.open(self.config.bind, self.config.port)
+        try:
+            self._mux.open(self.config.bind, self.config.port)
+        except ConfigError as error:
+            self._mux = None
+            self.trouble = error.message
+            log.error("no WebRTC: %s", error)
+            return
         self._egress = Egress(self._mux.fileno())
         log.info("WebRTC on UDP port %d", self._mux.port)
 
@@ -88,10 +95,9 @@ class WhepDesk:
         """Once a second: tokens that have ended, reports, congestion; hubs that nobody takes from."""
         while True:
             await asyncio.sleep(LOOK_S)
-            now_s = self._now_s()
             for viewer in list(self._viewers.values()):
                 if viewer.grant.alive():
-                    viewer.look(now_s)
+                    viewer.look()
                 else:
                     self.end(viewer, "the token has ended")
             self._tidy()
@@ -118,7 +124,7 @@ class WhepDesk:
               sending: dict[int, Sending]) -> tuple[Viewer, str]:
         medium = offer.media[place]
         viewer = Viewer(secrets.token_hex(16), asked.camera, asked.grant, mux, egress, functools.partial(self._hub, asked.number), rungs, plan, sound,
-                        self._now_s(), self._done)
+                        self._now_s, self._done)
         try:
             peer = Peer(mux.identity, medium.ufrag, medium.fingerprints, viewer, server=medium.setup != "passive")
             mux.add(peer)
@@ -131,6 +137,8 @@ class WhepDesk:
         return viewer, build_answer(offer, sending, transport, secrets.randbits(62), viewer.cname)
 
     def _listening(self) -> tuple[Mux, Egress]:
+        if self.trouble:
+            raise self._no(503, "off", "the server cannot use its UDP port for WebRTC now", remedy="watch by WebSocket or HLS")
         if self._mux is None or self._egress is None:
             raise self._no(501, "off", "this server does not speak WebRTC", remedy="set webrtc.port, or watch by WebSocket or HLS")
         return self._mux, self._egress
@@ -250,6 +258,8 @@ class WhepDesk:
         self.ends[reason] += 1
         for name, count in zip(("packets", "octets", "dropped"), viewer.sent, strict=True):
             self.totals[name] += count
+        for name in ("nacked", "repaired", "plis", "restarts"):
+            self.totals[name] += getattr(viewer.told, name)
         self._ended[viewer.name] = viewer.camera, viewer.grant, {**viewer.figures(), "reason": reason}
         if len(self._ended) > REMEMBERED:
             del self._ended[next(iter(self._ended))]
@@ -260,9 +270,11 @@ class WhepDesk:
             del self._holders[holder]
 
     def _tidy(self) -> None:
+        """Leave tracks that nobody takes any more. While somebody connects, all stay: it will be one of them."""
+        if any(not viewer.streaming for viewer in self._viewers.values()):
+            return
         for key, hub in list(self._hubs.items()):
-            waited_for = self._joining[key] > 0 or any(not viewer.streaming for viewer in self._viewers.values())
-            if not hub.streams and not waited_for:
+            if not hub.streams and not self._joining[key]:
                 hub.close()
                 del self._hubs[key]
 

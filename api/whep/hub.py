@@ -10,18 +10,16 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
+from api.edge import Board, Seat
 from api.ts.elementary import avc_sets
+from api.unit import Unit
 from api.whep.choice import why_not
 from api.whep.timeline import MASK, RtpLine, ahead
 from recorder._ext.rtppack import Packer
 from recorder._ext.srtpout import KEPT, Egress, Outlet
 from recorder.base.errors import Conflict
 from recorder.base.media import SampleEntry, TrackKind
-
-if TYPE_CHECKING:
-    from api.edge import Seat, Silence, Unit
 
 log = logging.getLogger("watchroom.webrtc")
 
@@ -33,20 +31,12 @@ PACE_S = 0.004
 SETS = 7                    # NAL type of a sequence parameter set
 
 
-class Board(Protocol):
-    """The live edge (api/edge.py)."""
-
-    def join(self, camera: int, track: str, take: "Callable[[list[Unit]], None]", silent: "Callable[[Silence | None], None] | None" = None) -> "Seat":
-        """Have units handed over until the seat is left."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Packets:
     """A unit as packets: packet k is data[offsets[k]:offsets[k + 1]] and has the number `number` + k."""
 
     data: bytes
-    offsets: array[int]
+    offsets: "array[int]"
     number: int
     timestamp: int
     wall_ns: int
@@ -127,14 +117,18 @@ class Hub:
 
     # --- units in
 
-    def take(self, units: "Sequence[Unit]") -> None:
-        """What is new, in decode order; called by the board."""
-        for unit in units:
+    def take(self, units: Sequence[Unit]) -> None:
+        """What is new, in decode order; called by the board. Of the sound that it gives at first only the newest is of use."""
+        first = self.newest is None
+        for unit in units[-1:] if first and units and units[-1].entry.kind is not TrackKind.VIDEO else units:
             if self.refused:
                 return
             self._take(unit)
+        self._came.set()
+        if self._behind and self._pump_timer is None:
+            self._pump()
 
-    def _take(self, unit: "Unit") -> None:
+    def _take(self, unit: Unit) -> None:
         video = unit.entry.kind is TrackKind.VIDEO
         if video and (why := why_not(unit.entry, unit.cts != 0)):
             self.refused = why
@@ -142,13 +136,11 @@ class Hub:
             self._refuse(why)
             return
         packets = self._pack(unit)
-        if packets is None:
-            return
-        self._keep(packets, unit.key or not video)
-        self._send(packets, unit.key or not video)
-        self._came.set()
+        if packets is not None:
+            self._keep(packets, unit.key or not video)
+            self._send(packets, unit.key or not video)
 
-    def _pack(self, unit: "Unit") -> Packets | None:
+    def _pack(self, unit: Unit) -> Packets | None:
         if self._packer is None or unit.entry != self.entry:
             self._recode(unit.entry)
         assert self._packer is not None and self._line is not None
@@ -258,8 +250,6 @@ class Hub:
             thin = tuple(stream.outlet for stream in self._streams if stream.live and stream.keys_only)
             if thin:
                 self._egress.send(thin, packets.data, packets.offsets, packets.number & MASK)
-        if self._behind and self._pump_timer is None:
-            self._pump()
 
     def _pump(self) -> None:
         """Bring all that are behind a bit further."""

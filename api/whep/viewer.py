@@ -1,8 +1,10 @@
 """One viewer: what it says over RTCP is answered here, and how much it is sent is decided here."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +13,18 @@ from api.whep.congestion import Ladder
 from api.whep.hub import Hub, Stream
 from api.whep.timeline import MASK
 from recorder._ext.srtpout import Egress, Outlet
-from recorder.webrtc import rtcp
+from recorder.base.errors import NotFound
 from recorder.webrtc.mux import Mux, sockaddr
 from recorder.webrtc.peer import Address, Peer
+from recorder.webrtc.rtcp import Estimate, Goodbye, Nack, Report, WantKey, goodbye, read, sender_report
 from recorder.webrtc.srtp import Contexts, protect_address
 
 log = logging.getLogger("watchroom.webrtc")
 
+START_S = 0.012
 REPORT_S = 5.0
-AGAIN_S = 0.5               # between two answers to the wish for a key picture
+AGAIN_S = 0.2               # between two answers to the wish for a key picture
+AGAIN_BYTES = 4 << 20       # which may be so many beyond what was sent as it came
 NACK_BURST, NACK_PER_S = 500.0, 250.0
 FIRST_S = 1.0               # a report soon, so that players know UTC
 
@@ -66,7 +71,7 @@ class Viewer:
     """A session. `hubs(track)` gives the hub of a track, joined; `done` is called once at its end."""
 
     def __init__(self, name: str, camera: str, grant: Grant, mux: Mux, egress: Egress, hubs: Callable[[str], Hub], rungs: list[Rung], pictures: Plan,
-                 sound: Plan | None, now_s: float, done: Callable[["Viewer", str], None]) -> None:
+                 sound: Plan | None, now: Callable[[], float], done: Callable[["Viewer", str], None]) -> None:
         self.name, self.camera, self.grant = name, camera, grant
         self.rungs, self.pictures, self.sound = rungs, pictures, sound
         self.told = Told()
@@ -74,22 +79,27 @@ class Viewer:
         self.peer: Peer | None = None
         self.reason = ""
         self._mux, self._egress, self._hubs, self._done = mux, egress, hubs, done
-        self._ladder = Ladder(len(rungs), now_s)
+        self._now = now
+        self._ladder = Ladder(len(rungs), now())
         self._address: bytes | None = None
         self._contexts: Contexts | None = None
         self._outlets: dict[str, Outlet] = {}
         self._streams: dict[str, tuple[Hub, Stream]] = {}
         self._repair: Outlet | None = None
-        self._reported_s = self._restarted_s = self._told_s = now_s
+        self._reported_s = self._restarted_s = self._told_s = now()
         self._bits = 0.0
         self._octets = 0
         self._allowance = NACK_BURST
-        self.now_s = now_s
 
     # --- Listener of the peer
 
     def ready(self, contexts: Contexts) -> None:
-        """Keys are there: send."""
+        """Keys are there: send, a moment later. What comes with the end of the handshake browsers lose, since they make their keys only then."""
+        asyncio.get_running_loop().call_later(START_S, self._start, contexts)
+
+    def _start(self, contexts: Contexts) -> None:
+        if self.reason:
+            return
         self._contexts = contexts
         rung = self.rungs[self._ladder.step]
         outlet = self._outlet(self.pictures, contexts, rung.payload_type)
@@ -98,13 +108,15 @@ class Viewer:
                                   secrets.randbelow(1 << 16), contexts, keeps=False)
             self._aim(self._repair)
         self._outlets["video"] = outlet
-        hub = self._hubs(rung.track)
-        self._streams["video"] = hub, hub.attach(outlet)
         if self.sound is not None:
             self._outlets["audio"] = self._outlet(self.sound, contexts, self.sound.payload_type)
-            hub = self._hubs("audio")
-            self._streams["audio"] = hub, hub.attach(self._outlets["audio"])
-        self._reported_s = self.now_s - REPORT_S + FIRST_S
+        for kind, track in (("video", rung.track), ("audio", "audio")):
+            if kind in self._outlets:
+                with suppress(NotFound):        # removed meanwhile: silence, and the end of the session is somebody else's matter
+                    hub = self._hubs(track)
+                    self._streams[kind] = hub, hub.attach(self._outlets[kind])
+        self._reported_s = self._now() - REPORT_S + FIRST_S
+        self._restarted_s = self._now() - AGAIN_S
 
     def _outlet(self, plan: Plan, contexts: Contexts, payload_type: int) -> Outlet:
         outlet = Outlet(contexts.outbound, protect_address(), plan.ssrc, payload_type, secrets.randbelow(1 << 15), contexts)
@@ -126,18 +138,18 @@ class Viewer:
 
     def rtcp(self, packet: bytes) -> None:
         """Answer what the viewer says."""
-        for said in rtcp.read(packet):
+        for said in read(packet):
             match said:
-                case rtcp.Report():
+                case Report():
                     self._reported(said)
-                case rtcp.Nack():
+                case Nack():
                     self._nacked(said)
-                case rtcp.WantKey():
+                case WantKey():
                     self._wants_key(said.ssrc)
-                case rtcp.Estimate():
+                case Estimate():
                     self.told.estimate = said.bits_per_s
-                    self._ladder.estimate(said.bits_per_s, self._bits, self.now_s)
-                case rtcp.Goodbye():
+                    self._ladder.estimate(said.bits_per_s, self._bits, self._now())
+                case Goodbye():
                     pass        # of one SSRC of its own; the session ends by DTLS, DELETE or silence
 
     def gone(self, reason: str) -> None:
@@ -150,14 +162,14 @@ class Viewer:
 
     # --- feedback
 
-    def _reported(self, report: rtcp.Report) -> None:
+    def _reported(self, report: Report) -> None:
         if report.ssrc != self.pictures.ssrc or "video" not in self._streams:
             return
         self.told.lost = report.fraction_lost
         self.told.jitter_ms = 1000 * report.jitter / self._streams["video"][0].clock_rate
-        self._ladder.lost(report.fraction_lost, self.now_s)
+        self._ladder.lost(report.fraction_lost, self._now())
 
-    def _nacked(self, nack: rtcp.Nack) -> None:
+    def _nacked(self, nack: Nack) -> None:
         kind = "video" if nack.ssrc == self.pictures.ssrc else "audio"
         if kind not in self._streams or nack.ssrc != self._outlets[kind].ssrc:
             return
@@ -174,28 +186,29 @@ class Viewer:
             self._egress.again(self._repair if rtx and self._repair else outlet, packet, sent[1], sequence, rtx)
 
     def _wants_key(self, ssrc: int) -> None:
-        """The group so far once more: not more often than AGAIN_S, and never more bytes in all than were sent as they came."""
+        """The group so far once more: not more often than AGAIN_S, and hardly more bytes in all than were sent as they came."""
         if ssrc != self.pictures.ssrc or "video" not in self._streams:
             return
         self.told.plis += 1
         hub, stream = self._streams["video"]
         fresh = self._outlets["video"].octets - stream.repeated
-        if not stream.live or stream.keys_only or self.now_s - self._restarted_s < AGAIN_S or hub.group_bytes > fresh:
+        if not stream.live or stream.keys_only or self._now() - self._restarted_s < AGAIN_S or hub.group_bytes > fresh + AGAIN_BYTES:
             return
-        self._restarted_s = self.now_s
+        self._restarted_s = self._now()
         self.told.restarts += 1
         hub.restart(stream)
 
     # --- once a second
 
-    def look(self, now_s: float) -> None:
+    def look(self) -> None:
         """Rates, reports and the ladder."""
+        now_s = self._now()
         self._allowance = min(NACK_BURST, self._allowance + NACK_PER_S * (now_s - self._told_s))
         if "video" in self._outlets:
             octets = self._outlets["video"].octets
             self._bits = 0.5 * self._bits + 0.5 * 8 * (octets - self._octets) / max(0.1, now_s - self._told_s)
             self._octets = octets
-        self._told_s = self.now_s = now_s
+        self._told_s = now_s
         if not self._streams:
             return
         if self._ladder.look(now_s):
@@ -206,7 +219,10 @@ class Viewer:
 
     def _climb(self, rung: Rung) -> None:
         hub, stream = self._streams["video"]
-        wanted = self._hubs(rung.track)
+        try:
+            wanted = self._hubs(rung.track)
+        except NotFound:
+            return
         self.told.thinned += rung.keys_only
         if wanted is not hub:
             hub.detach(stream)
@@ -224,7 +240,7 @@ class Viewer:
             outlet, newest = self._outlets[kind], hub.newest
             if newest is None or self.peer.address is None or not outlet.packets:
                 continue
-            packet = rtcp.sender_report(outlet.ssrc, newest.wall_ns, newest.timestamp + outlet.shift, outlet.packets, outlet.octets, self.cname)
+            packet = sender_report(outlet.ssrc, newest.wall_ns, newest.timestamp + outlet.shift, outlet.packets, outlet.octets, self.cname)
             self._mux.send(self._contexts.protect_rtcp(packet), self.peer.address)
 
     def farewell(self) -> None:
@@ -232,9 +248,18 @@ class Viewer:
         if self._contexts is not None and self.peer is not None and self.peer.address is not None:
             for plan in (self.pictures, self.sound):
                 if plan is not None:
-                    self._mux.send(self._contexts.protect_rtcp(rtcp.goodbye(plan.ssrc)), self.peer.address)
+                    self._mux.send(self._contexts.protect_rtcp(goodbye(plan.ssrc)), self.peer.address)
 
     # --- what others see
+
+    def takes(self, hub: Hub) -> bool:
+        """True if it is sent something of this hub."""
+        return any(mine is hub for mine, _ in self._streams.values())
+
+    @property
+    def streaming(self) -> bool:
+        """True once its keys were there."""
+        return self._contexts is not None
 
     @property
     def state(self) -> str:

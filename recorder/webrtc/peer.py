@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,6 @@ CONSENT_S = 30.0                    # RFC 7675 5.1
 SETUP_S = 15.0                      # from the answer to keys
 
 Address = tuple[Any, ...]           # as socket.recvfrom gives it
-Send = Callable[[bytes, Address], None]
 
 
 class Listener(Protocol):
@@ -67,6 +66,7 @@ class Peer:
 
     def __init__(self, identity: Identity, remote_ufrag: str, fingerprints: Sequence[Fingerprint], listener: Listener, *, server: bool) -> None:
         self.ufrag, self.password = ice_text(UFRAG_BYTES), ice_text(PWD_BYTES)
+        self.remote_ufrag = remote_ufrag
         self._user = f"{self.ufrag}:{remote_ufrag}".encode()
         self._key = self.password.encode()
         self._listener = listener

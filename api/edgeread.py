@@ -13,7 +13,7 @@ from api.tapebytes import TapeBytes
 from api.unit import Unit
 from recorder._ext.newest import Newest
 from recorder.base.errors import Gone
-from recorder.base.media import NS, AuFlag, SampleEntry, TrackKind
+from recorder.base.media import AuFlag, SampleEntry, TrackKind
 from storage.layout import LIVE_BLOCK_BYTES, PAGE
 from storage.live import LiveFile
 from storage.reader import TrackReader
@@ -75,8 +75,10 @@ class EdgeReader:
         return self._units(tape, raw, data)
 
     async def step(self) -> list[Unit]:
-        """What is new, by the way that waits. The first time from the newest access point on; [] while there is none. Raises Gone, Unreadable or
-        OSError: begin anew then, with another reader."""
+        """What is new, by the way that waits. The first time from the newest access point on; [] while there is none.
+
+        Raises Gone, Unreadable or OSError: begin anew then, with another reader.
+        """
         if self._tape is None:
             self._start()
         tape = self._tape

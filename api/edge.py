@@ -248,8 +248,8 @@ class Board:
     def join(self, camera: int, track: str, take: Take, silent: Silent | None = None) -> Seat:
         """Have a track's units told from now on. NotFound if it has never been recorded.
 
-        `take` is called on the loop with units in decode order: first all from the newest access point on (of sound the last seconds), then what
-        comes. It must not take long. `silent` is told of a gap that is open, and None when units come again.
+        `take` is called on the loop with units in decode order: first all from the newest access point on (of sound the last seconds), then
+        what comes. It must not take long. `silent` is told of a gap that is open, and None when units come again.
         """
         key = camera, track
         edge = self.edges.get(key)

@@ -75,8 +75,10 @@ class EdgeReader:
         return self._units(tape, raw, data)
 
     async def step(self) -> list[Unit]:
-        """What is new, by the way that waits. The first time from the newest access point on; [] while there is none. Raises Gone, Unreadable or
-        OSError: begin anew then, with another reader."""
+        """What is new, by the way that waits. The first time from the newest access point on; [] while there is none.
+
+        Raises Gone, Unreadable or OSError: begin anew then, with another reader.
+        """
         if self._tape is None:
             self._start()
         tape = self._tape

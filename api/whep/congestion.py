@@ -6,7 +6,8 @@ Evidence is what receivers report: packets lost, and their own estimate of the r
 LOST = 0.10             # share of packets in one report that is no accident
 ESTIMATE = 0.6          # of the rate that is sent: a receiver that says so again and again means it
 SETTLE_S = 5.0          # a receiver's first estimates mean little
-BAD_S = 3.0             # how long evidence must last or come again
+BAD_S = 3.0             # within which evidence must come again
+STEP_S = 5.0            # what a step down is given to help
 CALM_S = 10.0           # without any before the first step up
 CALM_MAX_S = 160.0      # after steps up that failed
 
@@ -43,7 +44,7 @@ class Ladder:
         """Once a second: True if `step` has changed."""
         if self._bad_since_s is not None and now_s - self._bad_at_s > BAD_S:
             self._bad_since_s = None
-        if self._bad_since_s is not None and self._bad_at_s - self._bad_since_s >= BAD_S / 2 and now_s - self._changed_s >= BAD_S:
+        if self._bad_since_s is not None and self._bad_at_s - self._bad_since_s >= BAD_S / 2 and now_s - self._changed_s >= STEP_S:
             return self._down(now_s)
         if self.step and now_s - max(self._bad_at_s, self._changed_s) >= self._calm_s:
             return self._up(now_s)

@@ -56,7 +56,7 @@ class Stream:
         self.keys_only = False
         self.live = False           # gets what comes; else it is being brought there
         self.begun = False          # something has been sent
-        self.repeated = 0           # bytes that were sent to bring it there
+        self.repeated = 0           # bytes that were sent to bring it there again
         self.at = 0                 # the unit of the group that is next ...
         self.group = -1             # ... in the group of this number
         self.base = 0               # timestamp of its first unit, and ...
@@ -271,7 +271,7 @@ class Hub:
             self._egress.send((stream.outlet,), packets.data, packets.offsets, packets.number & MASK, stamp)
             sent += len(packets.data)
             stream.at += 1
-        stream.repeated += sent
+        stream.repeated += sent if stream.begun else 0
         if stream.at == len(self._group):
             stream.live, stream.begun = True, True
             self._behind.remove(stream)

@@ -116,7 +116,7 @@ class Viewer:
                     hub = self._hubs(track)
                     self._streams[kind] = hub, hub.attach(self._outlets[kind])
         self._reported_s = self._now() - REPORT_S + FIRST_S
-        self._restarted_s = self._now() - AGAIN_S
+        self._restarted_s = float("-inf")
 
     def _outlet(self, plan: Plan, contexts: Contexts, payload_type: int) -> Outlet:
         outlet = Outlet(contexts.outbound, protect_address(), plan.ssrc, payload_type, secrets.randbelow(1 << 15), contexts)
@@ -192,7 +192,8 @@ class Viewer:
         self.told.plis += 1
         hub, stream = self._streams["video"]
         fresh = self._outlets["video"].octets - stream.repeated
-        if not stream.live or stream.keys_only or self._now() - self._restarted_s < AGAIN_S or hub.group_bytes > fresh + AGAIN_BYTES:
+        spent = stream.repeated + hub.group_bytes > fresh + AGAIN_BYTES
+        if not stream.live or stream.keys_only or self._now() - self._restarted_s < AGAIN_S or spent:
             return
         self._restarted_s = self._now()
         self.told.restarts += 1

@@ -68,8 +68,8 @@ class Site:
 
     def _toml(self, cameras: Mapping[str, Sequence[str]]) -> str:
         lines = ['name = "bench"', f'state_dir = "{self.state_dir}"', f'live_dir = "{self.live_dir}"', "[server]", f"port = {self.port}",
-                 *self._server, "[webrtc]", f"port = {self.webrtc_port}", *self._webrtc, "[recording]", 'camera_networks = ["127.0.0.0/8"]', *self._recording,
-                 "[[volume]]", f'path = "{self.volume}"', "on_root = true"]
+                 *self._server, "[webrtc]", f"port = {self.webrtc_port}", *self._webrtc, "[recording]",
+                 'camera_networks = ["127.0.0.0/8"]', *self._recording, "[[volume]]", f'path = "{self.volume}"', "on_root = true"]
         for name, options in cameras.items():
             lines += ["[[camera]]", f'id = "{name}"', *options]
         return "\n".join([*lines, ""])

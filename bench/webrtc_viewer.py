@@ -62,7 +62,8 @@ class WebrtcViewer:
             if self._rtx:
                 lines += [f"a=rtpmap:{kind + 1} rtx/90000", f"a=fmtp:{kind + 1} apt={kind}"]
         if self._audio:
-            lines += ["m=audio 9 UDP/TLS/RTP/SAVPF 111 0 8", "a=mid:1", *common, "a=rtpmap:111 opus/48000/2", "a=rtpmap:0 PCMU/8000", "a=rtpmap:8 PCMA/8000"]
+            lines += ["m=audio 9 UDP/TLS/RTP/SAVPF 111 0 8", "a=mid:1", *common, "a=rtpmap:111 opus/48000/2",
+                      "a=rtpmap:0 PCMU/8000", "a=rtpmap:8 PCMA/8000"]
         return "\r\n".join([*lines, ""]).encode()
 
     async def connect(self, answer: bytes, timeout_s: float = 20.0) -> None:

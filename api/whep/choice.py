@@ -7,8 +7,8 @@ from recorder.webrtc.offer import Codec, Medium, Offer
 
 # RFC 6184 8.1, table 5, as the profiles that WebRTC names (RFC 7742 6.2): which decoders take which streams, the narrowest first.
 BASELINE, CONSTRAINED, MAIN, HIGH, CONSTRAINED_HIGH = "baseline", "constrained-baseline", "main", "high", "constrained-high"
-DECODERS = {CONSTRAINED: (CONSTRAINED, BASELINE, MAIN, HIGH, CONSTRAINED_HIGH), BASELINE: (BASELINE, CONSTRAINED, MAIN, HIGH), MAIN: (MAIN, HIGH),
-            CONSTRAINED_HIGH: (CONSTRAINED_HIGH, HIGH), HIGH: (HIGH,)}
+DECODERS = {CONSTRAINED: (CONSTRAINED, BASELINE, MAIN, HIGH, CONSTRAINED_HIGH), BASELINE: (BASELINE, CONSTRAINED, MAIN, HIGH),
+            MAIN: (MAIN, HIGH), CONSTRAINED_HIGH: (CONSTRAINED_HIGH, HIGH), HIGH: (HIGH,)}
 BREADTH = (HIGH, CONSTRAINED_HIGH, MAIN, BASELINE, CONSTRAINED)     # where none says that it fits: browsers decode more than they offer
 SOUND = {"Opus": ("opus", 48000, 2), "ulaw": ("pcmu", 8000, 1), "alaw": ("pcma", 8000, 1)}
 FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")

@@ -123,8 +123,8 @@ class WhepDesk:
     def _seat(self, asked: Asked, offer: Offer, place: int, mux: Mux, egress: Egress, rungs: list[Rung], plan: Plan, sound: Plan | None,
               sending: dict[int, Sending]) -> tuple[Viewer, str]:
         medium = offer.media[place]
-        viewer = Viewer(secrets.token_hex(16), asked.camera, asked.grant, mux, egress, functools.partial(self._hub, asked.number), rungs, plan, sound,
-                        self._now_s, self._done)
+        viewer = Viewer(secrets.token_hex(16), asked.camera, asked.grant, mux, egress, functools.partial(self._hub, asked.number), rungs, plan,
+                        sound, self._now_s, self._done)
         try:
             peer = Peer(mux.identity, medium.ufrag, medium.fingerprints, viewer, server=medium.setup != "passive")
             mux.add(peer)
@@ -151,7 +151,8 @@ class WhepDesk:
                            remedy="watch by WebSocket or HLS", ways=ways(asked.camera))
         medium = offer.media[taken.place]
         if not medium.ufrag or len(medium.password) < 22 or not medium.fingerprints or not medium.setup:
-            raise self._no(400, "offer", "the offer lacks ice-ufrag, ice-pwd, fingerprint or setup", remedy="send what RTCPeerConnection.createOffer gave")
+            raise self._no(400, "offer", "the offer lacks ice-ufrag, ice-pwd, fingerprint or setup",
+                           remedy="send what RTCPeerConnection.createOffer gave")
         return taken.place
 
     async def _pictures(self, asked: Asked, medium: Medium, place: int) -> tuple[list[Rung], Plan, dict[int, Sending]]:

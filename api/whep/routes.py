@@ -134,17 +134,20 @@ def figures(page: Page, app: web.Application) -> None:
                 [({"state": state}, sum(one.state == state for one in viewers)) for state in ("connecting", "waiting", "playing")])
     page.family("watchroom_whep_thinned_sessions", "gauge", "Sessions that are sent key pictures alone because their way carries no more.",
                 [({}, sum(one.rung.keys_only for one in viewers))])
-    page.family("watchroom_whep_refused_total", "counter", "Offers that were refused, by why.", [({"why": why}, n) for why, n in sorted(desk.refused.items())])
+    page.family("watchroom_whep_refused_total", "counter", "Offers that were refused, by why.",
+                [({"why": why}, n) for why, n in sorted(desk.refused.items())])
     for name, place, text in (("packets", 0, "RTP packets sent over WebRTC."), ("octets", 1, "Payload bytes of those."),
                               ("dropped", 2, "Packets that the socket did not take.")):
         page.family(f"watchroom_whep_{name}_total", "counter", text, [({}, desk.totals[name] + sum(one.sent[place] for one in viewers))])
     for name, text in (("nacked", "Packets that viewers asked for again."), ("repaired", "Of those, packets that were sent again."),
                        ("plis", "Wishes for a key picture."), ("restarts", "Picture groups that were sent again for that.")):
-        page.family(f"watchroom_whep_{name}_total", "counter", text, [({}, desk.totals[name] + sum(getattr(one.told, name) for one in viewers))])
+        page.family(f"watchroom_whep_{name}_total", "counter", text,
+                    [({}, desk.totals[name] + sum(getattr(one.told, name) for one in viewers))])
     if desk.mux is not None:
         counts = desk.mux.counts
         page.family("watchroom_webrtc_datagrams_refused_total", "counter", "Datagrams that came to the WebRTC port and meant nothing, by kind.",
-                    [({"kind": kind}, n) for kind, n in (("stun", counts.stun_refused), ("stranger", counts.strangers), ("srtp", counts.srtp_refused))])
+                    [({"kind": "stun"}, counts.stun_refused), ({"kind": "stranger"}, counts.strangers),
+                     ({"kind": "srtp"}, counts.srtp_refused)])
 
 
 def routes() -> list[Route]:

@@ -70,8 +70,8 @@ class Rung:
 class Viewer:
     """A session. `hubs(track)` gives the hub of a track, joined; `done` is called once at its end."""
 
-    def __init__(self, name: str, camera: str, grant: Grant, mux: Mux, egress: Egress, hubs: Callable[[str], Hub], rungs: list[Rung], pictures: Plan,
-                 sound: Plan | None, now: Callable[[], float], done: Callable[["Viewer", str], None]) -> None:
+    def __init__(self, name: str, camera: str, grant: Grant, mux: Mux, egress: Egress, hubs: Callable[[str], Hub], rungs: list[Rung],
+                 pictures: Plan, sound: Plan | None, now: Callable[[], float], done: Callable[["Viewer", str], None]) -> None:
         self.name, self.camera, self.grant = name, camera, grant
         self.rungs, self.pictures, self.sound = rungs, pictures, sound
         self.told = Told()
@@ -94,7 +94,7 @@ class Viewer:
     # --- Listener of the peer
 
     def ready(self, contexts: Contexts) -> None:
-        """Keys are there: send, a moment later. What comes with the end of the handshake browsers lose, since they make their keys only then."""
+        """Keys are there: send, a moment later. What comes with the end of the handshake browsers lose: they make their keys only then."""
         asyncio.get_running_loop().call_later(START_S, self._start, contexts)
 
     def _start(self, contexts: Contexts) -> None:

@@ -73,7 +73,7 @@ class Identity:
 
 
 class Dtls:
-    """One session. `fingerprints` are those of the peer's certificate, by its SDP; one of a known hash must be there, and all known must fit."""
+    """One session. `fingerprints` are those of the peer's certificate, by its SDP; one of a known hash must be there, all known must fit."""
 
     def __init__(self, identity: Identity, fingerprints: Sequence[Fingerprint], *, server: bool) -> None:
         self._fingerprints = [one for one in fingerprints if one.algorithm in HASHES]

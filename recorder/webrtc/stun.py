@@ -48,29 +48,27 @@ def parse(data: bytes) -> Message | None:
     kind, length, magic, transaction = HEAD.unpack_from(data)
     if kind >> 14 or magic != MAGIC or length % 4 or length + HEAD.size != len(data):
         return None
+    found = _attributes(data)
+    return None if found is None else Message(kind, transaction, *found)
+
+
+def _attributes(data: bytes) -> tuple[dict[int, bytes], bytes, bytes] | None:
+    """What MESSAGE-INTEGRITY covers, as attributes and as bytes, and the MAC; None if they do not fill the message."""
     attributes: dict[int, bytes] = {}
     covered = mac = b""
     at = HEAD.size
     for _ in range(ATTRIBUTES_MAX):
-        if at == len(data):
-            return Message(kind, transaction, attributes, covered, mac)
-        if at + 4 > len(data):
-            return None
-        name, size = TYPE_LENGTH.unpack_from(data, at)
+        if at >= len(data):
+            return (attributes, covered, mac) if at == len(data) else None
+        name, size = TYPE_LENGTH.unpack_from(data, at)      # there are 4 bytes: everything so far is a multiple of 4
         value = data[at + 4:at + 4 + size]
-        if len(value) != size:
+        if len(value) != size or (name == FINGERPRINT and not _is_last(data, at, value)) or (name == MESSAGE_INTEGRITY and size != MAC_BYTES):
             return None
-        if name == FINGERPRINT:
-            return Message(kind, transaction, attributes, covered, mac) if _is_last(data, at, value) else None
         if name == MESSAGE_INTEGRITY and not mac:
-            if size != MAC_BYTES:
-                return None
             covered, mac = _with_length(data[:at], at + 4 + MAC_BYTES), value
-        elif not mac:           # what stands behind the MAC nobody vouches for
+        elif not mac and name != FINGERPRINT:       # what stands behind the MAC nobody vouches for
             attributes.setdefault(name, value)
         at += 4 + size + -size % 4
-        if at > len(data):
-            return None
     return None
 
 

@@ -17,7 +17,17 @@ from api import keys
 from api.process import Served, serving
 from recorder.base.camera_json import camera_from_json, camera_to_json
 from recorder.base.clock import SimulatedClock
-from recorder.base.config import CameraConfig, ExportsConfig, RetentionRule, ServerConfig, SiteConfig, StreamConfig, TlsConfig, VolumeConfig, WebrtcConfig
+from recorder.base.config import (
+    CameraConfig,
+    ExportsConfig,
+    RetentionRule,
+    ServerConfig,
+    SiteConfig,
+    StreamConfig,
+    TlsConfig,
+    VolumeConfig,
+    WebrtcConfig,
+)
 from recorder.base.control import ControlServer
 from recorder.base.errors import WatchroomError
 from storage.catalogue import Catalogue

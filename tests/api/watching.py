@@ -20,8 +20,8 @@ IDENTITY = Identity()
 FPS = 25
 STEP = 90_000 // FPS
 SETS = b"\x67\x42\xc0\x1e\x11", b"\x68\xce\x3c\x80"
-AVC = SampleEntry("avc1", b"\x01\x42\xc0\x1e\xff\xe1" + struct.pack(">H", len(SETS[0])) + SETS[0] + b"\x01" + struct.pack(">H", len(SETS[1])) + SETS[1],
-                  90_000, 640, 360)
+RECORD = b"\x01\x42\xc0\x1e\xff\xe1" + struct.pack(">H", len(SETS[0])) + SETS[0] + b"\x01" + struct.pack(">H", len(SETS[1])) + SETS[1]
+AVC = SampleEntry("avc1", RECORD, 90_000, 640, 360)
 HEVC = SampleEntry("hvc1", bytes(23), 90_000, 640, 360)
 OPUS = SampleEntry("Opus", b"", 48_000, channels=2, sample_rate=48_000)
 

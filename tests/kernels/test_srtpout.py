@@ -76,7 +76,7 @@ def packets_of(rng: random.Random, count: int) -> list[bytes]:
     sizes = []
     while len(sizes) < count:
         sizes += [rng.choice([12, 13, 200, 1200, PACKET_MAX])] * rng.choice([1, 2, 9, 70])
-    return [struct.pack(">BBHII", 0x80, 0x80 if rng.random() < .2 else 0, rng.randrange(65536), rng.randrange(1 << 32), 1) + rng.randbytes(size - 12)
+    return [struct.pack(">BBHII", 0x80, 0x80 * (rng.random() < .2), rng.randrange(65536), rng.randrange(1 << 32), 1) + rng.randbytes(size - 12)
             for size in sizes[:count]]
 
 

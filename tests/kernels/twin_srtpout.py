@@ -37,6 +37,7 @@ def again(outlet: TwinOutlet, packet: bytes, timestamp: int, sequence: int, rtx:
     """RFC 4588 4, or the packet as it was."""
     if not rtx:
         return struct.pack(">BBHII", packet[0], packet[1] & 0x80 | outlet.payload_type, sequence, timestamp, outlet.ssrc) + packet[12:]
-    made = struct.pack(">BBHIIH", packet[0], packet[1] & 0x80 | outlet.payload_type, outlet.sequence, timestamp, outlet.ssrc, sequence) + packet[12:]
+    kind = packet[1] & 0x80 | outlet.payload_type
+    made = struct.pack(">BBHIIH", packet[0], kind, outlet.sequence, timestamp, outlet.ssrc, sequence) + packet[12:]
     outlet.sequence = (outlet.sequence + 1) & 0xFFFF
     return made

@@ -75,14 +75,14 @@ async def mux(request, clock) -> AsyncIterator[Mux]:
     made.close()
 
 
-def seat(mux: Mux, viewer: WebrtcViewer, heard: Heard, *, fingerprints=None, server=True, host: str | None = None) -> tuple[Peer, bytes]:
+def seat(mux: Mux, viewer: WebrtcViewer, heard: Heard, *, fingerprints=None) -> tuple[Peer, bytes]:
     """A peer for the viewer, and the answer to it."""
     offer = parse_offer(viewer.offer())
     medium = offer.media[0]
-    peer = Peer(mux.identity, medium.ufrag, fingerprints or medium.fingerprints, heard, server=server)
+    peer = Peer(mux.identity, medium.ufrag, fingerprints or medium.fingerprints, heard, server=True)
     mux.add(peer)
     bound = mux._socket.getsockname()[0]
-    transport = Transport(peer.ufrag, peer.password, mux.identity.fingerprint, "passive", (host or {"::": "127.0.0.1"}.get(bound, bound),), mux.port)
+    transport = Transport(peer.ufrag, peer.password, mux.identity.fingerprint, "passive", ({"::": "127.0.0.1"}.get(bound, bound),), mux.port)
     return peer, build_answer(offer, {0: Sending((medium.codecs[96],), (), (5,), "x")}, transport, 1, "n").encode()
 
 
@@ -204,7 +204,7 @@ def request(user: bytes, key: bytes, *more: tuple[int, bytes]) -> bytes:
 async def test_who_has_no_password_gets_no_answer(mux):
     """Not even an error: the port answers nobody who has not shown it."""
     viewer, heard = WebrtcViewer(THEIRS), Heard()
-    peer, answer = seat(mux, viewer, heard)
+    peer, _ = seat(mux, viewer, heard)
     user = f"{peer.ufrag}:{viewer.ufrag}".encode()
     stranger = socket.socket(mux.family, socket.SOCK_DGRAM)
     stranger.connect(("127.0.0.1" if mux.family == socket.AF_INET else "::1", mux.port))
@@ -240,8 +240,8 @@ async def test_garbage_from_strangers_and_from_the_peer_hurts_nobody(mux):
     rng = random.Random(7)
     for _ in range(300):
         for sender in (stranger, viewer.socket):
-            data = bytes([rng.choice([0, 1, 3, 5, 20, 22, 23, 63, 64, 128, 150, 191, 255])]) + rng.randbytes(rng.choice([0, 1, 11, 12, 40, 1400]))
-            sender.send(data)
+            first = rng.choice([0, 1, 3, 5, 20, 22, 23, 63, 64, 128, 150, 191, 255])
+            sender.send(bytes([first]) + rng.randbytes(rng.choice([0, 1, 11, 12, 40, 1400])))
         await asyncio.sleep(0)
     viewer.say(RTCP)
     await heard.next()

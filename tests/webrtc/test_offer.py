@@ -48,7 +48,8 @@ def test_the_answer_is_what_others_understand():
     """aiortc's reader, which is not used for offers."""
     offer = parse_offer(CHROMIUM)
     video, audio = offer.media
-    sending = {0: Sending((video.codecs[106], video.codecs[107]), choice.FEEDBACK, (11, 12), "pictures"), 1: Sending((audio.codecs[111],), (), (13,), "sound")}
+    sending = {0: Sending((video.codecs[106], video.codecs[107]), choice.FEEDBACK, (11, 12), "pictures"),
+               1: Sending((audio.codecs[111],), (), (13,), "sound")}
     answer = SessionDescription.parse(build_answer(offer, sending, TRANSPORT, 1, "name"))
     pictures, sound = answer.media
     assert [(codec.payloadType, codec.name) for codec in pictures.rtp.codecs] == [(106, "H264"), (107, "rtx")]
@@ -103,7 +104,8 @@ def test_pictures_have_no_place_in_such_an_offer(old, new):
     b"v=0\r\nm=video 9 RTP" + b" 96" * (FORMATS_MAX + 1) + b"\r\n", b"v=0\r\na=" + b"x" * 3000 + b"\r\n", b"v=0\r\n" + b" " * SIZE_MAX,
     b"v=0\r\nm=video 9 RTP 96\r\na=mid:0\r\nm=video 9 RTP 96\r\na=mid:0\r\n", b"v=0\r\na=ice-ufrag:a b\r\nm=video 9 RTP 96\r\n",
     b"v=0\r\na=ice-pwd:\r\nm=video 9 RTP 96\r\n", b"v=0\r\na=fingerprint:sha-256 AB\r\nm=video 9 RTP 96\r\n",
-    b"v=0\r\n" + b"".join(b"a=fingerprint:sha-256 " + b":".join([b"%02X" % n] * 32) + b"\r\n" for n in range(FINGERPRINTS_MAX + 1)) + b"m=video 9 RTP 96\r\n",
+    b"v=0\r\nm=video 9 RTP 96\r\n"
+    + b"".join(b"a=fingerprint:sha-256 " + b":".join([b"%02X" % n] * 32) + b"\r\n" for n in range(FINGERPRINTS_MAX + 1)),
 ])
 def test_what_is_no_offer_is_refused_with_the_reason(body):
     with pytest.raises(Refused, match="the offer cannot be used"):

@@ -12,9 +12,11 @@ from recorder.webrtc.rtcp import NACKED_MAX, PACKETS_MAX, Estimate, Goodbye, Nac
 def test_a_compound_packet_is_read_in_order():
     report = RtcpReceiverInfo(ssrc=5, fraction_lost=64, packets_lost=-2, highest_sequence=70000, jitter=90, lsr=1, dlsr=2)
     data = (bytes(RtcpRrPacket(ssrc=1, reports=[report])) + bytes(RtcpRtpfbPacket(fmt=1, ssrc=1, media_ssrc=5, lost=[65520, 65535]))
-            + bytes(RtcpPsfbPacket(fmt=1, ssrc=1, media_ssrc=5)) + bytes(RtcpPsfbPacket(fmt=15, ssrc=1, media_ssrc=0, fci=pack_remb_fci(2_000_000, [5])))
+            + bytes(RtcpPsfbPacket(fmt=1, ssrc=1, media_ssrc=5))
+            + bytes(RtcpPsfbPacket(fmt=15, ssrc=1, media_ssrc=0, fci=pack_remb_fci(2_000_000, [5])))
             + bytes(RtcpPsfbPacket(fmt=4, ssrc=1, media_ssrc=0, fci=struct.pack(">IB3x", 6, 1))) + bytes(RtcpByePacket(sources=[1])))
-    assert list(read(data)) == [Report(5, 0.25, -2, 70000, 90, 1, 2), Nack(5, (65520, 65535)), WantKey(5), Estimate(2_000_000), WantKey(6), Goodbye()]
+    assert list(read(data)) == [Report(5, 0.25, -2, 70000, 90, 1, 2),
+                                Nack(5, (65520, 65535)), WantKey(5), Estimate(2_000_000), WantKey(6), Goodbye()]
 
 
 def test_sequence_numbers_go_round():
@@ -39,12 +41,13 @@ def test_goodbye_is_a_compound_packet():
 
 
 def test_one_datagram_asks_for_no_more_than_the_limits():
-    one = bytes(RtcpRtpfbPacket(fmt=1, ssrc=1, media_ssrc=5, lost=list(range(0, 1000))))
+    one = bytes(RtcpRtpfbPacket(fmt=1, ssrc=1, media_ssrc=5, lost=list(range(1000))))
     assert sum(len(said.sequences) for said in read(one * 3)) == NACKED_MAX
     assert len(list(read(bytes(RtcpPsfbPacket(fmt=1, ssrc=1, media_ssrc=5)) * 100))) == PACKETS_MAX
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80", bytes(8), bytes([0x80, 201, 0xff, 0xff]) + bytes(40), bytes([0x9f, 201, 0, 1]) + bytes(4),
-                                  bytes([0x81, 205, 0, 1]) + bytes(4), bytes([0x81, 206, 0, 1]) + bytes(4), bytes([0x8f, 206, 0, 2]) + bytes(8)])
+                                  bytes([0x81, 205, 0, 1]) + bytes(4), bytes([0x81, 206, 0, 1]) + bytes(4),
+                                  bytes([0x8f, 206, 0, 2]) + bytes(8)])
 def test_what_does_not_fit_says_nothing(data):
     assert [said for said in read(data) if not (isinstance(said, Nack) and not said.sequences)] == []

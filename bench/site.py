@@ -26,6 +26,7 @@ STOP_TIMEOUT_S = 60
 WORKER_WORD = "_worker"
 API_WORD = "_api"
 PORTS = range(20_000, 32_768)
+SESSIONS = 4000         # of WebRTC: nobody has a token here
 
 
 def free_port() -> int:
@@ -68,7 +69,7 @@ class Site:
 
     def _toml(self, cameras: Mapping[str, Sequence[str]]) -> str:
         lines = ['name = "bench"', f'state_dir = "{self.state_dir}"', f'live_dir = "{self.live_dir}"', "[server]", f"port = {self.port}",
-                 *self._server, "[webrtc]", f"port = {self.webrtc_port}", *self._webrtc, "[recording]",
+                 *self._server, "[webrtc]", f"port = {self.webrtc_port}", f"per_token = {SESSIONS}", *self._webrtc, "[recording]",
                  'camera_networks = ["127.0.0.0/8"]', *self._recording, "[[volume]]", f'path = "{self.volume}"', "on_root = true"]
         for name, options in cameras.items():
             lines += ["[[camera]]", f'id = "{name}"', *options]

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_chromium_plays_a_camera(page: Page, camera: str, record_property: Calla
     record_property("freezes", after["freezeCount"])
 
 
-@pytest.mark.parametrize(("camera", "samples"), [("cam0", 48_000), ("cam1", 48_000)])
+@pytest.mark.parametrize(("camera", "samples"), [("cam0", 48_000), ("cam1", 8_000)])
 def test_chromium_hears_the_camera(page: Page, camera: str, samples: int) -> None:
     """Opus and G.711 as they were recorded; the browser plays hardly a sample that it had to invent."""
     sound = page.evaluate(f"""async () => {{
@@ -122,15 +123,23 @@ def test_a_page_that_is_closed_ends_its_session(browser: Browser, page: Page, si
     context.close()
 
 
-async def test_aiortc_decodes_a_camera(site: Site) -> None:
-    """All pictures bear rising numbers; aiortc answers DTLS as a client, and takes the stream with its own depacketiser and decoder."""
+def test_aiortc_decodes_a_camera(site: Site) -> None:
+    """All pictures bear rising numbers, through aiortc's own ICE, DTLS, depacketiser and decoder. In a thread: Chromium's has a loop."""
+    with ThreadPoolExecutor(1) as pool:
+        numbers = pool.submit(asyncio.run, _decoded(site, 100)).result()
+    assert None not in numbers[5:]
+    assert rising([number for number in numbers if number is not None])
+
+
+async def _decoded(site: Site, count: int) -> list[int | None]:
+    """The numbers in so many pictures."""
     connection = RTCPeerConnection()
     numbers: list[int | None] = []
     done = asyncio.Event()
 
     @connection.on("track")
     async def on_track(track):
-        while len(numbers) < 100 and track.kind == "video":
+        while len(numbers) < count and track.kind == "video":
             numbers.append(pattern.read((await track.recv()).to_ndarray(format="gray")))
         done.set()
 
@@ -147,5 +156,4 @@ async def test_aiortc_decodes_a_camera(site: Site) -> None:
         async with client.delete(session) as reply:
             assert reply.status == 200
     await connection.close()
-    assert None not in numbers[5:]
-    assert rising([number for number in numbers if number is not None])
+    return numbers

@@ -2,7 +2,7 @@
 
 import { KIND } from "./connection.js";
 import { LiveEdge } from "./edge.js";
-import { beginsWithKey } from "./fragment.js";
+import { pictures, timescale } from "./fragment.js";
 import { Still } from "./still.js";
 
 const KEEP_BEHIND_S = 8;
@@ -10,7 +10,7 @@ const KEEP_BEHIND_LIVE_S = 1;
 const KEEP_AT_LEAST_S = 0.5;
 const AHEAD_PAUSED_S = 20; // what comes while nobody looks is left with the server
 const END_SLACK_S = 0.25; // this near to the end of a stretch counts as played
-const LAST_S = 0.001; // a seek to so long before the end shows the last picture
+const LAST_S = 0.001; // a seek to so long after a picture's time shows it
 const decode = new TextDecoder();
 const wallMs = (ns) => Number(BigInt(ns) / 1000n) / 1000;
 const played = ([, codec]) => MediaSource.isTypeSupported(`video/mp4; codecs="${codec}"`);
@@ -27,8 +27,10 @@ export class Player {
   #edge = new LiveEdge();
   #source = null;
   #buffer = null;
-  #queue = []; // bytes to append, and states that begin another stream
+  #queue = []; // { bytes, pictures } to append, and { state } that begins another stream
+  #hz = 0;
   #keys = []; // media times of access points in the buffer
+  #newest = -Infinity; // media time of the newest picture in the buffer
   #live = true;
   #fresh = true;
   #resting = false; // no more will come for now: stay at the last picture
@@ -59,7 +61,7 @@ export class Player {
   message(kind, bytes) {
     if (kind === KIND.STATE) this.#state(JSON.parse(decode.decode(bytes)));
     else if (kind === KIND.EVENT) this.#event(JSON.parse(decode.decode(bytes)));
-    else this.#push(bytes);
+    else this.#push(kind, bytes);
   }
 
   #event(event) {
@@ -93,7 +95,7 @@ export class Player {
       return;
     }
     if (state.state !== "playback") this.#forget();
-    this.#queue.push(state);
+    this.#queue.push({ state });
     this.#next();
   }
 
@@ -108,6 +110,7 @@ export class Player {
     this.#still.keep();
     this.#buffer = null;
     this.#keys = [];
+    this.#newest = -Infinity;
     this.#started = false;
     this.#fresh = false;
     this.#resting = false;
@@ -118,7 +121,7 @@ export class Player {
     const url = URL.createObjectURL(source);
     source.addEventListener("sourceopen", () => this.#opened(source, state.codecs, url), { once: true });
     this.#video.src = url;
-    this.#video.requestVideoFrameCallback(() => { if (source === this.#source) this.#still.drop(); });
+    this.#untilShown();
     this.#onstate(state);
   }
 
@@ -144,12 +147,13 @@ export class Player {
 
   /** What waits in the queue will not be shown. */
   #forget() {
-    for (const item of this.#queue) this.#consumed(item.byteLength || 0);
+    for (const { bytes } of this.#queue) if (bytes) this.#consumed(bytes.byteLength);
     this.#queue = [];
   }
 
-  #push(bytes) {
-    this.#queue.push(bytes);
+  #push(kind, bytes) {
+    if (kind === KIND.INIT) this.#queue.push({ bytes, hz: timescale(bytes) });
+    else this.#queue.push({ bytes, pictures: pictures(bytes) });
     this.#next();
   }
 
@@ -158,11 +162,11 @@ export class Player {
     const first = this.#queue[0];
     if (first === undefined) {
       if (this.#resting) this.#rest();
-    } else if (first instanceof Uint8Array) {
+    } else if (first.bytes) {
       this.#append();
     } else if (this.#live || this.#playedOut()) {
       this.#queue.shift();
-      this.#restart(first);
+      this.#restart(first.state);
     }
   }
 
@@ -172,14 +176,12 @@ export class Player {
     return !this.#buffer.updating && this.#video.currentTime > ranges.end(ranges.length - 1) - END_SLACK_S;
   }
 
-  /** All that has come goes in at once, but that an access point begins an append of its own: so its place is known. */
+  /** All that has come goes in at once. */
   #append() {
     if (!this.#buffer || this.#buffer.updating || this.#source.readyState !== "open" || this.#held()) return;
-    const key = beginsWithKey(this.#queue[0]);
-    let count = 1;
-    while (this.#queue[count] instanceof Uint8Array && !beginsWithKey(this.#queue[count])) count += 1;
-    const bytes = joined(this.#queue.slice(0, count));
-    const ranges = this.#buffer.buffered;
+    const stop = this.#queue.findIndex((item) => !item.bytes);
+    const items = stop < 0 ? this.#queue : this.#queue.slice(0, stop);
+    const bytes = joined(items.map((item) => item.bytes));
     try {
       this.#buffer.appendBuffer(bytes);
     } catch (error) {
@@ -188,15 +190,22 @@ export class Player {
       this.#onstate({ state: "broken", cause: error.message });
       return;
     }
-    if (key && ranges.length) this.#keys.push(ranges.end(ranges.length - 1));
-    this.#queue.splice(0, count);
+    for (const item of items) this.#note(item);
+    this.#queue.splice(0, items.length);
     this.#consumed(bytes.byteLength);
+  }
+
+  /** Where access points and the newest picture lie; the buffer's end is no measure of it, since a picture's length is not known when it is new. */
+  #note({ hz, pictures: brought }) {
+    this.#hz = hz || this.#hz;
+    if (!brought || !this.#hz) return;
+    if (brought.key) this.#keys.push(brought.first / this.#hz);
+    this.#newest = Math.max(this.#newest, brought.newest / this.#hz);
   }
 
   /** True while enough lies ahead of who has paused. */
   #held() {
-    const ranges = this.#buffer.buffered;
-    return this.#started && this.#video.paused && ranges.length > 0 && ranges.end(ranges.length - 1) - this.#video.currentTime > AHEAD_PAUSED_S;
+    return this.#started && this.#video.paused && this.#newest - this.#video.currentTime > AHEAD_PAUSED_S;
   }
 
   #updated() {
@@ -205,16 +214,14 @@ export class Player {
     if (this.#buffer && !(this.#resting && this.#live)) this.#steer();
   }
 
-  /** Remove what lies before the newest access point that is `keep` seconds old. A removal ends at the access point after where it is told to end,
-   * so it is told a place well before that one: our notion of where it lies is not exact. */
+  /** Remove what lies before the newest access point that is `keep` seconds old. A removal takes all up to the access point at or after where it is
+   * told to end, so it is told a place well before that one. */
   #trim(keep) {
-    const ranges = this.#buffer.buffered;
     const last = this.#keys.findLastIndex((key) => key <= this.#video.currentTime - keep);
-    if (last < 0 || !ranges.length || this.#buffer.updating) return false;
-    const [before, key] = [this.#keys[last - 1] ?? ranges.start(0), this.#keys[last]];
-    this.#keys = this.#keys.slice(last + 1);
-    if (key <= ranges.start(0)) return false;
-    this.#buffer.remove(0, (before + key) / 2);
+    if (last < 1 || this.#buffer.updating) return false;
+    const until = (this.#keys[last - 1] + this.#keys[last]) / 2;
+    this.#keys = this.#keys.slice(last);
+    this.#buffer.remove(0, until);
     return true;
   }
 
@@ -222,24 +229,35 @@ export class Player {
     const ranges = this.#buffer.buffered;
     if (!ranges.length) return;
     const video = this.#video;
-    const end = ranges.end(ranges.length - 1);
     const held = ranges.start(this.#live ? ranges.length - 1 : 0);
     if (!this.#started) {
       this.#started = true;
-      video.currentTime = this.#live ? Math.max(held, end - this.#edge.target) : held;
+      video.currentTime = this.#live ? Math.max(held, this.#newest - this.#edge.target) : held;
       video.playbackRate = this.#speed;
       video.play().catch((error) => { if (error.name !== "AbortError") this.#onstate({ state: "broken", cause: error.message }); });
     } else if (video.currentTime < held) {
-      video.currentTime = held;
+      this.#seek(held);
     } else if (this.#live && !video.paused) {
-      this.#keepLive(video, held, end);
+      this.#keepLive(video, held);
     }
   }
 
-  #keepLive(video, held, end) {
-    const { jump, rate } = this.#edge.steer(end - video.currentTime, performance.now());
-    if (jump) video.currentTime = Math.max(held, end - this.#edge.target);
+  #keepLive(video, held) {
+    const { jump, rate } = this.#edge.steer(this.#newest - video.currentTime, performance.now());
+    if (jump) this.#seek(Math.max(held, this.#newest - this.#edge.target));
     else if (video.playbackRate !== rate) video.playbackRate = rate;
+  }
+
+  /** A video that seeks can lend no picture: should another stream begin meanwhile, this one is there. */
+  #seek(seconds) {
+    this.#still.keep();
+    this.#untilShown();
+    this.#video.currentTime = seconds;
+  }
+
+  #untilShown() {
+    const source = this.#source;
+    this.#video.requestVideoFrameCallback(() => { if (source === this.#source) this.#still.drop(); });
   }
 
   #waiting() {
@@ -249,12 +267,10 @@ export class Player {
 
   /** Show the last picture that has come. */
   #rest() {
-    const ranges = this.#buffer?.buffered;
-    if (!this.#live || !ranges?.length || this.#buffer.updating) return;
-    const last = ranges.end(ranges.length - 1) - LAST_S;
+    if (!this.#live || !this.#buffer?.buffered.length || this.#buffer.updating) return;
     this.#started = true;
     if (!this.#video.paused) this.#video.pause();
-    if (this.#video.currentTime < last) this.#video.currentTime = last;
+    if (Math.abs(this.#video.currentTime - this.#newest) > 2 * LAST_S) this.#video.currentTime = this.#newest + LAST_S;
   }
 }
 

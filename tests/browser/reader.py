@@ -1,17 +1,17 @@
-"""What a page's videos show by the number in their pictures, read in the page by the reader of tests/media/player.js."""
+"""What a page's videos show by the number in their pictures, read in the page by bench/camsim/pattern.js."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from playwright.sync_api import Page
 
-READER = Path(__file__).parent.parent / "media" / "player.js"
+from tests.browser.conftest import PATTERN
+
 SHOWN = "() => [...document.querySelectorAll('.tile')].map((tile) => [tile.dataset.camera, numberOf(tile.querySelector('video'))])"
 
 
 def can_read(page: Page) -> None:
     """Put the reader into a page of a context that lets scripts in (`bypass_csp`)."""
-    page.add_script_tag(path=READER)
+    page.add_script_tag(path=PATTERN)
 
 
 def shown(page: Page) -> dict[str, int | None]:

@@ -109,6 +109,7 @@ def test_64_tiles_move_at_the_same_time_over_one_connection(wall: Wall) -> None:
 
 def test_the_other_63_do_not_notice_a_tile_whose_consumer_has_stopped(wall: Wall) -> None:
     wall.page.evaluate(STOP, STOPPED)
+    wall.acked.clear()
     wall.page.wait_for_timeout(ROUND_MS)
     before = shown(wall.page)
     for _ in range(ROUNDS):

@@ -164,7 +164,7 @@ def test_long_picture_groups_are_let_go_one_by_one_and_the_picture_goes_on(opene
         assert ranges == 1
         assert seconds < 2 * GOP_S + 1.5
     lag_s = page.evaluate("() => { const video = document.querySelector('.tile video'); return video.buffered.end(0) - video.currentTime; }")
-    assert lag_s < 1
+    assert lag_s < 1.7, "a second of it is what the newest picture is said to last"
 
 
 @pytest.mark.usefixtures("sim")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from recorder.base.media import NS
 from recorder.webrtc import stun
-from recorder.webrtc.dtls import Dtls, Identity
+from recorder.webrtc.dtls import Dtls, DtlsError, Identity
 from recorder.webrtc.offer import parse_offer
 from recorder.webrtc.peer import ice_text
 from recorder.webrtc.rtcp import NTP_EPOCH_S
@@ -128,10 +128,16 @@ class WebrtcViewer:
             if data[0] >= 128:
                 self._media(data)
             elif data[0] >= 20:
-                self._shake(self._dtls.feed(data))
+                self._secure(data)
             elif not self._begun and (message := stun.parse(data)) is not None and message.kind == stun.SUCCESS and message.verify(self._key):
                 self._begun = True
                 self._shake(self._dtls.begin())
+
+    def _secure(self, data: bytes) -> None:
+        try:
+            self._shake(self._dtls.feed(data))
+        except DtlsError:
+            self.ended = True
 
     def _shake(self, flights: list[bytes]) -> None:
         for flight in flights:

@@ -23,7 +23,7 @@ class Coding:
 def coding(entry: SampleEntry) -> Coding:
     """Of H.264 or H.265. Raises Conflict if its configuration cannot be read."""
     try:
-        nals = avc_sets(entry.config) if entry.codec == "avc1" else _hevc_sets(entry.config)
+        nals = avc_sets(entry.config) if entry.codec == "avc1" else hevc_sets(entry.config)
     except (IndexError, struct.error):
         raise Conflict("the parameter sets of this footage cannot be read", remedy="ask for format=mp4") from None
     return Coding(entry.codec, DELIMITERS[entry.codec], b"".join(START + nal for nal in nals))
@@ -36,7 +36,7 @@ def avc_sets(config: bytes) -> list[bytes]:
     return sequence + _listed(config, at + 1, config[at])[0]
 
 
-def _hevc_sets(config: bytes) -> list[bytes]:
+def hevc_sets(config: bytes) -> list[bytes]:
     """HEVCDecoderConfigurationRecord (8.3.3.1)."""
     _four(config[21])
     sets: list[bytes] = []

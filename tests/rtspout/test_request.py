@@ -14,7 +14,9 @@ def test_requests_are_cut_out_of_what_comes_between_them(step):
     data = b"\r\n" + GOOD + b"$\1\0\x05abcde" + b"SET_PARAMETER rtsp://h/x RTSP/1.0\r\nCSeq: 8\r\nContent-Length: 3\r\n\r\nx:y" + GOOD + b"$\0\0\0"
     reader, found = RequestReader(), []
     for at in range(0, len(data), step):
-        found += reader.feed(data[at:at + step])
+        reader.feed(data[at:at + step])
+        while (one := reader.take()) is not None:
+            found.append(one)
     assert [(one.method, one.cseq, one.body) for one in found] == [("PLAY", 7, b""), ("SET_PARAMETER", 8, b"x:y"), ("PLAY", 7, b"")]
     assert found[0].headers == {"cseq": "7", "range": "npt=now-"}
     assert reader.packets == 2
@@ -26,15 +28,18 @@ def test_requests_are_cut_out_of_what_comes_between_them(step):
     (b"PLAY  RTSP/1.0\r\nCSeq: 1\r\n\r\n", 400), (b"PLAY rtsp://h/x RTSP/1.0\r\nCSeq: x\r\n\r\n", 400),
     (b"PLAY rtsp://h/x RTSP/1.0\r\nCSeq: 1\r\nno colon\r\n\r\n", 400), (b"PLAY rtsp://h/x RTSP/1.0\r\nCSeq: 1\r\nA: \x01\r\n\r\n", 400),
     (b"PLAY rtsp://h/x RTSP/1.0\r\nCSeq: 1\r\nContent-Length: -1\r\n\r\n", 400),
-    (b"PLAY rtsp://h/x RTSP/1.0\r\nCSeq: 1\r\nContent-Length: %d\r\n\r\n" % (BODY_MAX + 1), 413), (b"x" * HEAD_MAX, 413),
-    (b"PLAY rtsp://h/" + b"x" * 3000 + b" RTSP/1.0\r\nCSeq: 1\r\n\r\n", 400),
+    (b"PLAY rtsp://h/x RTSP/1.0\r\nCSeq: 1\r\nContent-Length: %d\r\n\r\n" % (BODY_MAX + 1), 413), (b"x", 400),
+    (b"PLAY rtsp://h/" + b"x" * 3000 + b" RTSP/1.0\r\nCSeq: 1\r\n\r\n", 413), (b"X" * 3000, 413),
+    (b"PLAY rtsp://h/x RTSP/1.0\r\nCSeq: 1\r\nA: " + b"x" * HEAD_MAX, 413),
     (b"PLAY rtsp://h/x RTSP/1.0\r\n" + b"A: b\r\n" * 70 + b"CSeq: 1\r\n\r\n", 400), (b"\xff\xfe\r\n\r\n", 400)])
 def test_what_is_no_request_is_answered_with_its_status(data, status):
     reader = RequestReader()
-    (found,) = reader.feed(data + GOOD)
+    reader.feed(data + GOOD)
+    found = reader.take()
     assert isinstance(found, Broken)
     assert found.fault.status == status
-    assert reader.feed(GOOD) == []
+    reader.feed(GOOD)
+    assert reader.take() is None
 
 
 @pytest.mark.parametrize(("value", "offer"), [

@@ -4,7 +4,7 @@ Rows whose time may still be shifted (a session's first 2 s) are not there yet: 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from storage.track import Track
 
 ROWS = 4                      # that are read at once: some seconds
 BACK_ROWS_AT_ONCE = 8
+LATE_NS = 10 * NS             # a young session's first rows and a stalled camera's last are known by then
 NEAR_NS = 10 * NS             # around a time, of what must be read to begin there
 
 
@@ -98,21 +99,34 @@ class Behind:
 
 def clean_point(store: TapeStore, camera: int, name: str, time_ns: int) -> At | None:
     """The first access point at or before a time that footage covers; of a time in a gap the first one behind the gap; None if there is
-    none yet (ONVIF Streaming 6.5.4). A time that has not been reached yet while the camera is recorded is the newest one's."""
+    none yet (ONVIF Streaming 6.5.4). A time that has just not been reached yet is the newest one's."""
     track = store.whole(camera, name)
     end_ns = track.bounds().visible_end_ns
-    if end_ns and time_ns >= end_ns and not stopped(track, end_ns):
+    if end_ns and end_ns <= time_ns < end_ns + LATE_NS and not stopped(track, end_ns):
         time_ns = end_ns - 1
     return track.without_sick(lambda: _clean_point(track, time_ns), time_ns - NEAR_NS, time_ns + NEAR_NS, entries=True)
 
 
 def _clean_point(track: Track, time_ns: int) -> At | None:
-    for piece in reversed(track.pieces(time_ns, time_ns + 1)):
-        footage = load(piece.tape, from_access_point(piece.tape, piece.run))
-        keys = np.flatnonzero(footage.key & (footage.wall_ns <= time_ns))
-        if len(keys) and footage.segment_of(int(keys[-1]))[1] == len(footage):
-            return _at(footage, int(keys[-1]))
+    found = newest_row(track, time_ns + 1)
+    if found is not None and (at := _covering(found[0], found[1], time_ns)) is not None:
+        return at
     return first_from(track, time_ns)
+
+
+def _covering(reader: TrackReader, number: int, time_ns: int) -> At | None:
+    """The newest access point up to a time that row `number` covers, or what lies between it and a row that it leads on to: leading pictures."""
+    footage = load(reader, from_access_point(reader, reader.rows_from(number, 2, provisional=False)))
+    index = number - footage.run.first
+    if not 0 <= index < len(footage.run):
+        return None
+    leads_on = index + 1 < len(footage.run) and not footage.breaks[index + 1]
+    until_ns = int(footage.run.rows["t_ns"][index + 1] if leads_on else row_ends(footage.run.rows[index:index + 1])[0])
+    of_row = int(footage.first_au[index])
+    keys = np.flatnonzero(footage.key & (footage.wall_ns <= time_ns) & (footage.row <= index))
+    if time_ns >= until_ns or not len(keys) or footage.segment_of(int(keys[-1]))[0] != footage.segment_of(of_row)[0]:
+        return None
+    return _at(footage, int(keys[-1]))
 
 
 def first_from(track: Track, time_ns: int, leave_out: Callable[[TrackReader, OSError], bool] = lambda tape, error: False) -> At | None:
@@ -164,8 +178,11 @@ def stopped(track: Track, end_ns: int) -> bool:
 # -- forwards --
 
 
-def ahead(store: TapeStore, camera: int, name: str, at: At, end_ns: int | None, *, look: bool = True) -> Ahead:
-    """What comes from `at` on, of a few rows and up to the first break, before `end_ns`. `look`: whether it has been stopped is asked too."""
+def ahead(store: TapeStore, camera: int, name: str, at: At, end_ns: int | None, now_ns: int, *, look: bool = True) -> Ahead:
+    """What comes from `at` on, of a few rows and up to the first break, before `end_ns`. `look`: whether it has been stopped is asked too.
+
+    `now_ns`: UTC; what was recorded before a time is there LATE_NS after it.
+    """
     track, reader = store.whole(camera, name), store.tape(camera, name, at.place)
     run = reader.rows_from(at.row, ROWS + 1, provisional=False)
     if len(run) and run.first != at.row:
@@ -175,14 +192,17 @@ def ahead(store: TapeStore, camera: int, name: str, at: At, end_ns: int | None, 
         return Ahead(None, at, edge=True)
     stop, broken = _stretch(footage)
     begin = min(at.sent, stop)
-    last, done = _range_end(footage, begin, stop, end_ns)
-    aus = _aus(footage, _wanted(footage, at, begin, last))
+    wanted = _wanted(footage, at, begin, stop)
+    last, done = _range_end(footage, wanted, stop, end_ns)
+    aus = _aus(footage, wanted[wanted < last])
     if done and last < stop:
         return Ahead(aus, None, done=True)
     after = _moved(footage, at, last)
     if not broken and len(footage.run) > ROWS:
         return Ahead(aus, after)
-    return _behind_it(track, footage, stop, Ahead(aus, after), end_ns, broken=broken, look=look)
+    over = end_ns is not None and end_ns + LATE_NS < now_ns
+    found = _behind_it(track, footage, stop, Ahead(aus, after), end_ns, broken=broken, look=look or over)
+    return replace(found, done=True) if found.edge and over else found
 
 
 def _behind_it(track: Track, footage: Footage, stop: int, found: Ahead, end_ns: int | None, *, broken: bool, look: bool) -> Ahead:
@@ -210,14 +230,13 @@ def _stretch(footage: Footage) -> tuple[int, bool]:
     return (int(footage.first_au[found[0] + 1]), True) if len(found) else (len(footage), False)
 
 
-def _range_end(footage: Footage, begin: int, stop: int, end_ns: int | None) -> tuple[int, bool]:
-    """How far the AUs [begin, stop) are wanted: to the last one, in decode order, of the time before `end_ns`; and whether more cannot come:
-    a row has begun later."""
+def _range_end(footage: Footage, wanted: Int64, stop: int, end_ns: int | None) -> tuple[int, bool]:
+    """How far AUs are sent: to the last wanted one, in decode order, of the time before `end_ns` (else `stop`); and whether more of that time
+    cannot come: a row has begun later."""
     if end_ns is None:
         return stop, False
-    before = np.flatnonzero(footage.wall_ns[begin:stop] < end_ns)
-    rows = footage.run.rows["t_ns"]
-    return begin + (int(before[-1]) + 1 if len(before) else 0), bool((rows >= end_ns).any())
+    before = wanted[footage.wall_ns[wanted] < end_ns]
+    return int(before[-1]) + 1 if len(before) else 0, bool((footage.run.rows["t_ns"] >= end_ns).any())
 
 
 def _wanted(footage: Footage, at: At, begin: int, stop: int) -> Int64:

@@ -24,8 +24,8 @@ FIRST_LOOKS = 16              # for the first AU, before an answer is given with
 class Outlet(Protocol):
     """Where packets go."""
 
-    def send(self, stream: int, unit: bytes | bytearray, timestamp: int, extension: bytes) -> None:
-        """Put an AU of a stream on its way; the buffer is the outlet's from then on."""
+    def send(self, track: str, unit: bytes | bytearray, timestamp: int, extension: bytes, now: int | None) -> None:
+        """Put an AU of a track on its way. `now` is the RTP timestamp of this moment, None where no clock paces it."""
         ...
 
     async def room(self) -> None:
@@ -35,9 +35,9 @@ class Outlet(Protocol):
 
 @dataclass(slots=True)
 class Track:
-    """One stream that was set up: `stream` is its number at the outlet, `pictures` whether breaks in it move the pace."""
+    """One track that was set up. `pictures`: breaks in it move the pace."""
 
-    stream: int
+    name: str
     walk: Walk
     reading: Reading
     ticks: Ticks
@@ -53,7 +53,7 @@ class Player:
     def __init__(self, tracks: Sequence[Track], pace: Pace, outlet: Outlet, cseq: int) -> None:
         self._tracks, self._pace, self._outlet = tuple(tracks), pace, outlet
         self.cseq = cseq
-        self.sent = 0                        # AUs
+        self.done = False
         self._going = asyncio.Event()
         self._going.set()
         self._ended, self._shown_ns = False, 0            # of the newest picture: its section ended with it; its UTC
@@ -76,18 +76,33 @@ class Player:
             for _ in range(FIRST_LOOKS):
                 if track.walk.line.ready or track.walk.done or not await track.walk.fetch():
                     break
-        found = self._soonest()
-        if found is None:
-            return None
-        shot = found.walk.line.ready[0]
-        self._pace.begin(shot.due_ns)
+        shot = self.next()
+        if shot is not None:
+            self._pace.begin(shot.due_ns)
         return shot
+
+    def next(self) -> Shot | None:
+        """What will be sent next of the first track, if it is known."""
+        line = self._tracks[0].walk.line
+        return line.ready[0] if line.ready else line.held
+
+    def nothing(self, now_ns: int, end_ns: int | None) -> bool:
+        """True if nothing can come of a range that ends at `end_ns` (None: never), as far as is known at UTC `now_ns`."""
+        lead = self._tracks[0].walk
+        return lead.line.held is None and (lead.done or (end_ns is not None and end_ns <= now_ns))
+
+    @property
+    def reached_ns(self) -> int:
+        """UTC of the newest AU of the first track that was sent, or is next."""
+        following = self.next()
+        return self._shown_ns or (following.wall_ns if following is not None else self._tracks[0].walk.reached_ns)
 
     async def run(self) -> None:
         """Until everything is sent."""
         try:
             while (track := await self._turn()) is not None:
                 await self._play(track, track.walk.line.ready.popleft())
+            self.done = True
         finally:
             self.close()
 
@@ -142,6 +157,7 @@ class Player:
             if shot.anew and (self._pace.scale > 0 or self._ended):
                 self._pace.begin(shot.due_ns, self._clock_ns())
             self._ended = bool(shot.flags & END)
+        if track is self._tracks[0]:
             self._shown_ns = shot.wall_ns
         play_ns = self._pace.play_ns(shot.wall_ns)
         if self._pace.paced:
@@ -159,9 +175,9 @@ class Player:
             return await asyncio.sleep(BUSY_S)
         native = shot.entry.clock_rate == track.ticks.rate and self._pace.native
         stamp = track.ticks.of(play_ns, shot.pts, anew=shot.anew, native=native)
-        self._outlet.send(track.stream, unit, stamp, extension(shot.wall_ns, shot.flags, self.cseq))
+        now = track.ticks.at(self._clock_ns()) if self._pace.paced else None
+        self._outlet.send(track.name, unit, stamp, extension(shot.wall_ns, shot.flags, self.cseq), now)
         self._pace.sent(play_ns)
-        self.sent += 1
         return None
 
     def _left_out(self, track: Track, shot: Shot) -> bool:

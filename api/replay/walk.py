@@ -73,7 +73,7 @@ class Forwards(_Track):
 
     def __init__(self, media: Media, camera: int, name: str, told: SampleEntry, thin: Thin, at: At | None, time_ns: int,
                  end_ns: int | None) -> None:
-        super().__init__(media, camera, name, told, thin, time_ns)
+        super().__init__(media, camera, name, told, thin, time_ns if at is None else at.time_ns)
         self._at, self._time_ns, self._end_ns = at, time_ns, end_ns
         self._jump = True                    # what comes next does not lead on
         self._edge, self._told_end = False, False
@@ -91,7 +91,8 @@ class Forwards(_Track):
         look = self._edge and time.monotonic() >= self._looked_s + LOOK_AGAIN_S
         if look or not self._edge:
             self._looked_s = time.monotonic()
-        found = await self._look(partial(ahead, camera=self._camera, name=self._name, at=self._at, end_ns=self._end_ns, look=look))
+        found = await self._look(partial(ahead, camera=self._camera, name=self._name, at=self._at, end_ns=self._end_ns,
+                                         now_ns=self._media.clock.wall_ns(), look=look))
         await self._push(found)
         return bool(self.line.ready) or not self._edge
 
@@ -111,7 +112,7 @@ class Forwards(_Track):
     def _close(self, found: Ahead) -> None:
         """The last shot's flags, if it is known to be one."""
         if found.done:
-            self.line.close(LAST | (END if found.broken and found.hole else 0))
+            self.line.close(LAST | (END if found.hole or found.stopped else 0))
         elif found.broken and found.after is not None:
             self.line.close(END if found.hole else 0)
         elif found.stopped:

@@ -1,0 +1,333 @@
+"""Frames, pace, pauses, the live edge and what may go wrong while a replay plays, without a network."""
+
+import asyncio
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from api.footage import load
+from api.replay import player as player_module
+from api.replay import walk as walk_module
+from api.replay.ask import range_text
+from recorder.base.media import NS, GapCause, TrackKind
+from storage import items
+from tests.media.growing import Growing
+from tests.media.replays import Client, ended, open_session, played, start
+
+POLL_S = 0.00317              # like no other sleep
+FRAME = 3600                  # ticks of 90 kHz at 25 pictures a second
+
+
+@pytest.fixture
+async def api(maker, volume, tmp_path):
+    async with maker.Api(volume, tmp_path, maker.T0 + 600 * NS) as made:
+        made.main = volume.track(1, "main", start_ns=maker.T0)
+        yield made
+
+
+def unpaced(start_ns, end_ns=None, **more):
+    return {"range": range_text(start_ns, end_ns), "rate-control": "no", **more}
+
+
+def recorded(track):
+    """UTC of its pictures in decode order, and which are access points."""
+    footage = load(track, track.rows_from(0, 1000))
+    return footage.wall_ns.tolist(), footage.key.tolist()
+
+
+async def until(true, seconds=10):
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.002)
+
+
+# -- frames --
+
+
+async def test_intra_sends_access_points_alone_also_backwards(api, maker):
+    maker.write(api.main, maker.video(frames=200, gop=25, bframes=2))
+    wall, key = recorded(api.store.track(1, "main"))
+    keys = [time_ns for time_ns, one in zip(wall, key, strict=True) if one]
+    begin, end = wall[0], wall[-1] + NS
+    client = await played(api.media, 1, unpaced(begin, end, frames="intra"))
+    assert [unit.wall_ns for unit in client.units] == keys
+    assert [unit.jump for unit in client.units] == [True] + [False] * (len(keys) - 1)
+    assert client.units[-1].last
+    client = await played(api.media, 1, unpaced(end, begin, frames="intra", scale="-1.0"))
+    assert [unit.wall_ns for unit in client.units] == keys[::-1]
+    assert all(unit.jump and unit.clean for unit in client.units)
+    assert [unit.end and unit.last for unit in client.units] == [False] * (len(keys) - 1) + [True]
+
+
+@pytest.mark.parametrize(("interval", "step"), [(1000, 1), (1001, 2), (4000, 4), (4001, 5)])
+async def test_intra_keeps_its_distance_in_the_time_of_the_footage(api, maker, interval, step):
+    maker.write(api.main, maker.video(frames=400, gop=25))
+    wall, key = recorded(api.store.track(1, "main"))
+    keys = [time_ns for time_ns, one in zip(wall, key, strict=True) if one]
+    client = await played(api.media, 1, unpaced(wall[0], wall[-1] + NS, frames=f"intra/{interval}"))
+    assert [unit.wall_ns for unit in client.units] == keys[::step]
+    client = await played(api.media, 1, unpaced(wall[-1] + NS, wall[0], frames=f"intra/{interval}", scale="-1.0"))
+    assert [unit.wall_ns for unit in client.units] == keys[::-1][::step]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+async def test_predicted_leaves_out_b_pictures_and_nothing_else(api, maker, codec):
+    stream = maker.video(codec=codec, frames=100, gop=25, bframes=2)
+    maker.write(api.main, stream)
+    wall, _ = recorded(api.store.track(1, "main"))
+    top, expected = -1, []
+    for au, time_ns in zip(stream.aus, wall, strict=True):
+        plain = _plain(au.data, codec)
+        if au.key or au.pts > top or not plain:
+            top = max(au.pts, top)
+            expected.append(time_ns)
+    client = await played(api.media, 1, unpaced(wall[0], wall[-1] + NS, frames="predicted"))
+    assert [unit.wall_ns for unit in client.units] == expected
+    assert 30 < len(expected) < 75
+    assert client.units[-1].last
+
+
+def _plain(data, codec):
+    """True if no picture refers to this one: looked up in its slices."""
+    at, said = 0, []
+    while at < len(data):
+        kind = data[at + 4] & 31 if codec == "h264" else data[at + 4] >> 1 & 63
+        if kind in (1, 5) if codec == "h264" else kind < 32:
+            said.append(not data[at + 4] & 0x60 if codec == "h264" else kind < 16 and not kind & 1)
+        at += 4 + int.from_bytes(data[at:at + 4])
+    return all(said)
+
+
+# -- sound --
+
+
+async def test_sound_and_pictures_come_in_the_order_of_their_time(api, maker, volume):
+    maker.write(api.main, maker.video(frames=250))
+    sound = volume.track(1, "audio", TrackKind.AUDIO, clock_rate=48_000, start_ns=maker.T0)
+    maker.write(sound, maker.audio(10.0))
+    client = await played(api.media, 1, unpaced(maker.T0 + 3 * NS + 1, maker.T0 + 7 * NS), ("main", "audio"))
+    pictures, heard = client.of(), client.of("audio")
+    times = [unit.wall_ns for unit in client.units]
+    assert times == sorted(times)
+    assert pictures[0].wall_ns == maker.T0 + 3 * NS
+    assert pictures[0].wall_ns <= heard[0].wall_ns < pictures[0].wall_ns + NS // 40
+    assert heard[0].jump
+    assert heard[-1].last
+    assert maker.T0 + 7 * NS - NS // 40 < heard[-1].wall_ns < maker.T0 + 7 * NS
+    assert {after.stamp - before.stamp & 0xFFFFFFFF for before, after in zip(heard, heard[1:], strict=False)} == {1024}
+
+
+async def test_no_sound_backwards_nor_beside_access_points_alone(api, maker, volume):
+    maker.write(api.main, maker.video(frames=100))
+    maker.write(volume.track(1, "audio", TrackKind.AUDIO, clock_rate=48_000, start_ns=maker.T0), maker.audio(4.0))
+    for more in ({"scale": "-1.0", "range": range_text(maker.T0 + 4 * NS, maker.T0)}, {"frames": "intra"}):
+        client = await played(api.media, 1, unpaced(maker.T0, maker.T0 + 4 * NS) | more, ("main", "audio"))
+        assert client.of()
+        assert not client.of("audio")
+
+
+# -- timestamps and pace --
+
+
+async def test_without_rate_control_timestamps_are_the_footages_in_both_directions(api, maker):
+    maker.write(api.main, maker.video(frames=100, bframes=2))
+    api.main.gap(100.0)
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=100, bframes=2))
+    session = await open_session(api.media, 1)
+    stamps = []
+    for headers in (unpaced(maker.T0, maker.T0 + 200 * NS), unpaced(maker.T0 + 200 * NS, maker.T0, scale="-1.0")):
+        client = Client()
+        await start(session, client, headers)
+        await ended(session)
+        stamps.append({unit.wall_ns: unit.stamp for unit in client.units})
+    session.close()
+    assert stamps[0] == stamps[1]
+    zero = stamps[0][maker.T0]
+    assert all((stamp - zero & 0xFFFFFFFF) == round((wall - maker.T0) * 90_000 / NS) for wall, stamp in stamps[0].items())
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """A monotonic clock that runs on by what is slept: pace without waiting. Answers what was slept."""
+    clock, real = SimpleNamespace(now=1000.0, slept=0.0), asyncio.sleep
+
+    async def sleep(seconds):
+        if seconds != POLL_S:
+            clock.now, clock.slept = clock.now + seconds, clock.slept + seconds
+            seconds = 0
+        await real(seconds)
+
+    monkeypatch.setattr(player_module, "POLL_S", POLL_S)
+    monkeypatch.setattr(player_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(player_module, "asyncio", SimpleNamespace(sleep=sleep, Event=asyncio.Event))
+    return clock
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+async def test_paced_forwards_takes_its_time_and_gaps_none(api, maker, hurried, scale):
+    maker.write(api.main, maker.video(frames=100))
+    api.main.gap(300.0)
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=100))
+    client = await played(api.media, 1, {"range": range_text(maker.T0, maker.T0 + 400 * NS), "scale": str(scale)})
+    assert len(client.units) == 200
+    steps = [after.stamp - before.stamp & 0xFFFFFFFF for before, after in zip(client.units, client.units[1:], strict=False)]
+    assert set(steps[:99] + steps[100:]) == {FRAME / scale}
+    assert steps[99] == FRAME
+    assert hurried.slept == pytest.approx((198 / 25) / scale + 1 / 25, abs=0.1)
+
+
+async def test_paced_backwards_timestamps_say_when_each_picture_is_shown(api, maker, hurried):
+    maker.write(api.main, maker.video(frames=100))
+    client = await played(api.media, 1, {"range": range_text(maker.T0 + 4 * NS, maker.T0), "scale": "-2.0"})
+    assert len(client.units) == 100
+    first = client.units[24]                                  # the newest picture, last of the group that comes first
+    for unit in client.units:
+        shown = unit.stamp - first.stamp & 0xFFFFFFFF
+        assert shown == (first.wall_ns - unit.wall_ns) * 90_000 // NS // 2
+    assert hurried.slept == pytest.approx(75 / 25 / 2, abs=0.1)       # a group is sent when its newest picture is due
+
+
+@pytest.mark.parametrize(("scale", "wanted"), [("8.0", 1), ("64.0", 1), ("-8.0", -1), ("1000000", 1)])
+async def test_fast_play_is_of_access_points(api, maker, hurried, scale, wanted):
+    maker.write(api.main, maker.video(frames=200, gop=25))
+    span = (maker.T0, maker.T0 + 8 * NS)[::wanted]
+    client = await played(api.media, 1, {"range": range_text(*span), "scale": scale})
+    assert [unit.clean for unit in client.units] == [True] * 8
+    assert hurried.slept == pytest.approx(7 / min(abs(float(scale)), 64), abs=0.1)
+
+
+# -- PAUSE, PLAY, Immediate --
+
+
+async def test_pause_stops_and_play_goes_on_with_the_next_picture(api, maker):
+    maker.write(api.main, maker.video(frames=200))
+    wall, _ = recorded(api.store.track(1, "main"))
+    session, client = await open_session(api.media, 1), Client(full=True)
+    await start(session, client, unpaced(wall[0], wall[-1] + NS), cseq=3)
+    client.full = False
+    await until(lambda: len(client.units) > 20)
+    session.pause()
+    await asyncio.sleep(0.05)
+    sent = len(client.units)
+    await asyncio.sleep(0.05)
+    assert len(client.units) == sent < 200
+    begun = await start(session, client, {}, cseq=260)
+    await ended(session)
+    session.close()
+    assert [unit.wall_ns for unit in client.units] == wall
+    assert [unit.cseq for unit in client.units] == [3] * sent + [260 & 0xFF] * (200 - sent)
+    assert [unit.jump for unit in client.units] == [True] + [False] * 199
+    assert begun.start_ns in wall[sent - 1:sent + 2]
+
+
+async def test_a_new_play_takes_effect_at_once(api, maker):
+    maker.write(api.main, maker.video(frames=400))
+    session, client = await open_session(api.media, 1), Client(full=True)
+    await start(session, client, unpaced(maker.T0), cseq=1)
+    await until(lambda: client.asked)
+    await start(session, client, unpaced(maker.T0 + 10 * NS, maker.T0 + 12 * NS, immediate="yes"), cseq=2)
+    client.full = False
+    await ended(session)
+    session.close()
+    assert {unit.cseq for unit in client.units} == {2}
+    assert client.units[0].wall_ns == maker.T0 + 10 * NS
+    assert client.units[0].jump
+
+
+async def test_thousands_of_plays_leave_one_task_and_no_chunk(api, maker):
+    maker.write(api.main, maker.video(frames=400))
+    session, client = await open_session(api.media, 1), Client(full=True)
+    tasks = len(asyncio.all_tasks())
+    for number in range(2000):
+        await start(session, client, unpaced(maker.T0 + number * NS // 200), cseq=number)
+    assert len(asyncio.all_tasks()) <= tasks + 1
+    session.close()
+    await asyncio.sleep(0.01)
+    assert len(asyncio.all_tasks()) == tasks
+    assert len(client.units) <= 2000
+
+
+async def test_a_client_that_does_not_read_holds_one_au(api, maker):
+    maker.write(api.main, maker.video(frames=400))
+    session, client = await open_session(api.media, 1), Client(full=True)
+    await start(session, client, unpaced(maker.T0))
+    await asyncio.sleep(0.2)
+    assert client.units == []
+    assert client.asked == 1
+    session.close()
+
+
+# -- the live edge --
+
+
+@pytest.fixture
+async def growing(api, maker):
+    return Growing(api.main, maker, maker.video(frames=500, gop=25), maker.T0)
+
+
+async def test_the_live_edge_goes_on_without_a_flag_and_ends_with_one_when_recording_stops(api, maker, growing):
+    growing.send(60)
+    session, client = await open_session(api.media, 1), Client()
+    await start(session, client, unpaced(maker.T0 + NS))
+    await until(lambda: len(client.units) == 60 - 25 - 1)             # the newest waits for what follows it
+    for more in range(1, 20):
+        growing.send(1)
+        await until(lambda: len(client.units) == 34 + more)           # noqa: B023
+    assert not any(unit.end or unit.last for unit in client.units)
+    api.main.log(items.GapOpen(api.main.next_ns, GapCause.OFFLINE))
+    await until(lambda: len(client.units) == 54)
+    assert [unit.end and unit.last for unit in client.units] == [False] * 53 + [True]
+    stopped_ns = api.main.next_ns
+    api.main.log(items.GapClose(stopped_ns, stopped_ns + 5 * NS))
+    api.main.close_row()
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=50), t_ns=stopped_ns + 5 * NS)
+    await until(lambda: len(client.units) == 54 + 49)
+    assert client.units[54].jump
+    assert client.units[54].wall_ns == stopped_ns + 5 * NS
+    session.close()
+
+
+async def test_play_of_now_begins_with_the_newest_access_point(api, maker, growing):
+    growing.send(110)
+    session, client = await open_session(api.media, 1), Client()
+    begun = await start(session, client, unpaced(maker.T0 + 110 * NS // 25 + NS // 2))
+    assert begun.start_ns == maker.T0 + 4 * NS
+    await until(lambda: len(client.units) == 9)
+    session.close()
+
+
+async def test_faster_than_life_falls_in_step_at_the_edge(api, maker, growing, hurried):
+    growing.send(110)
+    session, client = await open_session(api.media, 1), Client()
+    await start(session, client, {"range": range_text(maker.T0, None), "scale": "2.0"})
+    await until(lambda: len(client.units) == 109)
+    await asyncio.sleep(0.1)
+    growing.send(50)
+    await until(lambda: len(client.units) == 159)
+    session.close()
+    steps = [after.stamp - before.stamp & 0xFFFFFFFF for before, after in zip(client.units, client.units[1:], strict=False)]
+    assert set(steps[:108]) == {FRAME // 2}
+    assert set(steps[110:]) == {FRAME}
+
+
+# -- what may go wrong --
+
+
+async def test_retention_that_overtakes_a_replay_costs_what_is_gone(api, maker):
+    aus = tuple(maker.Au(bytes(300_000), n * 3600, n * 3600, n % 5 == 0) for n in range(150))
+    maker.write(api.main, maker.Stream(maker.video().entry, aus, 3600))
+    session, client = await open_session(api.media, 1), Client(full=True)
+    await start(session, client, unpaced(maker.T0, maker.T0 + 60 * NS))
+    await until(lambda: client.asked)
+    assert len(api.main.chunks) > 1, "the footage lies in one chunk: nothing can be retired"
+    api.main.retire()
+    client.full = False
+    await ended(session)
+    session.close()
+    wall, key = recorded(api.store.track(1, "main"))
+    assert [unit.wall_ns for unit in client.units][-len(wall):] == wall
+    assert client.units[-len(wall)].jump

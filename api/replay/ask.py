@@ -23,11 +23,11 @@ _YEARS = range(1970, 2200)    # nanoseconds since 1970 and what is added to them
 
 
 class Rejected(WatchroomError):
-    """An RTSP request that cannot be met: `status` of the answer (RFC 2326 11), and what it says of options (12.32)."""
+    """A PLAY that cannot be met: `status` of the answer (RFC 2326 11)."""
 
-    def __init__(self, status: int, message: str, *, remedy: str = "", unsupported: str = "") -> None:
+    def __init__(self, status: int, message: str, *, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
-        self.status, self.unsupported = status, unsupported
+        self.status = status
 
 
 class Frames(enum.Enum):
@@ -78,14 +78,6 @@ def read_ask(header: Callable[[str], str | None]) -> Ask:
                        remedy="backwards it ends earlier than it starts, forwards later")
     immediate = _yes(said.get("immediate"), "Immediate", default=False)
     return Ask(start_ns, end_ns, npt, now, scale, paced, frames, interval_ns, immediate, bool(said.keys() - {"immediate"}))
-
-
-def require(value: str | None) -> None:
-    """Raises Rejected 551 if a Require header names an option other than `onvif-replay` (RFC 2326 12.32, ONVIF Streaming 6.4)."""
-    options = [option.strip() for option in (value or "").split(",")]
-    unknown = [option for option in options if option and option != FEATURE]
-    if unknown:
-        raise Rejected(551, "an option that is required is not supported", unsupported=", ".join(unknown)[:TEXT_MAX])
 
 
 def utc_text(time_ns: int) -> str:

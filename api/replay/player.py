@@ -71,15 +71,12 @@ class Player:
         self._going.set()
 
     async def first(self) -> Shot | None:
-        """What will be sent first, from where the pace begins; None if that is not there yet. Nothing is lost. Raises as `Walk.fetch`."""
+        """What will be sent first; None if that is not there yet. Raises as `Walk.fetch`."""
         for track in self._tracks:
             for _ in range(FIRST_LOOKS):
                 if track.walk.line.ready or track.walk.done or not await track.walk.fetch():
                     break
-        shot = self.next()
-        if shot is not None:
-            self._pace.begin(shot.due_ns)
-        return shot
+        return self.next()
 
     def next(self) -> Shot | None:
         """What will be sent next of the first track, if it is known."""

@@ -45,7 +45,7 @@ class Session:
                        for track in tracks}
         self._player: Player | None = None
         self._task: asyncio.Task[None] | None = None
-        self._ask, self._reached_ns = Ask(), 0
+        self._ask, self._reached_ns, self._closed = Ask(), 0, False
 
     async def play(self, ask: Ask, cseq: int, outlet: Outlet, names: Collection[str]) -> Begun:
         """Find where to begin; `go` sends. What was playing ends, or goes on where the request names nothing else.
@@ -54,15 +54,22 @@ class Session:
         """
         if self._player is not None and not self._player.done and not ask.said:
             return self._go_on(cseq)
-        await self._end()
         start_ns, end_ns = self._times(ask)
-        self._pace.again(paced=ask.paced, scale=ask.scale)
         player = Player(await self._walks(ask, start_ns, end_ns, names), self._pace, outlet, cseq)
-        first = await player.first()
-        if first is None and player.nothing(self._media.clock.wall_ns(), end_ns):
+        try:
+            first = await player.first()
+            if first is None and player.nothing(self._media.clock.wall_ns(), end_ns):
+                raise Rejected(457, "nothing of this range is recorded", remedy="see the camera's timeline")
+            await self._end()
+            if self._closed:
+                raise Rejected(454, "the session has ended")
+        except BaseException:
             player.close()
-            raise Rejected(457, "nothing of this range is recorded", remedy="see the camera's timeline")
+            raise
         self._player, self._ask = player, ask
+        self._pace.again(paced=ask.paced, scale=ask.scale)
+        if first is not None:
+            self._pace.begin(first.due_ns)
         return self._begun(first, start_ns, end_ns, ask.scale)
 
     def go(self) -> None:
@@ -82,6 +89,7 @@ class Session:
 
     def close(self) -> None:
         """End at once."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
         elif self._player is not None:

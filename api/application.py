@@ -15,6 +15,7 @@ from api import (
     deletions,
     docs,
     documents,
+    edge,
     events,
     health,
     hls,
@@ -95,6 +96,7 @@ def make_application(parts: Parts, routes: Iterable[Route] | None = None) -> web
         add(app, route)
     pages.add(app)
     app.cleanup_ctx.append(media.context)
+    app.cleanup_ctx.append(edge.context)
     return app
 
 

@@ -45,7 +45,7 @@ class Grant:
     """What one request may do. `token` None: nobody in particular, on loopback; may do everything."""
 
     token: TokenRecord | None
-    means: str  # bearer, cookie, signed, local
+    means: str  # bearer, digest, cookie, signed, local
     until_ns: int = 0
     still: Callable[[], bool] = field(default=lambda: True, repr=False)
 
@@ -89,6 +89,14 @@ class Authority:
         """The grant of a token's text."""
         token = self._registry.token_by_digest(digest(text)) if TOKEN_PATTERN.fullmatch(text) else None
         return self._grant(token, "bearer", 0)
+
+    def token_that(self, holds: Callable[[TokenRecord], bool], *, first: int = 0) -> Grant | None:
+        """The grant of the valid token of which `holds` is true; the one of number `first` is asked about first."""
+        now_ns = self._clock.wall_ns()
+        for token in sorted(self._registry.tokens(), key=lambda token: token.number != first):
+            if token.valid(now_ns) and holds(token):
+                return self._grant(token, "digest", 0)
+        return None
 
     def nobody(self) -> Grant | None:
         """The grant of a request without credentials."""

@@ -9,6 +9,7 @@ import logging
 import struct
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import WSMsgType, web
@@ -134,7 +135,7 @@ class LiveSocket:
         elif message.wish is not None:
             await self._show(message.tile, message.wish)
         elif tile is not None:
-            await self._show(message.tile, _moved(tile.wish, message.start_ns))
+            await self._show(message.tile, replace(tile.wish, start_ns=message.start_ns))
 
     async def _show(self, number: int, wish: Wish) -> None:
         await self._drop(number)
@@ -199,10 +200,6 @@ def _why(error: Exception, camera: str) -> str:
         return "a disk cannot read this now"
     log.error("live tile of camera %s", camera, exc_info=error)
     return "an error of the server; it is in its log"
-
-
-def _moved(wish: Wish, start_ns: int | None) -> Wish:
-    return Wish(wish.camera, wish.track, start_ns, wish.speed, wish.play, wish.credit, wish.small)
 
 
 def _tile_of(text: str) -> int:

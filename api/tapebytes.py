@@ -69,6 +69,18 @@ class TapeBytes:
                     view[place - offset] = view[place - offset] & 0x81 | BLA_N_LP << 1
             at -= 1
 
+    def warm(self, offset: int, size: int, tail: int) -> bytes | None:
+        """The bytes [offset, offset + size) if they lie in the chunk at hand and in the page cache; None: read them by `read_into`.
+
+        `tail`: where the tape begins, as just seen. Raises Gone if that chunk has been retired.
+        """
+        lease = self._lease
+        if lease is None or self._busy or not lease.start_offset <= offset <= lease.end_offset - size:
+            return None
+        self._used_s = asyncio.get_running_loop().time()
+        data = bytearray(size)
+        return bytes(data) if lease.read(data, offset, nowait=True, tail=tail) == size else None
+
     async def scatter(self, views: Sequence[memoryview], offset: int) -> None:
         """Fill the views one after the other with what lies from tape offset `offset` on: one read where all of it is warm. Raises as
         `read_into`."""

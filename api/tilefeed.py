@@ -12,10 +12,10 @@ from api import keys
 from api.cursor import ClockMoved, Cursor, CursorQuery, Event, GapHere, Init, Part
 from api.media import MEDIA
 from api.status import CameraStatus
+from api.tilechoice import Offer, choose
 from api.times import rfc3339
 from api.wish import Wish
 from recorder.base.errors import NotFound
-from recorder.base.media import SampleEntry
 from storage.camera_record import CameraRecord
 
 INIT, FRAGMENT, STATE, EVENT = 1, 2, 3, 4
@@ -30,14 +30,6 @@ class Piece:
 
     kind: int
     payload: bytes | Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """The track to show, and the entry of its newest footage."""
-
-    track: str
-    entry: SampleEntry
 
 
 async def open_feed(app: web.Application, camera: CameraRecord, wish: Wish, room: Room | None = None) -> AsyncGenerator[Piece, None]:
@@ -58,19 +50,18 @@ async def open_feed(app: web.Application, camera: CameraRecord, wish: Wish, room
                 yield piece
 
 
-def _choose(app: web.Application, camera: CameraRecord, wish: Wish) -> tuple[_Choice | None, dict[str, Any]]:
-    """The first track in order of preference that the client can show; without one, the state to tell."""
-    names = {"main": ("main",), "sub": ("sub",), "auto": ("sub", "main") if wish.small else ("main", "sub")}[wish.track]
-    found = [choice for name in names if (choice := _newest(app, camera.number, name)) is not None]
-    for choice in found:
-        if choice.entry.codec in wish.play:
-            return choice, {}
+def _choose(app: web.Application, camera: CameraRecord, wish: Wish) -> tuple[Offer | None, dict[str, Any]]:
+    """The track to show; without one, the state to tell."""
+    names = ("main", "sub") if wish.track == "auto" else (wish.track,)
+    found = [offer for name in names if (offer := _newest(app, camera.number, name)) is not None]
+    if (chosen := choose(found, wish)) is not None:
+        return chosen, {}
     if found:
         return None, {"state": "unsupported", "codec": found[0].entry.codec, "track": found[0].track}
     return None, _waiting(app[keys.STATUS].camera(camera.number))
 
 
-def _newest(app: web.Application, camera: int, name: str) -> _Choice | None:
+def _newest(app: web.Application, camera: int, name: str) -> Offer | None:
     try:
         reader = app[keys.STORE].track(camera, name)
     except NotFound:
@@ -78,7 +69,10 @@ def _newest(app: web.Application, camera: int, name: str) -> _Choice | None:
     edges = reader.edges()
     last = max(edges.next_row - (0 if edges.has_open else 1), edges.first_row)
     run = reader.rows_from(last, 1)
-    return _Choice(name, reader.sample_entry(int(run.rows["sample_entry"][0]))) if len(run) else None
+    if not len(run):
+        return None
+    status = app[keys.STATUS].camera(camera).tracks.get(name)
+    return Offer(name, reader.sample_entry(int(run.rows["sample_entry"][0])), status.kbps if status else 0, edges.visible_end_ns)
 
 
 def _waiting(status: CameraStatus) -> dict[str, Any]:

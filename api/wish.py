@@ -12,6 +12,8 @@ MESSAGE_MAX = 4096
 TILE_MAX = 1 << 31
 CREDIT_MIN = 64 << 10
 CREDIT_MAX = 64 << 20
+SIDE_MAX = 1 << 15
+KBPS_MAX = 1_000_000
 CODECS = frozenset({"avc1", "hvc1", "mp4a", "Opus"})
 USUAL = frozenset({"avc1", "mp4a"})
 TRACKS = frozenset({"auto", "main", "sub"})
@@ -20,7 +22,8 @@ TRACKS = frozenset({"auto", "main", "sub"})
 @dataclass(frozen=True, slots=True)
 class Wish:
     """`subscribe`: this camera on this tile. `start_ns` None: live. `play`: sample entry types the client can show. `credit`: bytes that
-    may be on their way unacknowledged. `small`: the tile is small, so a sub track is preferred."""
+    may be on their way unacknowledged. `small`: the tile is small, so a sub track is preferred. `width`, `height`: the tile in pixels of the
+    screen, 0 not told. `max_kbps`: what the tile's track should take at most, None as much as it takes. api/tilechoice.py heeds these."""
 
     camera: str
     track: str = "auto"
@@ -29,6 +32,9 @@ class Wish:
     play: frozenset[str] = USUAL
     credit: int = 4 << 20
     small: bool = False
+    width: int = 0
+    height: int = 0
+    max_kbps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,18 @@ def _wish(body: dict[str, Any]) -> Wish:
     if not isinstance(play, list) or not all(isinstance(name, str) for name in play) or not CODECS.issuperset(play):
         raise ConfigError(f"play must be a list of {', '.join(sorted(CODECS))}")
     return Wish(camera, track, _start(body), _speed(body), frozenset(play), _whole(body, "credit", CREDIT_MIN, CREDIT_MAX, 4 << 20),
-                body.get("small") is True)
+                body.get("small") is True, *_size(body), _max_kbps(body))
+
+
+def _size(body: dict[str, Any]) -> tuple[int, int]:
+    """Width and height, both or neither."""
+    if body.get("width") is None and body.get("height") is None:
+        return 0, 0
+    return _whole(body, "width", 1, SIDE_MAX), _whole(body, "height", 1, SIDE_MAX)
+
+
+def _max_kbps(body: dict[str, Any]) -> int | None:
+    return None if body.get("max_kbps") is None else _whole(body, "max_kbps", 1, KBPS_MAX)
 
 
 def _start(body: dict[str, Any]) -> int | None:

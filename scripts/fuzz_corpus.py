@@ -213,6 +213,25 @@ def built() -> None:
     put("parameter-sets", "h265", start + start.join([rtpkit.vps265(), rtpkit.sps265(), rtpkit.pps265(), rtpkit.slice265(19)]))
 
 
+def units() -> None:
+    """Access units for the packetisers."""
+    from rtpkit import AUD264, noise, pps264, pps265, prefixed, slice264, slice265, sps264, sps265, vps265
+    from test_jpeg import images
+
+    from bench.camsim import jpeg
+
+    for codec, found in {
+        "avc1": [[AUD264, sps264(), pps264(), slice264(5, size=3000)], [slice264(1, size=100), slice264(1, first=False, size=90)]],
+        "hvc1": [[vps265(), sps265(), pps265(), slice265(19, size=3000)], [slice265(1, size=100), slice265(1, first=False, size=90)]],
+    }.items():
+        for number, nals in enumerate(found):
+            put(f"pack-{codec}", f"unit-{number}", prefixed(nals))
+    put("pack-jpeg", "unit-0", images(1, 64, 48)[0])
+    put("pack-jpeg", "unit-1", jpeg.rebuilt(jpeg.parse(images(1, 324, 50)[0])))
+    for codec, size in {"mp4a": 300, "Opus": 120, "twos": 1600, "g726": 80, "metx": 2000}.items():
+        put(f"pack-{codec}", "unit-0", noise(size))
+
+
 def sets_of_corpus() -> None:
     """The parameter sets of every captured stream."""
     import mutation
@@ -227,6 +246,7 @@ def main() -> int:
     """Captures all."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     built()
+    units()
     camsim()
     for video, audio in (("h264", "aac"), ("h264-b", "pcma"), ("h265", "pcmu")):
         with gst(video, audio) as url:

@@ -1,7 +1,7 @@
 """The catalogue: cameras and tokens in SQLite (WAL, synchronous=FULL). One writer, the supervisor; everybody else opens it read-only.
 
 Camera numbers are given once and for ever: tapes bear them. An id is a name; after its camera was removed it may be given to a new number.
-Tokens are kept as SHA-256 of their secret, which is shown once.
+Tokens are kept as SHA-256 of their secret, which is shown once, and as what a login by Digest needs (storage/digest_login.py).
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from recorder.base.config import CameraConfig
 from recorder.base.errors import ConfigError, Conflict, FormatError, NotFound, StorageError
 from recorder.base.media import valid_id
 from storage.camera_record import OWNERS, CameraRecord, TokenRecord, VolumeRecord, declared_kbps, dump_config, load_config, valid_scope
+from storage.digest_login import logins
 from storage.hold import Hold, hold_from_json, hold_to_json
 
 SCHEMA_VERSION = 1
@@ -63,6 +64,8 @@ CREATE TABLE IF NOT EXISTS volume (
   drain INTEGER NOT NULL
 );
 """
+# Came later as well: what a token is known by in a login by Digest (storage/digest_login.py).
+_LOGIN = "CREATE TABLE IF NOT EXISTS login (token INTEGER PRIMARY KEY, md5 BLOB NOT NULL, sha256 BLOB NOT NULL)"
 _HOLD = "CREATE TABLE IF NOT EXISTS hold (id TEXT PRIMARY KEY, hold TEXT NOT NULL)"      # came later than version 1, which ignores it
 _CAMERA = "SELECT number, id, owner, slot, config, added_ns, removed_ns FROM camera"
 _TOKEN = "SELECT number, name, scopes, cameras, partner, created_ns, expires_ns, revoked_ns, sha256 FROM token"  # noqa: S105
@@ -224,7 +227,10 @@ class Catalogue:
 
     def tokens(self) -> list[TokenRecord]:
         """All tokens by number, expired and revoked ones as well."""
-        return [_token(row) for row in self._db.execute(f"{_TOKEN} ORDER BY number")]
+        known = {row[0]: row[1:] for row in self._db.execute("SELECT token, md5, sha256 FROM login")} if self._has("login") else {}
+        found = [_token(row) for row in self._db.execute(f"{_TOKEN} ORDER BY number")]
+        return [replace(token, login_md5=known[token.number][0], login_sha256=known[token.number][1]) if token.number in known else token
+                for token in found]
 
     def add_token(self, name: str, scopes: Iterable[str], *, cameras: Iterable[str] = (), partner: str = "",
                   expires_ns: int = 0) -> tuple[TokenRecord, str]:
@@ -241,6 +247,7 @@ class Catalogue:
             number = self._db.execute(
                 "INSERT INTO token (name, sha256, scopes, cameras, partner, created_ns, expires_ns) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (name, _digest(secret), json.dumps(wanted), json.dumps(ids), partner, self._clock.wall_ns(), expires_ns)).lastrowid
+            self._db.execute("INSERT INTO login (token, md5, sha256) VALUES (?, ?, ?)", (number, *logins(secret)))
         return self.token(int(number or 0)), secret
 
     def token(self, number: int) -> TokenRecord:
@@ -376,6 +383,7 @@ def _check_version(db: sqlite3.Connection, path: Path, write: bool) -> None:
     _check_schema(db, path, write)
     if write:
         db.execute(_HOLD)
+        db.execute(_LOGIN)
 
 
 def _check_schema(db: sqlite3.Connection, path: Path, write: bool) -> None:

@@ -44,16 +44,16 @@ class ChunkLease:
         self.start_offset = self.head.start_offset
         self.end_offset = self.start_offset + self.head.chunk_class.tape_bytes
 
-    def read(self, buffer: Buffer, tape_offset: int, *, nowait: bool = False) -> int:
+    def read(self, buffer: Buffer, tape_offset: int, *, nowait: bool = False, tail: int | None = None) -> int:
         """Fill `buffer` from `tape_offset` on; the bytes read, fewer where the chunk ends.
 
         With `nowait` only what the page cache holds (RWF_NOWAIT): perhaps fewer, and -1 if the first page is cold (or the file system
-        cannot tell): read again without `nowait` in a thread. Raises Gone when the footage has been retired, ValueError outside of
-        the chunk.
+        cannot tell): read again without `nowait` in a thread. `tail`: the tape's tail, of who has just looked. Raises Gone when the footage
+        has been retired, ValueError outside of the chunk.
         """
         view = memoryview(buffer).cast("B")
         wanted = min(len(view), self.end_offset - tape_offset)
-        at = self._allow(tape_offset, wanted)
+        at = self._allow(tape_offset, wanted, tail)
         got = _warm(self._fd, view[:wanted], at) if nowait else _full(self._fd, view[:wanted], at)
         self._bytes += max(got, 0)
         return got
@@ -75,13 +75,13 @@ class ChunkLease:
         self._bytes += got
         return got == size
 
-    def _allow(self, tape_offset: int, wanted: int) -> int:
+    def _allow(self, tape_offset: int, wanted: int, tail: int | None = None) -> int:
         """Where in the file `tape_offset` lies; raises Gone if it may not be read any more."""
         if not self.start_offset <= tape_offset < self.end_offset:
             raise ValueError(f"offset {tape_offset} does not lie in chunk {self.chunk}")
         if (self._bytes + wanted > LEASE_BYTES and self._bytes) or time.monotonic_ns() > self._until_ns:
             self.renew()
-        if tape_offset < self._tail():
+        if tape_offset < (self._tail() if tail is None else tail):
             raise self._gone()
         return PAGE + tape_offset - self.start_offset
 

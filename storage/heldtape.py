@@ -344,12 +344,12 @@ class HeldLease(ChunkLease):
         self._files, self._spans = files, _spans(files.chunk(chunk))
         super().__init__(files.folder(), chunk, files.main.camera, files.main.name, lambda: 0)
 
-    def read(self, buffer: Buffer, tape_offset: int, *, nowait: bool = False) -> int:
+    def read(self, buffer: Buffer, tape_offset: int, *, nowait: bool = False, tail: int | None = None) -> int:
         """As ChunkLease.read, no further than the held rows reach; Gone if the first byte is of none."""
         after = next((after for first, after in self._spans if first <= tape_offset < after), 0)
         if not after:
             raise self._files.gone()
-        return super().read(memoryview(buffer).cast("B")[:after - tape_offset], tape_offset, nowait=nowait)
+        return super().read(memoryview(buffer).cast("B")[:after - tape_offset], tape_offset, nowait=nowait, tail=tail)
 
     def footer(self, head: ChunkHead) -> Footer:
         """The footer of the held chunk; rows that are not held are zeros in it."""

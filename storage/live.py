@@ -81,7 +81,7 @@ class LiveFile:
             os.close(fd)
         self.path = path
         self._stuck: dict[int, int] = {}
-        self._bytes = np.frombuffer(self._map, np.uint8)
+        self.bytes = np.frombuffer(self._map, np.uint8)
         head = np.frombuffer(self._map, LIVE_HEAD, 1)[0]
         if bytes(head["magic"]) != LIVE_MAGIC or int(head["version"]) != FORMAT_VERSION:
             raise FormatError("is not a live file of this format", where=path.name, remedy="restart the worker with this version")
@@ -110,7 +110,7 @@ class LiveFile:
         """A consistent copy of the block; None if it does not belong to this track (any more), or its writer died while writing it."""
         out = bytearray(LIVE_BLOCK.itemsize)
         at = PAGE + block * LIVE_BLOCK_BYTES
-        if not rowsearch.copy_block(self._bytes, at, out, SEQLOCK_TRIES) and not self._wait(block, at, out):
+        if not rowsearch.copy_block(self.bytes, at, out, SEQLOCK_TRIES) and not self._wait(block, at, out):
             return None
         found, is_open, name, *numbers = _BLOCK.unpack_from(out, 8)
         if found != camera or name.rstrip(b"\0") != track.encode():
@@ -123,17 +123,17 @@ class LiveFile:
         until = time.monotonic() + STUCK_S
         while self._stuck.get(block) != seq and time.monotonic() < until:
             time.sleep(NAP_S)
-            if rowsearch.copy_block(self._bytes, at, out, SEQLOCK_TRIES):
+            if rowsearch.copy_block(self.bytes, at, out, SEQLOCK_TRIES):
                 return True
         self._stuck[block] = seq
-        return rowsearch.copy_block(self._bytes, at, out, 1)
+        return rowsearch.copy_block(self.bytes, at, out, 1)
 
     def rows(self, block: int, first: int, stop: int) -> Rows:
         """A copy of the valid closed rows from `first` on, at most up to `stop`; fewer if they have been lapped meanwhile."""
         count = min(stop - first, LIVE_ROWS)
         out = np.empty(max(count, 0), ROW)
         at = PAGE + block * LIVE_BLOCK_BYTES + LIVE_ROWS_AT
-        good = rowsearch.copy_rows(self._bytes[at:at + LIVE_ROWS * 64], LIVE_ROWS, first, out.view(np.uint8)) if count > 0 else 0
+        good = rowsearch.copy_rows(self.bytes[at:at + LIVE_ROWS * 64], LIVE_ROWS, first, out.view(np.uint8)) if count > 0 else 0
         return out[:good]
 
     def entries(self, block: int, start: int, stop: int) -> bytes:

@@ -1,12 +1,12 @@
 """The bytes of a replay's AUs, as a decoder wants them where the footage does not lead on."""
 
+import struct
 from functools import lru_cache
 
 from api.media import Media
 from api.replay.shot import Shot
+from api.rtspout.coding import sets_of
 from api.tapebytes import BLA_N_LP, CRA, NALS_MAX, TapeBytes
-from api.ts.elementary import parameter_sets
-from recorder.base.errors import Conflict
 from recorder.base.media import SampleEntry
 
 AU_MAX = 64 << 20             # more says a damaged index
@@ -79,6 +79,6 @@ def _has_sets(data: bytearray, codec: str) -> bool:
 @lru_cache(64)
 def _sets(entry: SampleEntry) -> bytes:
     try:
-        return b"".join(len(nal).to_bytes(4) + nal for nal in parameter_sets(entry))
-    except Conflict:
+        return b"".join(len(nal).to_bytes(4) + nal for nal in sets_of(entry))
+    except (IndexError, struct.error):
         return b""              # a decoder must know them from elsewhere

@@ -1,4 +1,4 @@
-"""One client's replay of a camera: PLAYs one after the other on one timeline. Knows no RTSP."""
+"""One client's replay of a camera: PLAYs one after the other on one timeline. Knows no messages of RTSP."""
 
 import asyncio
 import logging
@@ -16,6 +16,7 @@ from api.replay.reading import Reading
 from api.replay.shot import Shot
 from api.replay.thin import Thin
 from api.replay.walk import Backwards, Forwards, Walk, begin
+from api.rtspout.coding import coding_of
 from recorder.base.media import NS, TrackKind
 
 log = logging.getLogger("watchroom.api")
@@ -41,7 +42,7 @@ class Session:
         self._media, self._camera, self._zero_ns = media, camera, zero_ns
         self._tracks = {track.name: track for track in tracks}
         self._pace = Pace()
-        self._ticks = {track.name: Ticks(track.entry.clock_rate, secrets.randbits(32), sound=track.entry.kind is TrackKind.AUDIO)
+        self._ticks = {track.name: Ticks(coding_of(track.entry).clock, secrets.randbits(32), sound=track.entry.kind is TrackKind.AUDIO)
                        for track in tracks}
         self._player: Player | None = None
         self._task: asyncio.Task[None] | None = None

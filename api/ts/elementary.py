@@ -22,25 +22,21 @@ class Coding:
 
 def coding(entry: SampleEntry) -> Coding:
     """Of H.264 or H.265. Raises Conflict if its configuration cannot be read."""
-    return Coding(entry.codec, DELIMITERS[entry.codec], b"".join(START + nal for nal in parameter_sets(entry)))
-
-
-def parameter_sets(entry: SampleEntry) -> list[bytes]:
-    """The parameter sets of H.264 or H.265 that its configuration holds. Raises Conflict if it cannot be read."""
     try:
-        return _avc_sets(entry.config) if entry.codec == "avc1" else _hevc_sets(entry.config)
+        nals = avc_sets(entry.config) if entry.codec == "avc1" else hevc_sets(entry.config)
     except (IndexError, struct.error):
         raise Conflict("the parameter sets of this footage cannot be read", remedy="ask for format=mp4") from None
+    return Coding(entry.codec, DELIMITERS[entry.codec], b"".join(START + nal for nal in nals))
 
 
-def _avc_sets(config: bytes) -> list[bytes]:
+def avc_sets(config: bytes) -> list[bytes]:
     """AVCDecoderConfigurationRecord (ISO 14496-15 5.3.3.1)."""
     _four(config[4])
     sequence, at = _listed(config, 6, config[5] & 31)
     return sequence + _listed(config, at + 1, config[at])[0]
 
 
-def _hevc_sets(config: bytes) -> list[bytes]:
+def hevc_sets(config: bytes) -> list[bytes]:
     """HEVCDecoderConfigurationRecord (8.3.3.1)."""
     _four(config[21])
     sets: list[bytes] = []

@@ -12,35 +12,6 @@ from recorder._ext.row cimport row_t
 assert sizeof(row_t) == 64
 
 
-cdef inline int varint(const uint8_t* data, uint64_t end, uint64_t* at, uint64_t* value) noexcept nogil:
-    """1 and the value, `at` moved behind it; 0 if it does not end before `end` or is longer than 10 bytes."""
-    cdef uint64_t v = 0, b
-    cdef int shift = 0
-    while at[0] < end and shift < 70:
-        b = data[at[0]]
-        at[0] += 1
-        if shift < 64:
-            v |= (b & 0x7F) << shift
-        if b < 0x80:
-            value[0] = v
-            return 1
-        shift += 7
-    return 0
-
-
-cdef inline int entry(const uint8_t* data, uint64_t end, uint64_t* at, uint64_t* head, uint64_t* step, int64_t* cts) noexcept nogil:
-    """1 and the fields of one entry; 0 if it is cut."""
-    cdef uint64_t z = 0
-    cts[0] = 0
-    if not varint(data, end, at, head) or not varint(data, end, at, step):
-        return 0
-    if head[0] & 8:
-        if not varint(data, end, at, &z):
-            return 0
-        cts[0] = <int64_t>(z >> 1) ^ -<int64_t>(z & 1)
-    return 1
-
-
 def entry_bytes(const uint8_t[::1] data not None, uint32_t aus):
     """How many bytes the first `aus` entries of `data` take; -1 if they do not end in it."""
     cdef uint64_t at = 0, head = 0, step = 0, n = data.shape[0]

@@ -24,6 +24,13 @@ def test_a_plain_subscribe_is_live_and_plays_what_every_browser_plays() -> None:
     assert (found.camera, found.track, found.start_ns, found.speed, found.play) == ("north", "auto", None, 1.0, {"avc1", "mp4a"})
 
 
+def test_size_and_ceiling_of_a_tile() -> None:
+    assert (wish().width, wish().height, wish().max_kbps, wish().small) == (0, 0, None, False)
+    found = wish(width=640, height=360, max_kbps=900, small=True)
+    assert (found.width, found.height, found.max_kbps, found.small) == (640, 360, 900, True)
+    assert wish(width=None, height=None, max_kbps=None) == wish()
+
+
 def test_start_is_rfc_3339_or_nanoseconds() -> None:
     assert wish(start="2026-01-01T00:00:00Z").start_ns == wish(start=1_767_225_600_000_000_000).start_ns == 1_767_225_600_000_000_000
 
@@ -39,7 +46,9 @@ def test_the_other_messages(text: str, op: str) -> None:
     {"track": []}, {"speed": 0}, {"speed": "1"},
     {"speed": True}, {"speed": 65}, {"speed": float("nan")}, {"play": "avc1"}, {"play": ["x"]}, {"play": [{}]}, {"credit": CREDIT_MIN - 1},
     {"credit": CREDIT_MAX + 1}, {"credit": 1e6}, {"start": True}, {"start": 1.5}, {"start": "yesterday"}, {"start": []}, {"tile": -1},
-    {"tile": 1 << 32}, {"tile": "1"}, {"tile": True}, {"op": "drop"}, {"op": None}, {"op": ["subscribe"]},
+    {"tile": 1 << 32}, {"width": 100}, {"height": 100}, {"width": 0, "height": 9},
+    {"width": 1 << 16, "height": 9}, {"width": 9.5, "height": 9}, {"width": -1, "height": -1},
+    {"max_kbps": 0}, {"max_kbps": -1}, {"max_kbps": "1"}, {"max_kbps": 1e3}, {"max_kbps": 1_000_001}, {"tile": "1"}, {"tile": True}, {"op": "drop"}, {"op": None}, {"op": ["subscribe"]},
 ])
 def test_a_wrong_field_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
@@ -52,8 +61,10 @@ def test_what_is_no_message_is_refused(text: str) -> None:
         read(text)
 
 
-@given(st.dictionaries(st.sampled_from(["op", "tile", "camera", "track", "start", "speed", "play", "credit", "small", "bytes"]),
-                       VALUES | st.sampled_from(["subscribe", "seek", "ack", "auto", "north"])))
+FIELDS = ["op", "tile", "camera", "track", "start", "speed", "play", "credit", "small", "bytes", "width", "height", "max_kbps"]
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), VALUES | st.sampled_from(["subscribe", "seek", "ack", "auto", "north"])))
 def test_no_message_gets_past_its_limits(body: dict[str, Any]) -> None:
     try:
         found = read(json.dumps(body))
@@ -62,6 +73,7 @@ def test_no_message_gets_past_its_limits(body: dict[str, Any]) -> None:
     assert isinstance(found, Message)
     assert 0 <= found.tile < 1 << 32
     assert found.wish is None or CREDIT_MIN <= found.wish.credit <= CREDIT_MAX
+    assert found.wish is None or (found.wish.width > 0) == (found.wish.height > 0)
 
 
 @given(st.text())

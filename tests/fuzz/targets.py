@@ -1,5 +1,6 @@
 """The fuzz targets: each takes any bytes, checks what must hold, and answers how it behaved, so that inputs that do something new are kept."""
 
+import itertools
 import random
 import zlib
 from collections.abc import Callable, Hashable, Sequence
@@ -15,6 +16,7 @@ from watched import CLOCK, CODECS, Watched
 from recorder._ext import nal as nal_kernel
 from recorder._ext.framing import Connection
 from recorder._ext.rtp import EVENT_DAMAGED_STREAM
+from recorder._ext.rtppack import Packer
 from recorder.base.errors import SourceError
 from recorder.base.media import GapCause
 from recorder.rtp import aac, h264, h265
@@ -61,6 +63,27 @@ def rtp_target(codec: str) -> Run:
             watched.check()
         watched.finish()
         return watched.behaviour()
+
+    return run
+
+
+def packetiser(codec: str) -> Run:
+    """Any bytes as a unit: packets are whole, bounded and in order, or it is refused and nothing has changed."""
+    def run(data: bytes) -> Hashable:
+        rng = dice(data)
+        packet_max, lead = rng.choice([256, 1200, 1400, 65000]), rng.choice([0, 4])
+        made = Packer(codec, 96, 7, sequence=65530, packet_max=packet_max, lead=lead, channel=0 if lead else -1, grain=rng.choice([1, 3, 4]))
+        try:
+            out, offsets = made.pack(data, 5, rng.choice([None, b"\xab\xac\0\1abcd"]))
+        except ValueError:
+            assert (made.sequence, made.packets, made.octets) == (65530, 0, 0)
+            return "refused"
+        packets = [out[a + lead:b] for a, b in itertools.pairwise(offsets)]
+        assert offsets[-1] == len(out) == sum(map(len, packets)) + lead * len(packets)
+        assert codec == "Opus" or all(12 < len(packet) <= packet_max for packet in packets)
+        assert [int.from_bytes(packet[2:4]) for packet in packets] == [(65530 + i) & 0xFFFF for i in range(len(packets))]
+        assert not lead or all(out[a:a + 4] == b"$\0" + (b - a - 4).to_bytes(2) for a, b in itertools.pairwise(offsets))
+        return packet_max, len(packets).bit_length(), len({packet[12] for packet in packets}), made.octets.bit_length()
 
     return run
 
@@ -253,10 +276,17 @@ PAYLOADS = [
     b"\x7c\x85", b"\x7c\x05", b"\x7c\x45", b"\x78\0\2", b"\x62\1\x93", b"\x62\1\x53", b"\x60\1\0\3", b"\0\x10", b"\0\0\1", b"\x67",
     b"\x68", b"\x65"
 ]
+UNITS = [b"\0\0\0\1", b"\0\0\0\4\x67abc", b"\0\0\0\5\x40\1abc", b"\0\0\5\xdc", b"\xff\xff\xff\xff", bytes(4)]
+SEGMENTS = [
+    b"\xff\xdb\0\x43\0", b"\xff\xc0\0\x11\x08", b"\xff\xc4\0\x1f", b"\xff\xdd\0\4\0\1", b"\xff\xff", b"\xff\xe0\0\2", b"\xff\xd9",
+    b"\xff\xda\0\x0c\3\1\0\2\x11\3\x11\0\x3f\0",
+]
 RTCP = [b"\x80\xc8\0\6", b"\x81\xc9\0\7", b"\x81\xcb\0\1", b"\x81\xca\0\2", b"\x80\xcc\0\2"]
 
 TARGETS = {target.name: target for target in (
     *(Target(f"rtp-{codec}", rtp_target(codec), mutation.packets, PAYLOADS) for codec in CLOCK),
+    *(Target(f"pack-{codec}", packetiser(codec), mutation.bytes_of, tokens) for codec, tokens in (
+        ("avc1", UNITS), ("hvc1", UNITS), ("jpeg", SEGMENTS), ("mp4a", ()), ("Opus", ()), ("twos", ()), ("g726", ()), ("metx", ()))),
     Target("rtcp", rtp_target("h264"), mutation.packets, RTCP),
     Target("framing", framing, mutation.frames, WORDS),
     Target("rtsp-message", rtsp_message, mutation.lines, WORDS),

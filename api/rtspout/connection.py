@@ -1,0 +1,175 @@
+"""One client's connection: bytes in, requests one after the other, answers out, and the ends that it may come to.
+
+| what | ends it after |
+|---|---|
+| no request, or one that does not become whole | 10 s |
+| nothing that plays and no word of the client | 60 s |
+| UDP: neither a request nor RTCP | 60 s (the session) |
+| TCP: something waits and the client takes nothing | 30 s |
+| its token is revoked or has run out | 1 s |
+| five wrong logins, or bytes that are no RTSP | at once, behind the answer |
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from api.rtspout.answer import refusal
+from api.rtspout.desk import Desk, House
+from api.rtspout.login import WRONG_MAX, Login
+from api.rtspout.request import Broken, Request, RequestReader
+from api.rtspout.session import TIMEOUT_S
+from api.rtspout.wire import Wire
+
+log = logging.getLogger("watchroom.rtsp")
+
+WHOLE_S = 10.0
+STUCK_S = 30.0
+REQUESTS_WAITING = 32       # of one connection; then it is not read until they are answered
+ANSWERS_WAITING = 1 << 20   # bytes: a client that asks on and reads nothing is not answered
+
+
+class Doors(Protocol):
+    """Counts connections."""
+
+    def enter(self, connection: "Connection") -> bool:
+        """False if there is no room for it."""
+        ...
+
+    def leave(self, connection: "Connection") -> None:
+        """It is over."""
+        ...
+
+    def answered(self, status: int) -> None:
+        """A request has been answered."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """A protocol of the event loop. `login` makes the login of a peer's address."""
+
+    def __init__(self, house: House, doors: Doors, login: Callable[[str], Login]) -> None:
+        self._house, self._doors, self._make_login = house, doors, login
+        self._reader = RequestReader()
+        self._waiting: deque[Request | Broken] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._read = True
+        self._entered = False
+        self.peer = ""
+        self.heard_s = self._begun_s = time.monotonic()
+
+    # -- asyncio's calls --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Refuse by closing at once, or begin."""
+        self._transport = cast(asyncio.Transport, transport)
+        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        self.peer = str(peer[0]) if peer else ""
+        self.wire = Wire(self._transport)
+        self._login = self._make_login(self.peer)
+        self.desk = Desk(self._house, self._login, self.wire, self.peer, str(own[0]) if own else "127.0.0.1")
+        self._entered = self._doors.enter(self)
+        if not self._entered:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Requests wait for their turn."""
+        if not self._entered:
+            return
+        self.heard_s = time.monotonic()
+        self._waiting.extend(self._reader.feed(data))
+        if self._reader.idle:
+            self._begun_s = self.heard_s
+        if self._waiting and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._work(), name=f"rtsp {self.peer}")
+        self._throttle()
+
+    def pause_writing(self) -> None:
+        """The client is slower than we are."""
+        self.wire.pause()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self.wire.resume()
+        self._throttle()
+
+    def eof_received(self) -> bool:
+        """It says no more: then neither do we."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End everything that was begun here."""
+        self.wire.resume()
+        if self._task is not None:
+            self._task.cancel()
+        self.desk.close()
+        if self._entered:
+            self._entered = False
+            self._doors.leave(self)
+
+    # -- requests --
+
+    async def _work(self) -> None:
+        """Answer what waits."""
+        try:
+            while self._waiting and not self.wire.closed:
+                await self._answer(self._waiting.popleft())
+                self._throttle()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("a request of a connection from %s", self.peer)
+            self._transport.abort()
+        finally:
+            self._task = None
+
+    async def _answer(self, request: Request | Broken) -> None:
+        if isinstance(request, Broken):
+            self._doors.answered(request.fault.status)
+            self.wire.write(refusal(request.cseq, request.fault))
+            self.wire.close()
+            return
+        reply = await self.desk.handle(request)
+        self._doors.answered(reply.status)
+        self.wire.write(reply.data)
+        reply.then()
+        if self._login.wrong >= WRONG_MAX:
+            self.wire.close()
+
+    def _throttle(self) -> None:
+        """Read on only while there is room for requests and answers."""
+        read = len(self._waiting) < REQUESTS_WAITING and self.wire.waiting < ANSWERS_WAITING
+        if read != self._read and not self.wire.closed:
+            self._read = read
+            (self._transport.resume_reading if read else self._transport.pause_reading)()
+
+    # -- ends --
+
+    def look(self, now_s: float) -> None:
+        """Once a second: is this still a connection?"""
+        if self.wire.closed:
+            return
+        for session in tuple(self.desk.sessions.values()):
+            session.look()
+            if not session.grant.alive():
+                self.desk.end(session)
+                self.wire.close()
+                return
+            if session.udp and now_s - session.heard_s > TIMEOUT_S:
+                self.desk.end(session)
+        if self._over(now_s):
+            self._transport.abort()
+
+    def _over(self, now_s: float) -> bool:
+        if self.wire.stuck_s(now_s) > STUCK_S:
+            return True
+        if not self._reader.idle and self._read and now_s - self._begun_s > WHOLE_S and not self._playing:
+            return True
+        return not self._playing and now_s - self.heard_s > (TIMEOUT_S if self.desk.sessions else WHOLE_S)
+
+    @property
+    def _playing(self) -> bool:
+        return any(session.playing for session in self.desk.sessions.values())

@@ -1,0 +1,153 @@
+"""The RTSP server of the API process: listens, counts connections, looks after them each second, and is made of one application's parts."""
+
+import asyncio
+import functools
+import ipaddress
+import itertools
+import logging
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from api import keys
+from api.credentials import AUTHORITY
+from api.edge import BOARD
+from api.guard import is_loopback
+from api.metrics import EXTRA, Page
+from api.rtspout.connection import Connection
+from api.rtspout.desk import House
+from api.rtspout.live import Live, LiveOpener
+from api.rtspout.login import Login
+from api.rtspout.ports import PortPool
+from api.rtspout.presentation import Open
+from api.rtspout.relay import Relays
+from recorder.base.config import RtspOutConfig
+from recorder.base.errors import ConfigError
+
+log = logging.getLogger("watchroom.rtsp")
+
+IN_ALL = 1000
+PER_CLIENT = 100
+LOOK_S = 1.0
+BACKLOG = 256
+
+
+class RtspServer:
+    """`port` is the real one where the configuration says 0 is fine."""
+
+    def __init__(self, app: web.Application, config: RtspOutConfig, openers: Mapping[str, Open]) -> None:
+        self._app, self._config = app, config
+        self._connections: dict[int, Connection] = {}
+        self._clients: Counter[str] = Counter()
+        numbers = itertools.count(secrets.randbits(30))
+        self._house = House(app[keys.REGISTRY], openers, PortPool(config.bind, config.udp_port_first, config.udp_port_last),
+                            functools.partial(next, numbers))
+        self._answers: Counter[int] = Counter()
+        self.refused = 0
+        self.port = 0
+
+    # -- Doors --
+
+    def enter(self, connection: Connection) -> bool:
+        """As connection.Doors."""
+        if len(self._connections) >= IN_ALL or self._clients[connection.peer] >= PER_CLIENT:
+            self.refused += 1
+            return False
+        self._connections[id(connection)] = connection
+        self._clients[connection.peer] += 1
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        """As connection.Doors."""
+        del self._connections[id(connection)]
+        self._clients[connection.peer] -= 1
+        if self._clients[connection.peer] <= 0:
+            del self._clients[connection.peer]
+
+    def answered(self, status: int) -> None:
+        """As connection.Doors."""
+        self._answers[status] += 1
+
+    # -- life --
+
+    def _login(self, peer: str) -> Login:
+        """Who asks from where the bytes do not leave this machine may use Basic; who may ask at all without a token is up to the address."""
+        return Login(self._app[AUTHORITY], self._app[keys.REGISTRY], open_door=is_loopback(self._config.bind), plain=is_loopback(peer))
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["RtspServer"]:
+        """Serve while the block runs. Raises ConfigError if the port cannot be had."""
+        server = await self._listen()
+        self.port = int(server.sockets[0].getsockname()[1])
+        log.info("RTSP on port %d", self.port)
+        watch = asyncio.create_task(self._watch(), name="rtsp connections")
+        try:
+            yield self
+        finally:
+            watch.cancel()
+            server.close()
+            for connection in tuple(self._connections.values()):
+                connection.desk.close()
+                connection.wire.close()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def _listen(self) -> asyncio.Server:
+        try:
+            return await asyncio.get_running_loop().create_server(
+                lambda: Connection(self._house, self, self._login), self._config.bind, self._config.port, backlog=BACKLOG)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {self._config.bind} port {self._config.port}: "
+                              f"{os.strerror(error.errno) if error.errno else error}", where="rtsp_out.port",
+                              remedy="stop what uses it, or choose another") from None
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now_s = time.monotonic()
+            for connection in tuple(self._connections.values()):
+                connection.look(now_s)
+
+    def figures(self, page: Page, app: web.Application) -> None:
+        """Metrics."""
+        sessions = [session for connection in self._connections.values() for session in connection.desk.sessions.values()]
+        page.family("watchroom_rtsp_connections", "gauge", "Connections of the RTSP server.", [({}, len(self._connections))])
+        page.family("watchroom_rtsp_refused_total", "counter", "Connections for which there was no room.", [({}, self.refused)])
+        page.family("watchroom_rtsp_answers_total", "counter", "Answers by status.",
+                    [({"status": str(status)}, count) for status, count in sorted(self._answers.items())])
+        page.family("watchroom_rtsp_viewers", "gauge", "Sessions that play, by the way of their media.",
+                    [({"transport": way}, sum(session.playing and session.udp == (way == "udp") for session in sessions)) for way in ("tcp", "udp")])
+        page.family("watchroom_rtsp_waiting_bytes", "gauge", "What clients have not taken.",
+                    [({}, sum(connection.wire.waiting for connection in self._connections.values()))])
+        page.family("watchroom_rtsp_skipped_units", "gauge", "Units left out for clients that are too slow, of the sessions of now.",
+                    [({}, sum(session.presentation.skipped for session in sessions if isinstance(session.presentation, Live)))])
+
+
+OPENERS = web.AppKey("rtsp_openers", dict[str, Open])
+
+
+def check_reach(config: RtspOutConfig, tokens: int) -> None:
+    """ConfigError unless the server may listen where it is told to: off loopback it takes a token that can log in."""
+    ipaddress.ip_address(config.bind)
+    if config.port and tokens == 0 and not is_loopback(config.bind):
+        raise ConfigError("other machines can reach this server, and no token exists that would let anybody in over RTSP", where="rtsp_out.bind",
+                          remedy="make one first: watchroom token add (those made before RTSP came cannot log in there)")
+
+
+@asynccontextmanager
+async def rtsp_serving(app: web.Application, config: RtspOutConfig) -> AsyncIterator[RtspServer | None]:
+    """The server of a running application (BOARD is on it), while the block runs; None if it is off."""
+    if not config.port:
+        yield None
+        return
+    tokens = sum(1 for token in app[keys.REGISTRY].tokens() if token.valid(app[keys.CLOCK].wall_ns()) and token.login_md5)
+    check_reach(config, tokens)
+    openers: dict[str, Open] = {"": LiveOpener(Relays(app[BOARD].join)), **app.get(OPENERS, {})}
+    server = RtspServer(app, config, openers)
+    app[EXTRA].append(server.figures)
+    async with server.serving():
+        yield server

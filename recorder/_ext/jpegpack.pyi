@@ -1,0 +1,1 @@
+"""C only: no name for Python."""

@@ -1,0 +1,217 @@
+"""The edge of a track: every AU once and in order to all who have joined, whatever becomes of the live block meanwhile."""
+
+import asyncio
+
+import pytest
+
+from api import edge as edge_module
+from api.edge import BOARD
+from api.edgeread import EdgeReader
+from recorder._ext.newest import Newest
+from recorder.base.errors import NotFound
+from recorder.base.media import NS, TrackKind
+from tests.media.growing import Growing
+
+WAIT_S = 60
+
+
+class Viewer:
+    """What one who joined was given."""
+
+    def __init__(self, board, camera=1, track="main"):
+        self.units, self.silences, self.calls = [], [], 0
+        self.seat = board.join(camera, track, self.take, self.silences.append)
+
+    def take(self, units):
+        self.calls += 1
+        self.units += units
+
+    async def has(self, count):
+        async with asyncio.timeout(WAIT_S):
+            while len(self.units) < count:
+                await asyncio.sleep(0.002)
+        return self.units
+
+    def is_of(self, stream, first=0):
+        """The units are the stream's AUs from `first` on, each once."""
+        aus = stream.aus[first:first + len(self.units)]
+        assert [unit.data for unit in self.units] == [au.data for au in aus]
+        assert [unit.key for unit in self.units] == [au.key for au in aus]
+        assert [unit.pts - self.units[0].pts for unit in self.units] == [au.pts - aus[0].pts for au in aus]
+        assert [unit.dts - self.units[0].dts for unit in self.units] == [au.dts - aus[0].dts for au in aus]
+        assert [unit.number for unit in self.units] == list(range(self.units[0].number, self.units[0].number + len(aus)))
+
+
+@pytest.fixture
+async def api(maker, volume, tmp_path):
+    async with maker.Api(volume, tmp_path, maker.T0 + 3600 * NS) as made:
+        made.main = volume.track(1, "main", start_ns=maker.T0)
+        yield made
+
+
+@pytest.mark.parametrize("content", [{"gop": 20}, {"gop": 50, "bframes": 2}, {"codec": "hevc", "gop": 24, "bframes": 2}])
+async def test_every_picture_comes_once_from_the_newest_access_point_on(content, api, maker):
+    stream = maker.video(frames=160, **content)
+    camera = Growing(api.main, maker, stream, maker.T0)
+    camera.send(35)
+    viewer = Viewer(api.app[BOARD])
+    await viewer.has(5)
+    for _ in range(25):
+        camera.send(5)
+        await asyncio.sleep(0.01)
+    first = max(at for at in range(35) if stream.aus[at].key)
+    await viewer.has(160 - first)
+    viewer.is_of(stream, first)
+    assert [unit.breaks for unit in viewer.units] == [True] + [False] * (159 - first)
+    assert viewer.units[-1].wall_ns == maker.T0 + (stream.aus[159].pts - stream.aus[0].pts) * NS // 90_000
+
+
+async def test_who_joins_late_gets_the_window_and_then_the_same_objects(api, maker):
+    stream = maker.video(frames=120, gop=40)
+    camera = Growing(api.main, maker, stream, maker.T0)
+    camera.send(50)
+    early = Viewer(api.app[BOARD])
+    await early.has(10)
+    camera.send(20)
+    await early.has(30)
+    late = Viewer(api.app[BOARD])
+    await late.has(30)
+    camera.send(50)
+    await early.has(80)
+    await late.has(80)
+    late.is_of(stream, 40)
+    assert all(one is other for one, other in zip(early.units, late.units, strict=True))
+    assert len(api.app[BOARD].edges) == 1
+
+
+async def test_the_last_to_leave_ends_the_edge_and_a_board_without_edges_rests(api, maker):
+    camera = Growing(api.main, maker, maker.video(frames=60), maker.T0)
+    camera.send(30)
+    board = api.app[BOARD]
+    viewers = [Viewer(board), Viewer(board)]
+    await viewers[0].has(5)
+    for viewer in viewers:
+        viewer.seat.leave()
+        viewer.seat.leave()
+    assert not board.edges
+    counts = [viewer.calls for viewer in viewers]
+    camera.send(10)
+    await asyncio.sleep(0.1)
+    assert [viewer.calls for viewer in viewers] == counts
+    assert board._timer is None
+
+
+async def test_a_new_live_file_and_one_without_the_block_lose_nothing(api, maker, volume):
+    """A worker that starts again renames a new file into place."""
+    stream = maker.video(frames=120, gop=20)
+    camera = Growing(api.main, maker, stream, maker.T0)
+    camera.send(22)
+    viewer = Viewer(api.app[BOARD])
+    await viewer.has(2)
+    volume.new_live_file()
+    for _ in range(20):
+        camera.send(2)
+        await asyncio.sleep(0.01)
+    await viewer.has(42)
+    viewer.is_of(stream, 20)
+
+
+async def test_units_are_the_same_by_the_slow_way(api, maker, monkeypatch):
+    stream = maker.video(frames=100, gop=20)
+    camera = Growing(api.main, maker, stream, maker.T0)
+    camera.send(30)
+    monkeypatch.setattr(EdgeReader, "poll", lambda self: None)
+    viewer = Viewer(api.app[BOARD])
+    for _ in range(14):
+        await asyncio.sleep(0.02)
+        camera.send(5)
+    await viewer.has(80)
+    viewer.is_of(stream, 20)
+    assert sum(unit.breaks for unit in viewer.units) == 1
+
+
+async def test_a_reader_that_is_lapped_goes_on_by_the_slow_way(api, maker, monkeypatch):
+    """The block holds 128 rows: one who comes late after more of them reads the rings."""
+    stream = maker.video(frames=600, gop=2)
+    camera = Growing(api.main, maker, stream, maker.T0)
+    camera.send(2)
+    reader = EdgeReader(api.media, 1, "main")
+    units = await reader.step()
+    camera.send(500)
+    api.main.commit()
+    assert reader.poll() is None
+    async with asyncio.timeout(WAIT_S):
+        while len(units) < 502:
+            units += await reader.step() if (polled := reader.poll()) is None else polled
+    reader.close()
+    assert [unit.data for unit in units] == [au.data for au in stream.aus[:502]]
+
+
+async def test_another_coding_breaks(api, maker):
+    one, other = maker.video(frames=20, gop=20), maker.video(frames=20, gop=20, width=160, height=120)
+    maker.write(api.main, one)
+    viewer = Viewer(api.app[BOARD])
+    await viewer.has(20)
+    maker.write(api.main, other)
+    await viewer.has(40)
+    assert [at for at, unit in enumerate(viewer.units) if unit.breaks] == [0, 20]
+    assert (viewer.units[19].entry.width, viewer.units[20].entry.width) == (320, 160)
+
+
+async def test_sound_comes_with_its_last_seconds(api, maker, volume):
+    sound = maker.audio(6.0)
+    track = volume.track(1, "audio", TrackKind.AUDIO, start_ns=maker.T0)
+    maker.write(track, sound)
+    viewer = Viewer(api.app[BOARD], track="audio")
+    await viewer.has(len(sound.aus))
+    viewer.is_of(sound)
+
+
+async def test_a_track_that_is_not_there_is_not_found(api):
+    with pytest.raises(NotFound):
+        api.app[BOARD].join(1, "sub", print)
+
+
+async def test_a_viewer_with_a_defect_ends_alone(api, maker):
+    camera = Growing(api.main, maker, maker.video(frames=60), maker.T0)
+    camera.send(30)
+    board, calls = api.app[BOARD], []
+
+    def broken(units):
+        calls.append(units)
+        raise RuntimeError("broken")
+
+    seat = board.join(1, "main", broken)
+    viewer = Viewer(board)
+    await viewer.has(5)
+    camera.send(10)
+    await viewer.has(15)
+    assert (len(calls), seat.left) == (1, True)
+
+
+async def test_a_picture_group_beyond_the_window_is_not_kept(api, maker, monkeypatch):
+    """Who joins then waits for the next access point; who was there already gets all."""
+    monkeypatch.setattr(edge_module, "WINDOW_BYTES", 20_000)
+    stream = maker.video(frames=130, gop=60)
+    camera = Growing(api.main, maker, stream, maker.T0)
+    camera.send(1)
+    early = Viewer(api.app[BOARD])
+    await early.has(1)
+    camera.send(50)
+    await early.has(51)
+    late = Viewer(api.app[BOARD])
+    camera.send(29)
+    await early.has(80)
+    early.is_of(stream)
+    await late.has(20)
+    assert late.units[0].key and late.units[0].number >= 60
+
+
+def test_a_block_that_does_not_lie_in_its_file_is_refused():
+    for live, at, track in ((bytes(100), 0, b"main"), (bytes(1 << 16), 3, b"main"), (bytes(1 << 16), 0, b""), (bytes(1 << 16), 0, bytes(48))):
+        with pytest.raises(ValueError):
+            Newest(live, at, 1, track)
+
+
+def test_a_block_of_another_track_tells_nothing():
+    assert Newest(bytes(1 << 16), 0, 1, b"main").take(90_000) is None

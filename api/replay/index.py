@@ -115,7 +115,7 @@ def _clean_point(track: Track, time_ns: int) -> At | None:
 
 
 def _covering(reader: TrackReader, number: int, time_ns: int) -> At | None:
-    """The newest access point up to a time that row `number` covers, or what lies between it and a row that it leads on to: leading pictures."""
+    """The newest access point up to a time that row `number` covers, or the leading pictures of the row that it leads on to."""
     footage = load(reader, from_access_point(reader, reader.rows_from(number, 2, provisional=False)))
     index = number - footage.run.first
     if not 0 <= index < len(footage.run):

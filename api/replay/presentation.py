@@ -1,6 +1,6 @@
 """ONVIF replay as what an RTSP session plays: rtsp://host/replay/<camera>, /replay/<camera>/sub (ONVIF Streaming 6)."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import parse_qsl
@@ -18,13 +18,14 @@ from api.rtspout.fault import Fault, Headers
 from api.rtspout.out import Out
 from api.rtspout.presentation import Address, Medium, Started
 from api.rtspout.request import Request
-from api.rtspout.server import OPENERS
+from api.rtspout.server import OPENERS, Openers
 from api.times import parse_time
 from recorder._ext.rtppack import Packer
 from recorder.base.media import NS
 
 KIND = "replay"
 REPORT_NS = 5 * NS
+TIME_MOST_NS = 1 << 62
 
 
 @dataclass(slots=True)
@@ -154,18 +155,20 @@ def _start_of(query: str) -> int | None:
         return None
     try:
         (name, value), = parse_qsl(query, strict_parsing=True, max_num_fields=2)
-        if name == "start":
-            return parse_time(value)
+        if name == "start" and (time_ns := parse_time(value)) < TIME_MOST_NS:
+            return time_ns
     except ValueError:
         pass
     raise Fault(400, "a replay knows ?start=<RFC 3339 time or nanoseconds> and nothing else")
 
 
-def furnish(app: web.Application) -> None:
-    """Let the application's RTSP server replay; MEDIA is on the application."""
+async def context(app: web.Application) -> AsyncIterator[None]:
+    """For `app.cleanup_ctx`, behind that of MEDIA: the application's RTSP server replays."""
     opener = ReplayOpener(app[MEDIA])
-    app[OPENERS] = {**app.get(OPENERS, {}), KIND: opener}
+    openers: Openers = {KIND: opener}
+    app[OPENERS] = openers
     app[EXTRA].append(lambda page, _: _families(page, opener.counts))
+    yield
 
 
 def _families(page: Page, counts: Counts) -> None:

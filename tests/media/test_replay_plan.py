@@ -2,13 +2,10 @@
 
 import random
 
-import numpy as np
-import pytest
-
 from api.footage import load
-from api.replay.ask import Rejected, range_text, utc_text
+from api.replay.ask import Rejected, range_text
 from recorder.base.media import NS
-from tests.media.replays import Client, ended, open_session, played, start
+from tests.media.replays import played
 from tests.media.test_random_footage import site
 
 __all__ = ["site"]
@@ -24,7 +21,8 @@ class Truth:
         for au in range(len(footage)):
             row = int(footage.row[au])
             first = au == 0 or int(footage.row[au - 1]) != row
-            self.aus.append((int(footage.wall_ns[au]), bool(footage.key[au]), bool(footage.leading[au]), first and bool(footage.breaks[row]), row))
+            begins = first and bool(footage.breaks[row])
+            self.aus.append((int(footage.wall_ns[au]), bool(footage.key[au]), bool(footage.leading[au]), begins, row))
         self.ends = [int(row["t_ns"]) + int(row["wall_dur_us"]) * 1000 for row in rows]
         self.begin_ns, self.end_ns = self.aus[0][0], self.ends[-1]
 
@@ -38,12 +36,17 @@ class Truth:
         return out
 
     def start(self, time_ns):
-        """Index of the access point that forward play of a time begins with. The camera is being recorded: just behind the end is the newest."""
+        """Index of the access point that forward play of a time begins with. The camera is recorded: just behind the end is the newest."""
         time_ns = self.end_ns - 1 if self.end_ns <= time_ns else time_ns
         for section in self.sections()[::-1]:
-            if self.aus[section[0]][0] <= time_ns < self.ends[self.aus[section[-1]][4]]:
+            if self.covers(section, time_ns):
                 return [index for index in section if self.aus[index][1] and self.aus[index][0] <= time_ns][-1]
-        return min((index for index, au in enumerate(self.aus) if au[1] and au[0] >= time_ns), key=lambda index: self.aus[index][0], default=None)
+        later = [index for index, au in enumerate(self.aus) if au[1] and au[0] >= time_ns]
+        return min(later, key=lambda index: self.aus[index][0], default=None)
+
+    def covers(self, section, time_ns):
+        """True if a time lies in a section."""
+        return self.aus[section[0]][0] <= time_ns < self.ends[self.aus[section[-1]][4]]
 
     def groups(self):
         """Picture groups as (indices without leading ones, begins a section behind a hole)."""
@@ -66,7 +69,7 @@ class Truth:
         out, fresh, skipping = [], True, True
         whole = [index for index in range(start, len(self.aus)) if self.aus[index][0] < end_ns]
         for index in range(start, whole[-1] + 1):
-            wall, key, leading, begins, row = self.aus[index]
+            wall, key, leading, begins, _ = self.aus[index]
             if begins and index != start:
                 hole = wall - self.ends[self.aus[index - 1][4]]
                 out[-1][2] |= hole > 10_000_000
@@ -86,11 +89,11 @@ class Truth:
     def backward(self, time_ns, end_ns):
         """The same of what is sent from a time back to an earlier one."""
         out, later = [], time_ns + 1
-        for indices, first in self.groups()[::-1]:
-            if self.aus[indices[0]][0] >= later or (out and out[-1][4]):
+        for whole, first in self.groups()[::-1]:
+            if self.aus[whole[0]][0] >= later or (out and out[-1][4]):
                 continue
-            while self.aus[indices[-1]][0] >= later:
-                indices = indices[:-1]
+            last = max(number for number, index in enumerate(whole) if self.aus[index][0] < later)
+            indices = whole[:last + 1]
             part = [[self.aus[index][0], self.aus[index][1], False, number == 0, False] for number, index in enumerate(indices)]
             part[-1][2], part[-1][4] = first, part[0][0] <= end_ns
             out += part
@@ -128,11 +131,11 @@ async def test_a_thousand_seeks_begin_at_a_clean_point_at_or_before_the_time(sit
             assert (error.status, expected) == (457, []), (number, time_ns)
             continue
         assert said(client.of()) == expected, (number, time_ns - truth.begin_ns)
-        first, covered = client.of()[0], [part for part in truth.sections() if truth.aus[part[0]][0] <= time_ns < truth.ends[truth.aus[part[-1]][4]]]
+        first, covered = client.of()[0], any(truth.covers(section, time_ns) for section in truth.sections())
         assert first.clean
         assert first.jump
         assert first.wall_ns <= time_ns or not covered
-        begun, inside = begun + 1, inside + bool(covered)
+        begun, inside = begun + 1, inside + covered
     assert begun > 700
     assert inside > 500
 

@@ -1,14 +1,13 @@
 """Frames, pace, pauses, the live edge and what may go wrong while a replay plays, without a network."""
 
 import asyncio
+from itertools import pairwise
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from api.footage import load
 from api.replay import player as player_module
-from api.replay import walk as walk_module
 from api.replay.ask import range_text
 from recorder.base.media import NS, GapCause, TrackKind
 from storage import items
@@ -115,7 +114,7 @@ async def test_sound_and_pictures_come_in_the_order_of_their_time(api, maker, vo
     assert heard[0].jump
     assert heard[-1].last
     assert maker.T0 + 7 * NS - NS // 40 < heard[-1].wall_ns < maker.T0 + 7 * NS
-    assert {after.stamp - before.stamp & 0xFFFFFFFF for before, after in zip(heard, heard[1:], strict=False)} == {1024}
+    assert {after.stamp - before.stamp & 0xFFFFFFFF for before, after in pairwise(heard)} == {1024}
 
 
 async def test_no_sound_backwards_nor_beside_access_points_alone(api, maker, volume):
@@ -173,7 +172,7 @@ async def test_paced_forwards_takes_its_time_and_gaps_none(api, maker, hurried, 
     maker.write(api.main, maker.video(frames=100))
     client = await played(api.media, 1, {"range": range_text(maker.T0, maker.T0 + 400 * NS), "scale": str(scale)})
     assert len(client.units) == 200
-    steps = [after.stamp - before.stamp & 0xFFFFFFFF for before, after in zip(client.units, client.units[1:], strict=False)]
+    steps = [after.stamp - before.stamp & 0xFFFFFFFF for before, after in pairwise(client.units)]
     assert set(steps[:99] + steps[100:]) == {FRAME / scale}
     assert steps[99] == FRAME
     assert hurried.slept == pytest.approx((198 / 25) / scale + 1 / 25, abs=0.1)
@@ -309,7 +308,7 @@ async def test_faster_than_life_falls_in_step_at_the_edge(api, maker, growing, h
     growing.send(50)
     await until(lambda: len(client.units) == 159)
     session.close()
-    steps = [after.stamp - before.stamp & 0xFFFFFFFF for before, after in zip(client.units, client.units[1:], strict=False)]
+    steps = [after.stamp - before.stamp & 0xFFFFFFFF for before, after in pairwise(client.units)]
     assert set(steps[:108]) == {FRAME // 2}
     assert set(steps[110:]) == {FRAME}
 
@@ -328,6 +327,6 @@ async def test_retention_that_overtakes_a_replay_costs_what_is_gone(api, maker):
     client.full = False
     await ended(session)
     session.close()
-    wall, key = recorded(api.store.track(1, "main"))
+    wall, _ = recorded(api.store.track(1, "main"))
     assert [unit.wall_ns for unit in client.units][-len(wall):] == wall
     assert client.units[-len(wall)].jump

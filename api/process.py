@@ -33,6 +33,7 @@ from api.media import MEDIA
 from api.problems import RETRY_S, Problem
 from api.protocol import Protocol
 from api.registry import Registry
+from api.rtspout.server import rtsp_serving
 from api.side import Side
 from api.slotevents import SlotEvents
 from api.status import ANSWER_S, StatusBoard, follow
@@ -120,11 +121,12 @@ def tls_context(server: ServerConfig) -> ssl.SSLContext | None:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running API: `port` is the real one where the configuration says 0."""
+    """A running API: `port` is the real one where the configuration says 0. `rtsp_port` 0: there is none."""
 
     app: web.Application
     host: str
     port: int
+    rtsp_port: int = 0
 
 
 @asynccontextmanager
@@ -141,7 +143,8 @@ async def serving(site: SiteConfig, clock: Clock | None = None) -> AsyncIterator
         stack.callback(server.close)
         address = server.sockets[0].getsockname()
         log.info("listening on port %d", address[1])
-        yield Served(app, str(address[0]), int(address[1]))
+        rtsp = await stack.enter_async_context(rtsp_serving(app, site.rtsp_out))
+        yield Served(app, str(address[0]), int(address[1]), rtsp.port if rtsp is not None else 0)
 
 
 async def _build(site: SiteConfig, clock: Clock, stack: AsyncExitStack) -> web.Application:

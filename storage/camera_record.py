@@ -42,7 +42,7 @@ class TokenRecord:
     expires_ns: int
     revoked_ns: int | None
     sha256: bytes = dataclasses.field(default=b"", repr=False)
-    login_md5: bytes = dataclasses.field(default=b"", repr=False)       # storage/digest_login.py; empty of tokens that were made before that came
+    login_md5: bytes = dataclasses.field(default=b"", repr=False)       # storage/digest_login.py; of older tokens empty
     login_sha256: bytes = dataclasses.field(default=b"", repr=False)
 
     def valid(self, wall_ns: int) -> bool:

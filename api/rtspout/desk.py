@@ -68,10 +68,8 @@ class Desk:
             grant = await self._login.grant(request)
             grant.require(VIEW)
             return await method(request, grant)
-        except Fault as fault:
-            return Reply(fault.status, refusal(request.cseq, fault, self._session_of(request)))
-        except WatchroomError as error:
-            fault = fault_of(error)
+        except (Fault, WatchroomError) as error:
+            fault = error if isinstance(error, Fault) else fault_of(error)
             return Reply(fault.status, refusal(request.cseq, fault, self._session_of(request)))
 
     def close(self) -> None:

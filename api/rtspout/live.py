@@ -23,7 +23,7 @@ NOW = (("Range", "npt=now-"),)
 class Live:
     """A Presentation of main and audio, or of sub."""
 
-    attributes = ("range:npt=now-", "type:broadcast")
+    attributes: tuple[str, ...] = ("range:npt=now-", "type:broadcast")
     features: frozenset[str] = frozenset()
 
     def __init__(self, relays: Mapping[str, Relay]) -> None:

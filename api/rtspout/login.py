@@ -100,7 +100,7 @@ class Login:
         if answer is None or answer.username != USER:
             return None
         age_s = self._age_s(answer.nonce)
-        if age_s is None or age_s > NONCE_S and request.method not in KEEPING:
+        if age_s is None or (age_s > NONCE_S and request.method not in KEEPING):
             raise self._challenge("the nonce is too old, or another connection's", stale=True)
         grant = self._authority.token_that(lambda token: self._holds(token, answer, request.method), first=self._last)
         if grant is not None and grant.token is not None:

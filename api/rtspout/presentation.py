@@ -39,7 +39,16 @@ class Presentation(Protocol):
     media: tuple[Medium, ...]
     attributes: tuple[str, ...]         # lines of the description's head, without a=
     features: frozenset[str]            # what Require may name
-    done: bool                          # nothing more will come
+
+    @property
+    def done(self) -> bool:
+        """True once nothing more will come."""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """Units that were left out because the client was too slow."""
+        ...
 
     async def play(self, request: Request, outs: Mapping[str, Out]) -> Started:
         """Get ready for a PLAY, the first or another one, of the tracks that were set up. Nothing is sent before `go`. Raises Fault."""

@@ -1,7 +1,7 @@
 """A track's newest units as RTP, made once for all who watch it over RTSP.
 
-Timestamps of all sessions of a camera form one line: behind a gap they have risen by the time that passed. Sequence numbers have no holes. So a viewer
-stays in its session whatever the camera does, as long as its coding stays what the description said.
+Timestamps of all sessions of a camera form one line: behind a gap they have risen by the time that passed. Sequence numbers have no holes.
+So a viewer stays in its session whatever the camera does, as long as its coding stays what the description said.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ from recorder.rtp import h264, h265
 GROUP_BYTES = 16 << 20      # of a picture group that is kept for who joins; a longer one makes him wait for the next
 SOUND_NS = 12 * NS          # of sound that is kept
 NALS_SEEN = 8               # in which parameter sets are looked for, in front of a picture
-_SETS = {"avc1": (h264.SPS, h264.nal_type), "avc3": (h264.SPS, h264.nal_type), "hvc1": (h265.SPS, h265.nal_type), "hev1": (h265.SPS, h265.nal_type)}
+_AVC, _HEVC = (h264.SPS, h264.nal_type), (h265.SPS, h265.nal_type)
+_SETS = {"avc1": _AVC, "avc3": _AVC, "hvc1": _HEVC, "hev1": _HEVC}
 
 
 @dataclass(slots=True, eq=False)
@@ -150,7 +151,7 @@ class Relay:
             except WatchroomError:
                 return False
             return True
-        return entry.kind is TrackKind.VIDEO and (entry.codec, entry.clock_rate) == (before.codec, before.clock_rate) or entry == before
+        return entry == before or (entry.kind is TrackKind.VIDEO and (entry.codec, entry.clock_rate) == (before.codec, before.clock_rate))
 
     def _pack(self, unit: Unit) -> None:
         assert self._packer is not None

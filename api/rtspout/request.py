@@ -9,7 +9,7 @@ HEAD_MAX = 16 << 10
 BODY_MAX = 64 << 10
 HEADERS_MAX = 64
 URL_MAX = 2048
-_LINE = re.compile(r"([A-Z_]{2,20}) (\S{1,%d}) RTSP/(\d)\.(\d)" % URL_MAX)
+_LINE = re.compile(rf"([A-Z_]{{2,20}}) (\S{{1,{URL_MAX}}}) RTSP/(\d)\.(\d)")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _CSEQ = re.compile(r"[0-9]{1,10}")
 

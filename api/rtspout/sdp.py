@@ -12,8 +12,9 @@ CONTROL = "track-"
 def describe(presentation: Presentation, name: str, host: str, number: int) -> bytes:
     """The description; `name` is the session's, `host` our address, `number` tells sessions apart. Raises Conflict for what cannot be sent."""
     family = "IP6" if ":" in host else "IP4"
-    lines = ["v=0", f"o=- {number} 1 IN {family} {host}", f"s={_one_line(name) or '-'}", f"c=IN {family} {'::' if family == 'IP6' else '0.0.0.0'}",
-             "t=0 0", "a=control:*", *(f"a={_one_line(text)}" for text in presentation.attributes)]
+    lines = ["v=0", f"o=- {number} 1 IN {family} {host}", f"s={_one_line(name) or '-'}",
+             f"c=IN {family} {'::' if family == 'IP6' else '0.0.0.0'}", "t=0 0", "a=control:*",
+             *(f"a={_one_line(text)}" for text in presentation.attributes)]
     for medium in presentation.media:
         lines += _medium(medium)
     return "\r\n".join([*lines, ""]).encode()

@@ -21,7 +21,7 @@ from api.guard import is_loopback
 from api.metrics import EXTRA, Page
 from api.rtspout.connection import Connection
 from api.rtspout.desk import House
-from api.rtspout.live import Live, LiveOpener
+from api.rtspout.live import LiveOpener
 from api.rtspout.login import Login
 from api.rtspout.ports import PortPool
 from api.rtspout.presentation import Open
@@ -38,10 +38,11 @@ BACKLOG = 256
 
 
 class RtspServer:
-    """`port` is the real one where the configuration says 0 is fine."""
+    """`port` is the real one while it serves."""
 
-    def __init__(self, app: web.Application, config: RtspOutConfig, openers: Mapping[str, Open]) -> None:
-        self._app, self._config = app, config
+    def __init__(self, app: web.Application, config: RtspOutConfig, openers: Mapping[str, Open], *, open_door: bool) -> None:
+        """`open_door`: nobody needs a token."""
+        self._app, self._config, self._open_door = app, config, open_door
         self._connections: dict[int, Connection] = {}
         self._clients: Counter[str] = Counter()
         numbers = itertools.count(secrets.randbits(30))
@@ -76,8 +77,8 @@ class RtspServer:
     # -- life --
 
     def _login(self, peer: str) -> Login:
-        """Who asks from where the bytes do not leave this machine may use Basic; who may ask at all without a token is up to the address."""
-        return Login(self._app[AUTHORITY], self._app[keys.REGISTRY], open_door=is_loopback(self._config.bind), plain=is_loopback(peer))
+        """Whose bytes do not leave this machine may use Basic."""
+        return Login(self._app[AUTHORITY], self._app[keys.REGISTRY], open_door=self._open_door, plain=is_loopback(peer))
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["RtspServer"]:
@@ -119,14 +120,16 @@ class RtspServer:
         page.family("watchroom_rtsp_refused_total", "counter", "Connections for which there was no room.", [({}, self.refused)])
         page.family("watchroom_rtsp_answers_total", "counter", "Answers by status.",
                     [({"status": str(status)}, count) for status, count in sorted(self._answers.items())])
+        ways = Counter("udp" if session.udp else "tcp" for session in sessions if session.playing)
         page.family("watchroom_rtsp_viewers", "gauge", "Sessions that play, by the way of their media.",
-                    [({"transport": way}, sum(session.playing and session.udp == (way == "udp") for session in sessions)) for way in ("tcp", "udp")])
+                    [({"transport": way}, ways[way]) for way in ("tcp", "udp")])
         page.family("watchroom_rtsp_waiting_bytes", "gauge", "What clients have not taken.",
                     [({}, sum(connection.wire.waiting for connection in self._connections.values()))])
         page.family("watchroom_rtsp_skipped_units", "gauge", "Units left out for clients that are too slow, of the sessions of now.",
-                    [({}, sum(session.presentation.skipped for session in sessions if isinstance(session.presentation, Live)))])
+                    [({}, sum(session.presentation.skipped for session in sessions))])
 
 
+Openers = dict[str, Open]
 OPENERS = web.AppKey("rtsp_openers", dict[str, Open])
 
 
@@ -134,8 +137,8 @@ def check_reach(config: RtspOutConfig, tokens: int) -> None:
     """ConfigError unless the server may listen where it is told to: off loopback it takes a token that can log in."""
     ipaddress.ip_address(config.bind)
     if config.port and tokens == 0 and not is_loopback(config.bind):
-        raise ConfigError("other machines can reach this server, and no token exists that would let anybody in over RTSP", where="rtsp_out.bind",
-                          remedy="make one first: watchroom token add (those made before RTSP came cannot log in there)")
+        raise ConfigError("other machines can reach this server, and no token exists that would let anybody in over RTSP",
+                          where="rtsp_out.bind", remedy="make one first: watchroom token add (those made before RTSP came cannot log in there)")
 
 
 @asynccontextmanager
@@ -146,8 +149,10 @@ async def rtsp_serving(app: web.Application, config: RtspOutConfig) -> AsyncIter
         return
     tokens = sum(1 for token in app[keys.REGISTRY].tokens() if token.valid(app[keys.CLOCK].wall_ns()) and token.login_md5)
     check_reach(config, tokens)
-    openers: dict[str, Open] = {"": LiveOpener(Relays(app[BOARD].join)), **app.get(OPENERS, {})}
-    server = RtspServer(app, config, openers)
+    openers: Openers = {"": LiveOpener(Relays(app[BOARD].join))}
+    more = app[OPENERS] if OPENERS in app else {}
+    openers.update(more)
+    server = RtspServer(app, config, openers, open_door=is_loopback(config.bind))
     app[EXTRA].append(server.figures)
     async with server.serving():
         yield server

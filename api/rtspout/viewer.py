@@ -5,7 +5,8 @@
 | over 2 MiB, or twice the picture group that it began with | nothing is sent up to the next access point at which it has caught up |
 | the same again within 10 s | access points alone, until it has had 10 s without waiting |
 
-The server ends a connection that takes nothing for 30 s (connection.py). Packets that are left out leave no holes: those behind them are renumbered.
+The server ends a connection that takes nothing for 30 s (connection.py). Packets that are left out leave no holes: those behind them are
+renumbered.
 """
 
 import time

@@ -136,6 +136,19 @@ class ExportsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RtspOutConfig:
+    """`[rtsp_out]`: cameras as RTSP streams for other systems (api/rtspout). `port` 0: off.
+
+    Off loopback a token must exist. Over UDP, packets leave from ports between `udp_port_first` and `udp_port_last`.
+    """
+
+    bind: str = "127.0.0.1"
+    port: int = 0
+    udp_port_first: int = 61000
+    udp_port_last: int = 64999
+
+
+@dataclass(frozen=True, slots=True)
 class SigningConfig:
     """`[signing]`: the heads of all volumes are signed with the Ed25519 key in the PEM file `key`, every `every_h` hours and at the end.
 
@@ -208,6 +221,7 @@ class SiteConfig:
     server: ServerConfig = ServerConfig()
     recording: RecordingConfig = RecordingConfig()
     exports: ExportsConfig = ExportsConfig()
+    rtsp_out: RtspOutConfig = RtspOutConfig()
     retention: RetentionRule = RetentionRule(days=DAYS)
     partners: tuple[GroupRule, ...] = ()
     sites: tuple[GroupRule, ...] = ()

@@ -21,6 +21,7 @@ from recorder.base.config import (
     GroupRule,
     RecordingConfig,
     RetentionRule,
+    RtspOutConfig,
     ServerConfig,
     SigningConfig,
     SiteConfig,
@@ -52,6 +53,7 @@ LIMITS: dict[type, dict[str, tuple[float, float]]] = {
     TrackRule: {"days": (0.0001, YEARS_10), "days_min": (0, YEARS_10), "bytes_max": (0, 1 << 60), "bytes_min": (0, 1 << 60)},
     ExportsConfig: {"workers": (1, 16), "bytes_max": (1, 1 << 60), "bytes_max_token": (0, 1 << 60), "days": (0.0001, YEARS_10),
                     "mb_per_s": (0, 100_000)},
+    RtspOutConfig: {"port": (0, 65535), "udp_port_first": (1024, 65534), "udp_port_last": (1025, 65535)},
     VolumeConfig: {"free_min": (0, 0.5), "weight": (0.001, 1000), "hold_share": (0.01, 0.9)},
     SigningConfig: {"every_h": (0.001, 168)},
     StreamConfig: {"kbps": (1, 1_000_000), "ceiling_kbps": (0, 10_000_000), "reorder_ms": (1, 10_000)},
@@ -74,6 +76,7 @@ def read_config(file: Path) -> SiteConfig:
         "server": read_server(top.table("server")),
         "recording": read_recording(top.table("recording")),
         "exports": read_exports(top.table("exports")),
+        "rtsp_out": read_rtsp_out(top.table("rtsp_out")),
         **read_retention(top.table("retention")),
         "signing": read_signing(top.table("signing")),
         "volumes": read_volumes(top),
@@ -207,6 +210,20 @@ def read_exports(table: Table | None) -> ExportsConfig:
     if exports.webhook_secret_file is not None:
         first_line(table, "webhook_secret_file", exports.webhook_secret_file)
     return exports
+
+
+def read_rtsp_out(table: Table | None) -> RtspOutConfig:
+    """`[rtsp_out]`: an address, and room for datagrams."""
+    found = fill(RtspOutConfig, table)
+    if table is None:
+        return found
+    try:
+        ipaddress.ip_address(found.bind)
+    except ValueError:
+        raise table.error("bind", f"must be an IP address, not {shorten(found.bind)}", "for instance 127.0.0.1 or 0.0.0.0") from None
+    if found.udp_port_last - found.udp_port_first < UDP_PORTS_MIN:
+        raise table.error("udp_port_last", f"leaves fewer than {UDP_PORTS_MIN} ports", "two are needed for each stream over UDP")
+    return found
 
 
 def read_volumes(top: Table) -> tuple[VolumeConfig, ...]:

@@ -13,6 +13,7 @@ from recorder.base.config import (
     GroupRule,
     RecordingConfig,
     RetentionRule,
+    RtspOutConfig,
     ServerConfig,
     SigningConfig,
     SiteConfig,
@@ -256,7 +257,7 @@ def test_the_sample_as_it_is_can_be_used() -> None:
     assert site == SiteConfig(name="Control room", state_dir=Path("/var/lib/watchroom"), volumes=(VolumeConfig(Path("/srv/watchroom")),))
 
 
-TABLES = {"server", "recording", "exports", "retention", "signing", "volumes", "cameras", "partners", "sites"}
+TABLES = {"server", "recording", "exports", "rtsp_out", "retention", "signing", "volumes", "cameras", "partners", "sites"}
 EXAMPLES = {
     ServerConfig: {"tls"},
     RecordingConfig: {"tls_ca", "import_dir"},
@@ -268,7 +269,7 @@ EXAMPLES = {
 
 
 def test_the_sample_shows_true_defaults(sample: SiteConfig) -> None:
-    for value in (sample, sample.server, sample.recording, sample.exports, sample.retention, sample.signing,
+    for value in (sample, sample.server, sample.recording, sample.exports, sample.rtsp_out, sample.retention, sample.signing,
                   sample.volumes[0], sample.cameras[0], sample.cameras[0].main):
         for key, default in defaults(type(value)).items():
             if key not in EXAMPLES.get(type(value), set()) | TABLES:
@@ -281,12 +282,19 @@ def test_the_sample_shows_true_defaults(sample: SiteConfig) -> None:
 
 def test_the_sample_shows_every_key() -> None:
     text = sample_with_every_line()
-    known = {item.name for cls in (SiteConfig, ServerConfig, RecordingConfig, ExportsConfig, SigningConfig, GroupRule, VolumeConfig,
-                                   CameraConfig, StreamConfig)
+    known = {item.name for cls in (SiteConfig, ServerConfig, RecordingConfig, ExportsConfig, RtspOutConfig, SigningConfig, GroupRule,
+                                   VolumeConfig, CameraConfig, StreamConfig)
              for item in fields(cls)}
     shown = set(re.findall(r"(\w+) =", text)) | {name + "s" for name in re.findall(r"^\[\[(?:retention\.)?(\w+)\]\]", text, re.MULTILINE)} \
         | set(re.findall(r"^\[(\w+)\]", text, re.MULTILINE))
     assert known - shown == {"password"} - shown
+
+
+@pytest.mark.parametrize(("lines", "words"), [
+    ('bind = "wall.example.org"', "rtsp_out.bind: must be an IP address"), ("port = 70000", "rtsp_out.port"),
+    ("udp_port_first = 61000\nudp_port_last = 61010", "rtsp_out.udp_port_last: leaves fewer than 64 ports"), ("ports = 1", "rtsp_out")])
+def test_rtsp_out_with_a_slip_is_refused(tmp_path: Path, lines: str, words: str) -> None:
+    assert words in refused(tmp_path, f"{GOOD}[rtsp_out]\n{lines}\n")
 
 
 def test_sub_stream_with_the_address_of_main_is_refused(tmp_path: Path) -> None:

@@ -57,9 +57,10 @@ def received(codec: str, clock: int, found: list[bytes], lead: int = 0, *, chann
 
 
 SIZES = st.sampled_from([0, 3, 60, 700, 1386, 1387, 1388, 5000])
+SIX_BITS = st.integers(0, 63)
 NAL264 = st.builds(lambda kind, size, seed: bytes([0x60 | kind]) + noise(size, seed), st.integers(0, 31), SIZES, st.integers(0, 9))
-NAL265 = st.builds(lambda kind, layer, size, seed: bytes([kind << 1 | layer >> 5, layer << 3 & 255 | 1]) + noise(size, seed), st.integers(0, 63),
-                   st.integers(0, 63), SIZES, st.integers(0, 9))
+NAL265 = st.builds(lambda kind, layer, size, seed: bytes([kind << 1 | layer >> 5, layer << 3 & 255 | 1]) + noise(size, seed),
+                   SIX_BITS, SIX_BITS, SIZES, st.integers(0, 9))
 CODINGS = [("mp4a", 1), ("alaw", 1), ("twos", 4), *(("g726", bits) for bits in (2, 3, 4, 5)), ("metx", 1)]
 SHAPES = st.sampled_from([(256, 0, -1), (1200, 0, -1), (1400, 4, -1), (1400, 4, 6), (65000, 16, -1)])
 

@@ -46,6 +46,7 @@ from api.exports import routes as exports
 from api.exports.desk import Desk
 from api.guard import GUARD, Guard, guard, is_loopback, seal_headers
 from api.lag import LAG, Lag
+from api.livehub import HUBS, Hubs
 from api.liveparts import KnownRows
 from api.parameters import BODY_MAX, check_names
 from api.problems import Problem, problems
@@ -113,7 +114,7 @@ def _furnish(app: web.Application, parts: Parts) -> None:
     app[DERIVING] = ClipSlots(what="streams with derived sound")
     app[PICTURES] = ClipSlots(PICTURES_PER_HOLDER, "pictures")
     app[DOORS] = Doors(0 if app[GUARD].proxied else parts.per_client)
-    app[EVENTS], app[livehls.KNOWN] = EventLog(parts.clock), KnownRows()
+    app[EVENTS], app[livehls.KNOWN], app[HUBS] = EventLog(parts.clock), KnownRows(), Hubs(app)
     app[SIDE], app[LAG] = parts.side, Lag(parts.clock)
     app[ANSWERS], app[TURNS] = Counter(), Turns()
     app[completeness.COMPLETE] = completeness.Completeness(parts.clock)

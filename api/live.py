@@ -7,19 +7,22 @@ import asyncio
 import json
 import logging
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
 from api import keys
 from api.authorise import Grant, within_reach
+from api.livetile import LiveTile
 from api.problems import scrub
 from api.routes import ROOT, VIEW, Answer, Route
 from api.sending import end_now
 from api.tilefeed import EVENT, STATE, Piece, open_feed
+from api.tiletrack import find_track
 from api.wish import MESSAGE_MAX, Message, Wish, read
 from recorder.base.errors import WatchroomError
 from storage.sickdisk import sick
@@ -30,7 +33,9 @@ TILES_MAX = 1000
 ALIVE_S = 2.0
 CLOSE_S = 2.0
 ROOM_BYTES = 16 << 20
+BACKLOG_BYTES = 4 << 20       # that a client has not taken: live tiles then wait, and go on at the newest access point
 WS_REVOKED, WS_NONSENSE = 4001, 4002
+BINARY = 0x82                 # RFC 6455 5.2: a whole message of bytes
 
 
 class Room:
@@ -63,6 +68,7 @@ class Tile:
         self._room_of_all = room
         self._held = 0
         self.task: asyncio.Task[None] | None = None
+        self.on_credit: Callable[[], None] | None = None      # called when there is credit again
         self._open = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -70,8 +76,15 @@ class Tile:
     def acknowledge(self, nbytes: int) -> None:
         """The client has consumed `nbytes`."""
         self._open = max(0, self._open - nbytes)
-        if self._open < self.wish.credit:
+        if self._open < self.wish.credit and not self._room.is_set():
             self._room.set()
+            if self.on_credit is not None:
+                self.on_credit()
+
+    @property
+    def has_credit(self) -> bool:
+        """True while something may be sent."""
+        return self._room.is_set()
 
     def spend(self, nbytes: int) -> None:
         """Use credit."""
@@ -158,8 +171,12 @@ class LiveSocket:
     async def _feed(self, tile: Tile) -> None:
         """The tile's task: everything its feed yields, until it ends."""
         try:
-            camera = within_reach(self._grant, self._request.app[keys.REGISTRY], tile.wish.camera)
-            async with aclosing(open_feed(self._request.app, camera, tile.wish, tile.take)) as pieces:
+            app, wish = self._request.app, tile.wish
+            camera = within_reach(self._grant, app[keys.REGISTRY], wish.camera)
+            offer = await find_track(app, camera, wish, partial(self._say, tile.number, STATE))
+            if wish.start_ns is None:
+                await LiveTile(app, camera.number, offer.track, tile, self).run()
+            async with aclosing(open_feed(app, camera, offer.track, wish, tile.take)) as pieces:
                 async for piece in pieces:
                     await self._pass_on(tile, piece)
         except WatchroomError as error:
@@ -177,6 +194,25 @@ class LiveSocket:
         await self._socket.send_bytes(HEAD.pack(tile.number, piece.kind) + piece.payload)
         tile.give_back()
         await tile.credit()
+
+    def send(self, tile: int, kind: int, payload: bytes) -> None:
+        """A message to the client, at once and without waiting (`full` says whether to); none once the client has gone."""
+        transport = self._request.transport
+        if transport is None or self._socket.closed or transport.is_closing():
+            return
+        size = HEAD.size + len(payload)
+        head = struct.pack(">BB", BINARY, size) if size < 126 else (
+            struct.pack(">BBH", BINARY, 126, size) if size < 1 << 16 else struct.pack(">BBQ", BINARY, 127, size))
+        transport.writelines((head + HEAD.pack(tile, kind), payload))
+
+    @property
+    def full(self) -> bool:
+        """True while the client has not taken what was sent."""
+        transport = self._request.transport
+        return transport is None or transport.get_write_buffer_size() > BACKLOG_BYTES
+
+    def _say(self, tile: int, kind: int, body: Mapping[str, Any]) -> None:
+        self.send(tile, kind, json.dumps(body).encode())
 
     async def _tell(self, tile: int, kind: int, body: Mapping[str, Any]) -> None:
         with suppress(ConnectionError):

@@ -12,7 +12,7 @@ STALE_NS = 30 * NS      # a track whose footage ends so long before the other's 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A video track of the camera: the coding of its newest footage, what it takes now (kbit/s, 0: not known), the UTC where its footage ends."""
+    """A video track of the camera: the coding of its newest footage, what it takes now (kbit/s, 0: not known), where its footage ends (UTC)."""
 
     track: str
     entry: SampleEntry

@@ -12,7 +12,7 @@ class Unit:
 
     `number` rises by one within an edge. `dts` and `cts` in ticks of `entry.clock_rate` on the media time line of its session; `wall_ns` is the
     UTC of its presentation. `breaks`: it does not lead on from the unit before (another session, a discontinuity, another coding, lost AUs).
-    `made` is for those who make the same of it for many viewers.
+    `made` and `fragment` are for those who make the same of it for many viewers.
     """
 
     number: int
@@ -27,6 +27,7 @@ class Unit:
     breaks: bool
     row: int
     made: Any = field(default=None, repr=False, compare=False)
+    fragment: Any = field(default=None, repr=False, compare=False)
 
     @property
     def pts(self) -> int:

@@ -14,6 +14,7 @@ from api.tilefeed import EVENT, FRAGMENT, STATE
 from recorder.base.media import NS
 
 HZ = 90_000
+ACK_BYTES = 1 << 20           # a quarter of the usual credit, as the page
 API = "http://127.0.0.1:{port}/api/v1"
 
 
@@ -32,8 +33,9 @@ def _age_ms(zero_ns: int, fragment: bytes) -> float:
 
 
 async def tile_viewer(port: int, tiles: int, ages_ms: list[float]) -> None:
-    """That many tiles on one WebSocket, until cancelled; acknowledges what it gets. RuntimeError if the server ends it."""
+    """That many tiles on one WebSocket, until cancelled; acknowledges what it gets as the page does. RuntimeError if the server ends it."""
     zero_ns: dict[int, int] = {}
+    owed: dict[int, int] = {}
     ours = {"Origin": f"http://127.0.0.1:{port}"}
     async with (aiohttp.ClientSession(headers=ours) as client,
                 client.ws_connect(API.format(port=port) + "/live", max_msg_size=0) as socket):
@@ -43,7 +45,9 @@ async def tile_viewer(port: int, tiles: int, ages_ms: list[float]) -> None:
             tile, kind = HEAD.unpack_from(message.data)
             if kind == FRAGMENT:
                 ages_ms.append(_age_ms(zero_ns[tile], message.data))
-                await socket.send_str(json.dumps({"op": "ack", "tile": tile, "bytes": len(message.data) - HEAD.size}))
+                owed[tile] = owed.get(tile, 0) + len(message.data) - HEAD.size
+                if owed[tile] >= ACK_BYTES:
+                    await socket.send_str(json.dumps({"op": "ack", "tile": tile, "bytes": owed.pop(tile)}))
             elif kind in {STATE, EVENT}:
                 told = json.loads(message.data[HEAD.size:])
                 zero_ns[tile] = int(told.get("wall_ns", zero_ns.get(tile, 0)))

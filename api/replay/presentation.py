@@ -16,7 +16,7 @@ from api.replay.session import Begun, Session
 from api.rtspout.coding import packer_of
 from api.rtspout.fault import Fault, Headers
 from api.rtspout.out import Out
-from api.rtspout.presentation import Address, Medium, Started
+from api.rtspout.presentation import Address, Medium, Presentation, Started
 from api.rtspout.request import Request
 from api.rtspout.server import OPENERS, Openers
 from api.times import parse_time
@@ -59,7 +59,7 @@ class Replay:
         self._streams: dict[str, _Stream] = {}
         self._knows_flags = False
         self.media = tuple(Medium(track.name, track.entry, ("sendonly", f"x-onvif-track:{track.name}")) for track in tracks)
-        self.attributes = (f"range:{range_text(min(track.first_ns for track in tracks), None)}",)
+        self.attributes: tuple[str, ...] = (f"range:{range_text(min(track.first_ns for track in tracks), None)}",)
         counts.sessions += 1
 
     @property
@@ -140,7 +140,7 @@ class ReplayOpener:
     media: Media
     counts: Counts = field(default_factory=Counts)
 
-    async def __call__(self, address: Address, grant: Grant) -> Replay:
+    async def __call__(self, address: Address, grant: Grant) -> Presentation:
         """The replay of a camera, and its sound beside the main track. Raises NotFound if nothing is recorded, Fault 400 for a bad `start`."""
         names, number = ("sub",) if address.sub else ("main", "audio"), address.camera.number
         zero_ns = _start_of(address.query)

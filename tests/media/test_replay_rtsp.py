@@ -21,7 +21,7 @@ __all__ = ["site"]
 @asynccontextmanager
 async def serving(api):
     """The application's RTSP server on a free port."""
-    server = RtspServer(api.app, RtspOutConfig(bind="127.0.0.1", port=0), api.app[OPENERS])
+    server = RtspServer(api.app, RtspOutConfig(bind="127.0.0.1", port=0), api.app[OPENERS], open_door=True)
     async with server.serving():
         yield server.port
 

@@ -89,7 +89,7 @@ class ReplayClient:
             self._answers.put_nowait((int(head.split()[1]), headers, body.decode()))
 
     def _packet(self, stream, packet):
-        flags, kind, sequence, stamp, _ = struct.unpack_from(">BBHII", packet)
+        flags, _, sequence, stamp, _ = struct.unpack_from(">BBHII", packet)
         assert flags & 0xEF == 0x80
         before = self.sequences.get(stream)
         assert before is None or sequence == before + 1 & 0xFFFF, "a sequence number is missing"

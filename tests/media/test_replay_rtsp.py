@@ -48,7 +48,7 @@ def recorded(api, maker, frames=250, **content):
 async def test_describe_says_what_is_replayed(api, maker, port):
     recorded(api, maker)
     async with ReplayClient(port) as client:
-        status, headers, body = await client.ask("DESCRIBE", Require="onvif-replay", Accept="application/sdp")
+        status, _, body = await client.ask("DESCRIBE", Require="onvif-replay", Accept="application/sdp")
         assert status == 200
         lines = body.split("\r\n")
         assert f"a=range:clock={utc_text(maker.T0)}-" in lines

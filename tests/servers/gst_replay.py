@@ -36,8 +36,8 @@ def seek_of(arguments):
 
 
 class Player:
-    def __init__(self, arguments):
-        self.loop, self.raw, self.alive, self.arguments, self.sought = GLib.MainLoop(), open(arguments.raw, "wb"), True, arguments, False
+    def __init__(self, arguments, raw):
+        self.loop, self.raw, self.alive, self.arguments, self.sought = GLib.MainLoop(), raw, True, arguments, False
         self.pipeline = Gst.parse_launch(
             f"rtspsrc name=source ! queue max-size-buffers=0 max-size-time=0 max-size-bytes=0 ! rtponvifparse name=parse ! "
             f"{DEPAY[arguments.codec]} ! videoconvert ! video/x-raw,format=GRAY8 ! fakesink name=sink sync={str(arguments.paced).lower()} "
@@ -112,10 +112,11 @@ def main():
     parser.add_argument("--quiet", type=float, default=3.0)
     parser.add_argument("--raw", required=True)
     Gst.init(None)
-    player = Player(parser.parse_args())
-    player.loop.run()
-    player.pipeline.set_state(Gst.State.NULL)
-    player.raw.close()
+    arguments = parser.parse_args()
+    with open(arguments.raw, "wb") as raw:
+        player = Player(arguments, raw)
+        player.loop.run()
+        player.pipeline.set_state(Gst.State.NULL)
 
 
 main()

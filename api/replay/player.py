@@ -17,6 +17,7 @@ from recorder.base.media import NS
 
 POLL_S = 0.02                 # how often the newest is looked at: half a picture
 NAP_S = 1.0                   # the longest sleep before a due time: after it the due time is looked at again
+TURN = 8                      # AUs in a row, before others have theirs
 BUSY_S = 0.5                  # before asking again where too many ask
 FIRST_LOOKS = 16              # for the first AU, before an answer is given without it
 
@@ -54,6 +55,7 @@ class Player:
         self._tracks, self._pace, self._outlet = tuple(tracks), pace, outlet
         self.cseq = cseq
         self.done = False
+        self._since_turn = 0
         self._going = asyncio.Event()
         self._going.set()
         self._ended, self._shown_ns = False, 0            # of the newest picture: its section ended with it; its UTC
@@ -121,7 +123,7 @@ class Player:
                 return found
             if all(track.walk.done for track in self._tracks):
                 return None
-            if self._pace.scale > 1.0:
+            if self._pace.scale > 1.0 and self._tracks[0].walk.edge:
                 self._keep_up()
             await asyncio.sleep(POLL_S)
 
@@ -133,9 +135,9 @@ class Player:
         try:
             await track.walk.fetch()
         except (Gone, NotFound):
-            await track.walk.past(track.walk.reached_ns, failed=False)
+            track.walk.past(track.walk.reached_ns, failed=False)
         except Unreadable:
-            await track.walk.past(track.walk.reached_ns, failed=True)
+            track.walk.past(track.walk.reached_ns, failed=True)
         except Problem:                      # too many look at the index now
             await asyncio.sleep(BUSY_S)
 
@@ -164,17 +166,23 @@ class Player:
         try:
             unit = await track.reading.unit(shot)
         except (Gone, NotFound):
-            return await track.walk.past(shot.wall_ns, failed=False)
+            track.walk.past(shot.wall_ns, failed=False)
+            return None
         except Unreadable:
-            return await track.walk.past(shot.wall_ns, failed=True)
+            track.walk.past(shot.wall_ns, failed=True)
+            return None
         except Problem:                      # the disk has too many readers now
             track.walk.line.ready.appendleft(shot)
             return await asyncio.sleep(BUSY_S)
+        track.walk.well()
         native = shot.entry.clock_rate == track.ticks.rate and self._pace.native
         stamp = track.ticks.of(play_ns, shot.pts, anew=shot.anew, native=native)
         now = track.ticks.at(self._clock_ns()) if self._pace.paced else None
         self._outlet.send(track.name, unit, stamp, extension(shot.wall_ns, shot.flags, self.cseq), now)
         self._pace.sent(play_ns)
+        self._since_turn = (self._since_turn + 1) % TURN
+        if not self._since_turn:
+            await asyncio.sleep(0)           # what is warm and taken at once would keep the loop from everybody else
         return None
 
     def _left_out(self, track: Track, shot: Shot) -> bool:

@@ -111,7 +111,7 @@ class Replay:
             self._report(stream, now)
 
     def _report(self, stream: _Stream, now: int) -> None:
-        """A sender report at times: our clock beside the RTP timestamp of this moment (ONVIF Streaming 6.10)."""
+        """A sender report at times: our clock beside the RTP timestamp of this moment (ONVIF Streaming 6.11)."""
         wall_ns = self._media.clock.wall_ns()
         if wall_ns >= stream.reported_ns + REPORT_NS or wall_ns < stream.reported_ns:
             stream.reported_ns = wall_ns

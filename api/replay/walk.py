@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from api.feed import visible_bytes
 from api.media import Media
 from api.replay.extension import END, JUMP, LAST
-from api.replay.index import Ahead, At, Group, ahead, behind, clean_point, groups_before
+from api.replay.index import LATE_NS, Ahead, At, Group, ahead, behind, clean_point, groups_before
 from api.replay.shot import Line, Shot, shots
 from api.replay.thin import Thin
 from recorder.base.errors import NotFound, Unreadable
@@ -29,12 +29,18 @@ class Walk(Protocol):
 
     line: Line
     done: bool                # nothing will come any more
+    edge: bool                # it has come to what is being recorded
     reached_ns: int           # UTC of the newest AU that was found, or of where it began
 
     async def fetch(self) -> bool:
         """Look for more; False if there is none yet. Raises Gone, Unreadable."""
+        ...
 
-    async def past(self, time_ns: int, *, failed: bool) -> None:
+    def well(self) -> None:
+        """What was found has been read."""
+        ...
+
+    def past(self, time_ns: int, *, failed: bool) -> None:
         """Go on behind a time of which nothing can be read: retired, or (`failed`) a disk cannot."""
 
 
@@ -42,7 +48,7 @@ class _Track:
     """What walks in both directions know: whose track it is, and which codings a client was told of."""
 
     def __init__(self, media: Media, camera: int, name: str, told: SampleEntry, thin: Thin, time_ns: int) -> None:
-        self.line, self.done, self.reached_ns = Line(), False, time_ns
+        self.line, self.done, self.edge, self.reached_ns = Line(), False, False, time_ns
         self._media, self._camera, self._name, self._told, self._thin = media, camera, name, told, thin
         self._setbacks = 0
 
@@ -62,6 +68,10 @@ class _Track:
         fits = (entry.codec, entry.clock_rate, entry.channels) == (told.codec, told.clock_rate, told.channels)
         return fits and await self._thin.keeps(shot)
 
+    def well(self) -> None:
+        """See Walk."""
+        self._setbacks = 0
+
     def _step_ns(self) -> int:
         """How far to go past what a disk cannot read: twice as far each time."""
         self._setbacks += 1
@@ -76,35 +86,41 @@ class Forwards(_Track):
         super().__init__(media, camera, name, told, thin, time_ns if at is None else at.time_ns)
         self._at, self._time_ns, self._end_ns = at, time_ns, end_ns
         self._jump = True                    # what comes next does not lead on
-        self._edge, self._told_end = False, False
         self._seen_bytes, self._looked_s = -1, -LOOK_AGAIN_S
 
     async def fetch(self) -> bool:
         """See Walk."""
         if self.done or not self._worth_it():
             return False
+        now_ns = self._media.clock.wall_ns()
         if self._at is None:
-            self._at = await self._look(partial(behind, camera=self._camera, name=self._name, time_ns=self._time_ns))
-            self._edge = self._at is None
-            self._looked_s = time.monotonic()
-            return self._at is not None
-        look = self._edge and time.monotonic() >= self._looked_s + LOOK_AGAIN_S
-        if look or not self._edge:
+            return await self._begin(now_ns)
+        look = self.edge and time.monotonic() >= self._looked_s + LOOK_AGAIN_S
+        if look or not self.edge:
             self._looked_s = time.monotonic()
         found = await self._look(partial(ahead, camera=self._camera, name=self._name, at=self._at, end_ns=self._end_ns,
-                                         now_ns=self._media.clock.wall_ns(), look=look))
+                                         now_ns=now_ns, look=look))
         await self._push(found)
-        return bool(self.line.ready) or not self._edge
+        return bool(self.line.ready) or not self.edge
+
+    async def _begin(self, now_ns: int) -> bool:
+        """Look where it goes on, or begins."""
+        self._at = await self._look(partial(behind, camera=self._camera, name=self._name, time_ns=self._time_ns))
+        self.edge, self._looked_s = self._at is None, time.monotonic()
+        if self.edge and self._end_ns is not None and self._end_ns + LATE_NS < now_ns:
+            self.done = True
+            self.line.close(LAST)
+        return self._at is not None
 
     async def _push(self, found: Ahead) -> None:
         if found.aus is not None:
-            self._setbacks, self.reached_ns = 0, int(found.aus.wall_ns.max())
+            self.reached_ns = int(found.aus.wall_ns.max())
             for shot in shots(found.aus):
                 if await self._take(shot):
                     shot.anew, self._jump = self._jump, False
                     shot.flags |= JUMP if shot.anew else 0
                     self.line.push(shot)
-        self._edge, self._jump = found.edge, self._jump or found.broken
+        self.edge, self._jump = found.edge, self._jump or found.broken
         self._close(found)
         self.done, self._at = found.done, found.after
         self._time_ns = self.reached_ns + 1              # where to look if there is nothing behind a gap yet
@@ -113,14 +129,14 @@ class Forwards(_Track):
         """The last shot's flags, if it is known to be one."""
         if found.done:
             self.line.close(LAST | (END if found.hole or found.stopped else 0))
-        elif found.broken and found.after is not None:
-            self.line.close(END if found.hole else 0)
+        elif found.broken and self.line.held is not None:
+            self.line.held.flags |= END if found.hole else 0         # what follows lets it go, if it is to be sent
         elif found.stopped:
             self.line.close(END | LAST)
 
     def _worth_it(self) -> bool:
         """False at the edge while nothing has become visible since the last look, but for one look a second."""
-        if not self._edge:
+        if not self.edge:
             return True
         try:
             store = self._media.store
@@ -132,13 +148,12 @@ class Forwards(_Track):
         news, self._seen_bytes = visible != self._seen_bytes, visible
         return news or time.monotonic() >= self._looked_s + LOOK_AGAIN_S
 
-    async def past(self, time_ns: int, *, failed: bool) -> None:
+    def past(self, time_ns: int, *, failed: bool) -> None:
         """See Walk."""
         step_ns = self._step_ns() if failed else 1
         self.line.clear()
-        self._time_ns, self._at, self._jump, self._edge = time_ns + step_ns, None, True, False
-        if self._setbacks > SETBACKS_MAX:
-            self.done = True
+        self._time_ns, self._at, self._jump, self.edge = time_ns + step_ns, None, True, False
+        self.done = self._setbacks > SETBACKS_MAX
 
 
 class Backwards(_Track):
@@ -168,7 +183,7 @@ class Backwards(_Track):
         return True
 
     async def _push(self, group: Group) -> None:
-        self._setbacks, jump = 0, True
+        jump = True
         first_ns = int(group.aus.wall_ns.max())
         self.reached_ns = int(group.aus.wall_ns[0])
         for shot in shots(group.aus):
@@ -183,12 +198,11 @@ class Backwards(_Track):
         elif group.first and self.line.held is not None:
             self.line.held.flags |= END
 
-    async def past(self, time_ns: int, *, failed: bool) -> None:
+    def past(self, time_ns: int, *, failed: bool) -> None:
         """See Walk."""
         self.line.clear()
         self._before_ns = time_ns - (self._step_ns() if failed else 0)
-        if not failed or self._setbacks > SETBACKS_MAX:
-            self.done = True                 # what is older has gone as well
+        self.done = not failed or self._setbacks > SETBACKS_MAX      # what is older than what has gone has gone as well
 
 
 async def begin(media: Media, camera: int, name: str, time_ns: int) -> At | None:

@@ -9,6 +9,9 @@ import pytest
 from api.footage import load
 from api.replay import player as player_module
 from api.replay.ask import range_text
+from api.replay.reading import Reading
+from api.ts.elementary import avc_sets
+from recorder.base.errors import Unreadable
 from recorder.base.media import NS, GapCause, TrackKind
 from storage import items
 from tests.media.growing import Growing
@@ -330,3 +333,90 @@ async def test_retention_that_overtakes_a_replay_costs_what_is_gone(api, maker):
     wall, _ = recorded(api.store.track(1, "main"))
     assert [unit.wall_ns for unit in client.units][-len(wall):] == wall
     assert client.units[-len(wall)].jump
+
+
+async def test_a_camera_that_moved_between_volumes_is_replayed_as_one(maker, volume, second, tmp_path):
+    """Pictures 0-99 on the first volume, 100-199 on the second a second later, 200-299 on the first again."""
+    stream, wall = maker.video(frames=300, gop=25), []
+    tapes = [each.track(1, "main", start_ns=maker.T0) for each in (volume, second)]
+    for part, place in enumerate((0, 1, 0)):
+        begin_ns = maker.T0 + 4 * NS * part + (NS if part else 0)
+        tapes[place].session = part + 1
+        maker.write(tapes[place], stream, first=100 * part, stop=100 * part + 100, t_ns=begin_ns)
+        wall += [begin_ns + n * NS // 25 for n in range(100)]
+    async with maker.Api(volume, tmp_path, maker.T0 + 3600 * NS, second) as api:
+        forward = (await played(api.media, 1, unpaced(maker.T0, maker.T0 + 60 * NS))).units
+        backward = (await played(api.media, 1, unpaced(maker.T0 + 60 * NS, maker.T0, scale="-1.0"))).units
+        seek = (await played(api.media, 1, unpaced(maker.T0 + 6 * NS + 1, maker.T0 + 7 * NS))).units
+    assert [unit.wall_ns for unit in forward] == wall
+    assert [number for number, unit in enumerate(forward) if unit.jump] == [0, 100, 200]
+    assert [number for number, unit in enumerate(forward) if unit.end] == [99]
+    assert sorted(unit.wall_ns for unit in backward) == wall
+    assert [unit.wall_ns for unit in backward if unit.jump] == [wall[n] for n in range(275, -1, -25)]
+    assert [unit.wall_ns for unit in backward if unit.end] == [wall[124], wall[24]]
+    assert [unit.wall_ns for unit in seek] == wall[125:150]
+
+
+async def test_what_a_disk_cannot_read_is_passed_over(api, maker, monkeypatch):
+    maker.write(api.main, maker.video(frames=400))
+    real = Reading.part
+
+    async def part(self, view, shot, skip):
+        if maker.T0 + 3 * NS <= shot.wall_ns < maker.T0 + 7 * NS:
+            raise Unreadable(0, "cam-1/main")
+        await real(self, view, shot, skip)
+
+    monkeypatch.setattr(Reading, "part", part)
+    client = await played(api.media, 1, unpaced(maker.T0, maker.T0 + 12 * NS))
+    wall = [unit.wall_ns for unit in client.units]
+    assert wall[:75] == [maker.T0 + n * NS // 25 for n in range(75)]
+    assert maker.T0 + 7 * NS <= wall[75] <= maker.T0 + 11 * NS
+    assert client.units[75].jump
+    assert client.units[75].clean
+    assert client.units[-1].last
+    client = await played(api.media, 1, unpaced(maker.T0 + 12 * NS, maker.T0, scale="-1.0"))
+    assert {unit.wall_ns for unit in client.units} & set(wall[:25])
+    assert not any(maker.T0 + 3 * NS <= unit.wall_ns < maker.T0 + 7 * NS for unit in client.units)
+
+
+async def test_a_disk_that_reads_nothing_ends_a_replay(api, maker, monkeypatch):
+    maker.write(api.main, maker.video(frames=400))
+
+    async def part(self, view, shot, skip):
+        raise Unreadable(0, "cam-1/main")
+
+    monkeypatch.setattr(Reading, "part", part)
+    for headers in (unpaced(maker.T0, maker.T0 + 60 * NS), unpaced(maker.T0 + 12 * NS, scale="-1.0")):
+        session, client = await open_session(api.media, 1), Client()
+        await start(session, client, headers)
+        await ended(session)
+        session.close()
+        assert client.units == []
+
+
+async def test_other_parameter_sets_are_sent_before_their_first_access_point(api, maker):
+    """Two codings of H.264 without sets in band: each access point brings those of its own."""
+    parts = [maker.video(frames=50), maker.video(frames=50, width=480, height=360)]
+    for session, part in enumerate(parts, 1):
+        api.main.session = session
+        maker.write(api.main, part)
+    client = await played(api.media, 1, unpaced(maker.T0, maker.T0 + 10 * NS))
+    for number, unit in enumerate(client.units):
+        entry = parts[number // 50].entry
+        if unit.clean:
+            assert unit.data.startswith(b"".join(len(nal).to_bytes(4) + nal for nal in avc_sets(entry.config)))
+        else:
+            assert unit.data == parts[number // 50].aus[number % 50].data
+
+
+async def test_another_codec_than_was_described_is_left_out_like_a_gap(api, maker):
+    maker.write(api.main, maker.video(frames=50))
+    api.main.session = 2
+    maker.write(api.main, maker.video(codec="hevc", frames=50))
+    session = await open_session(api.media, 1, time_ns=maker.T0)
+    client = Client()
+    await start(session, client, unpaced(maker.T0, maker.T0 + 10 * NS))
+    await ended(session)
+    session.close()
+    assert len(client.units) == 50
+    assert client.units[-1].last

@@ -1,16 +1,22 @@
 """ONVIF replay over RTSP as its clients see it (ONVIF Streaming 6; RFC 2326)."""
 
 import asyncio
+import base64
+import hashlib
 import random
 import re
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
+from api.metrics import EXTRA, Page
 from api.replay.ask import range_text, utc_text
 from api.rtspout.server import OPENERS, RtspServer
-from recorder.base.config import RtspOutConfig
+from recorder.base.config import CameraConfig, RtspOutConfig, StreamConfig
 from recorder.base.media import NS, TrackKind
+from storage.camera_record import CameraRecord, TokenRecord
+from storage.digest_login import logins
 from tests.media.replayclient import ReplayClient
 from tests.media.test_random_footage import site
 from tests.media.test_replay_plan import Truth, a_time
@@ -224,3 +230,75 @@ async def test_start_of_an_address_is_npt_zero(api, maker, port):
     for bad in ("?start=yesterday", "?end=5", "?start=1&start=2"):
         async with ReplayClient(port, f"/replay/yard{bad}") as client:
             assert (await client.ask("DESCRIBE"))[0] == 400
+
+
+@pytest.fixture
+async def doored(api):
+    """A server that lets nobody in without a token: its port, and what makes tokens."""
+    tokens, cameras = [], [CameraRecord(number, name, "file", 0, CameraConfig(name, StreamConfig("rtsp://127.0.0.1/")), 0)
+                           for number, name in ((1, "yard"), (2, "gate"))]
+
+    def token(**more):
+        secret = f"wr_{len(tokens) + 1:043d}"
+        md5, sha256 = logins(secret)
+        digest = hashlib.sha256(secret.encode()).digest()
+        made = TokenRecord(len(tokens) + 1, "test", frozenset({"view"}), (), "", 0, 0, None, digest, md5, sha256)
+        tokens.append(replace(made, **more))
+        api.registry.replace(cameras, tokens)
+        return "Basic " + base64.b64encode(f"token:{secret}".encode()).decode()
+
+    def revoke():
+        api.registry.replace(cameras, [])
+
+    server = RtspServer(api.app, RtspOutConfig(port=0), api.app[OPENERS], open_door=False)
+    async with server.serving():
+        yield server.port, token, revoke
+
+
+async def test_a_token_without_reach_to_the_camera_gets_nothing(api, maker, doored):
+    recorded(api, maker)
+    port, token, _ = doored
+    others, scopeless, good = token(cameras=("gate",)), token(scopes=frozenset({"metrics"})), token(cameras=("yard",))
+    for said, status in (({}, 401), ({"Authorization": others}, 404), ({"Authorization": scopeless}, 403), ({"Authorization": good}, 200)):
+        async with ReplayClient(port) as client:
+            assert (await client.ask("DESCRIBE", Require="onvif-replay", **said))[0] == status
+            setup = await client.ask("SETUP", f"{client.address}/track-main", Transport="RTP/AVP/TCP;unicast;interleaved=0-1", **said)
+            assert setup[0] == status
+            client.session = setup[1].get("session", "").partition(";")[0]
+            played = await client.ask("PLAY", Range=range_text(maker.T0, maker.T0 + NS), Rate_Control="no", **said)
+            assert played[0] == (status if status in {200, 401, 403} else 454)
+            if status == 200:
+                await client.until(lambda: len(client.units) >= 25)
+            else:
+                await asyncio.sleep(0.05)
+                assert client.units == []
+
+
+async def test_revoking_a_token_ends_its_replay(api, maker, doored):
+    recorded(api, maker)
+    port, token, revoke = doored
+    said = {"Authorization": token()}
+    async with ReplayClient(port) as client:
+        setup = await client.ask("SETUP", f"{client.address}/track-main", Transport="RTP/AVP/TCP;unicast;interleaved=0-1", **said)
+        client.session = setup[1]["session"].partition(";")[0]
+        assert (await client.ask("PLAY", Range=range_text(maker.T0, None), **said))[0] == 200
+        await client.until(lambda: client.units)
+        revoke()
+        await client.until(lambda: api.app[OPENERS]["replay"].counts.sessions == 0, seconds=5)
+
+
+async def test_metrics_tell_of_replays(api, maker, port):
+    recorded(api, maker)
+    async with ReplayClient(port) as client:
+        await client.set_up("main")
+        await client.play(Range=range_text(maker.T0, maker.T0 + NS), Rate_Control="no")
+        await client.play(Range=range_text(maker.T0 - NS, maker.T0 - 1), Rate_Control="no")
+        await client.ended()
+        page = Page()
+        for more in api.app[EXTRA]:
+            more(page, api.app)
+    assert "watchroom_replay_sessions 1" in page.text()
+    assert "watchroom_replay_plays_total 2" in page.text()
+    assert "watchroom_replay_rejected_total 1" in page.text()
+    assert "watchroom_replay_units_total 25" in page.text()
+    assert "watchroom_replay_broken_units_total 0" in page.text()

@@ -302,6 +302,20 @@ async def test_play_of_now_begins_with_the_newest_access_point(api, maker, growi
     session.close()
 
 
+async def test_play_of_npt_now_is_live(maker, volume, tmp_path):
+    main = volume.track(1, "main", start_ns=maker.T0)
+    async with maker.Api(volume, tmp_path, maker.T0 + 110 * NS // 25 + NS // 2) as near:
+        camera = Growing(main, maker, maker.video(frames=200, gop=25), maker.T0)
+        camera.send(110)
+        session, client = await open_session(near.media, 1), Client()
+        begun = await start(session, client, {"range": "npt=now-"})
+        assert begun.start_ns == maker.T0 + 4 * NS
+        await until(lambda: len(client.units) == 9)
+        camera.send(20)
+        await until(lambda: len(client.units) == 29)
+        session.close()
+
+
 async def test_faster_than_life_falls_in_step_at_the_edge(api, maker, growing, hurried):
     growing.send(110)
     session, client = await open_session(api.media, 1), Client()

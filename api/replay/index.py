@@ -19,6 +19,7 @@ from storage.timeline import HOLE_NS
 from storage.track import Track
 
 ROWS = 4                      # that are read at once: some seconds
+KEY_ROWS = 32                 # where only access points are wanted of them
 BACK_ROWS_AT_ONCE = 8
 LATE_NS = 10 * NS             # a young session's first rows and a stalled camera's last are known by then
 NEAR_NS = 10 * NS             # around a time, of what must be read to begin there
@@ -178,13 +179,16 @@ def stopped(track: Track, end_ns: int) -> bool:
 # -- forwards --
 
 
-def ahead(store: TapeStore, camera: int, name: str, at: At, end_ns: int | None, now_ns: int, *, look: bool = True) -> Ahead:
-    """What comes from `at` on, of a few rows and up to the first break, before `end_ns`. `look`: whether it has been stopped is asked too.
+def ahead(store: TapeStore, camera: int, name: str, at: At, end_ns: int | None, now_ns: int, *, look: bool = True,
+          keys: bool = False) -> Ahead:
+    """What comes from `at` on, of a few rows and up to the first break, before `end_ns`. `look`: whether it has been stopped is asked too;
+    `keys`: access points alone, of more rows.
 
     `now_ns`: UTC; what was recorded before a time is there LATE_NS after it.
     """
     track, reader = store.whole(camera, name), store.tape(camera, name, at.place)
-    run = reader.rows_from(at.row, ROWS + 1, provisional=False)
+    rows = KEY_ROWS if keys else ROWS
+    run = reader.rows_from(at.row, rows + 1, provisional=False)
     if len(run) and run.first != at.row:
         return Ahead(None, _next(track, reader, at), broken=True, hole=True)          # retention has been here
     footage = load(reader, run)
@@ -194,11 +198,12 @@ def ahead(store: TapeStore, camera: int, name: str, at: At, end_ns: int | None, 
     begin = min(at.sent, stop)
     wanted = _wanted(footage, at, begin, stop)
     last, done = _range_end(footage, wanted, stop, end_ns)
-    aus = _aus(footage, wanted[wanted < last])
+    chosen = wanted[wanted < last]
+    aus = _aus(footage, chosen[footage.key[chosen]] if keys else chosen)
     if done and last < stop:
         return Ahead(aus, None, done=True)
     after = _moved(footage, at, last)
-    if not broken and len(footage.run) > ROWS:
+    if not broken and len(footage.run) > rows:
         return Ahead(aus, after)
     over = end_ns is not None and end_ns + LATE_NS < now_ns
     found = _behind_it(track, footage, stop, Ahead(aus, after), end_ns, broken=broken, look=look or over)
@@ -275,29 +280,30 @@ def _aus(footage: Footage, chosen: Int64) -> Aus | None:
 # -- backwards --
 
 
-def groups_before(store: TapeStore, camera: int, name: str, before_ns: int) -> Behind:
-    """The newest picture groups that begin before a time; of the newest of them only what was before it too."""
+def groups_before(store: TapeStore, camera: int, name: str, before_ns: int, *, keys: bool = False) -> Behind:
+    """The newest picture groups that begin before a time; of the newest of them only what was before it too; with `keys` of each its access
+    point alone."""
     track = store.whole(camera, name)
     found = newest_row(track, before_ns)
     if found is None:
         return Behind((), None)
     reader, number, floor_ns = found
-    footage, skip = _rows_back(reader, number)
+    footage, skip = _rows_back(reader, number, KEY_ROWS if keys else BACK_ROWS_AT_ONCE)
     if not len(footage):
         return Behind((), None)                # it has gone meanwhile
     t_ns = footage.run.rows["t_ns"]
     inside = (np.arange(len(t_ns)) >= skip) & (t_ns > floor_ns)
-    keys = np.flatnonzero(footage.key & (footage.wall_ns < before_ns) & inside[footage.row])
-    groups = tuple(_groups(track, footage, keys[::-1], before_ns))
+    begins = np.flatnonzero(footage.key & (footage.wall_ns < before_ns) & inside[footage.row])
+    groups = tuple(_groups(track, footage, begins[::-1], before_ns, keys=keys))
     kept = t_ns[inside]
     return Behind(groups, int(kept[0]) if len(kept) else floor_ns + 1)
 
 
-def _rows_back(reader: TrackReader, number: int) -> tuple[Footage, int]:
+def _rows_back(reader: TrackReader, number: int, rows: int) -> tuple[Footage, int]:
     """Some rows up to `number`, from one on that begins with an access point, and one before them that tells whether they lead on; the
     index of the first that counts."""
     oldest = reader.edges().first_row
-    first = max(number - BACK_ROWS_AT_ONCE + 1, oldest)
+    first = max(number - rows + 1, oldest)
     run = from_access_point(reader, reader.rows_from(first, number - first + 1, provisional=False))
     if not len(run) or run.first <= oldest:
         return load(reader, run), 0
@@ -307,17 +313,17 @@ def _rows_back(reader: TrackReader, number: int) -> tuple[Footage, int]:
     return load(reader, RowRun(before.first, np.concatenate((before.rows, run.rows)))), 1
 
 
-def _groups(track: Track, footage: Footage, keys: Int64, before_ns: int) -> Iterator[Group]:
-    """The groups that begin with `keys` (falling): each up to the next access point or break."""
+def _groups(track: Track, footage: Footage, begins: Int64, before_ns: int, *, keys: bool) -> Iterator[Group]:
+    """The groups that begin with the access points `begins` (falling): each up to the next access point or break."""
     all_keys = np.flatnonzero(footage.key)
-    for index, key in enumerate(keys.tolist()):
+    for index, key in enumerate(begins.tolist()):
         later = all_keys[all_keys > key]
         begin, stop = footage.segment_of(key)
         chosen = np.arange(key, min(stop, int(later[0]) if len(later) else stop))
         chosen = chosen[~footage.leading[chosen]]
         if index == 0:
             chosen = chosen[:int(np.flatnonzero(footage.wall_ns[chosen] < before_ns)[-1]) + 1]
-        found = _aus(footage, chosen)
+        found = _aus(footage, chosen[:1] if keys else chosen)
         assert found is not None
         yield Group(found, _begins(track, footage, key, begin))
 

@@ -13,7 +13,7 @@ from api.metrics import EXTRA, Page
 from api.replay.ask import FEATURE, Ask, Rejected, range_text, read_ask
 from api.replay.described import Described, described
 from api.replay.session import Begun, Session
-from api.rtspout.coding import packer_of
+from api.rtspout.coding import coding_of, packer_of
 from api.rtspout.fault import Fault, Headers
 from api.rtspout.out import Out
 from api.rtspout.presentation import Address, Medium, Presentation, Started
@@ -21,6 +21,7 @@ from api.rtspout.request import Request
 from api.rtspout.server import OPENERS, Openers
 from api.times import parse_time
 from recorder._ext.rtppack import Packer
+from recorder.base.errors import Conflict, NotFound
 from recorder.base.media import NS
 
 KIND = "replay"
@@ -145,8 +146,20 @@ class ReplayOpener:
         names, number = ("sub",) if address.sub else ("main", "audio"), address.camera.number
         zero_ns = _start_of(address.query)
         tracks = await self.media.look_up(partial(described, camera=number, names=names, time_ns=zero_ns))
+        tracks = tuple(track for track in tracks if _sendable(track))
+        if not tracks:
+            raise NotFound("nothing of this camera can be sent over RTSP")
         first_ns = min(track.first_ns for track in tracks)
         return Replay(self.media, tracks, Session(self.media, number, tracks, zero_ns or first_ns), self.counts)
+
+
+def _sendable(track: Described) -> bool:
+    """True if there is an RTP payload format for it."""
+    try:
+        coding_of(track.entry)
+    except Conflict:
+        return False
+    return True
 
 
 def _start_of(query: str) -> int | None:

@@ -137,7 +137,8 @@ class Session:
 
     def _here_ns(self, now_ns: int, ask: Ask) -> int:
         """Where it stands; before anything has been played the beginning, backwards the end."""
-        return self._reached_ns or (now_ns if ask.backwards else self._zero_ns)
+        reached_ns = self._player.reached_ns if self._player is not None else self._reached_ns
+        return reached_ns or (now_ns if ask.backwards else self._zero_ns)
 
     # -- what walks --
 
@@ -154,14 +155,14 @@ class Session:
     async def _lead(self, told: Described, ask: Ask, start_ns: int, end_ns: int | None) -> Track:
         """The track whose access points the others follow."""
         reading, keys = Reading(self._media, self._camera, told.name), self._keys(ask)
-        thin = Thin(Frames.INTRA if keys and told.entry.kind is TrackKind.VIDEO else ask.frames, ask.interval_ns, reading.part)
+        keys = keys and told.entry.kind is TrackKind.VIDEO
+        thin = Thin(Frames.INTRA if keys else ask.frames, ask.interval_ns, reading.part)
         walk: Walk
         if ask.backwards:
-            intra = keys or told.entry.kind is not TrackKind.VIDEO
-            walk = Backwards(self._media, self._camera, told.name, told.entry, thin, start_ns, end_ns, intra=intra)
+            walk = Backwards(self._media, self._camera, told.name, told.entry, thin, start_ns, end_ns, keys=keys)
         else:
             at = await begin(self._media, self._camera, told.name, start_ns)
-            walk = Forwards(self._media, self._camera, told.name, told.entry, thin, at, start_ns, end_ns)
+            walk = Forwards(self._media, self._camera, told.name, told.entry, thin, at, start_ns, end_ns, keys=keys)
         return Track(told.name, walk, reading, self._ticks[told.name], told.entry.kind is TrackKind.VIDEO)
 
     def _beside(self, told: Described, ask: Ask, from_ns: int, end_ns: int | None) -> Track:

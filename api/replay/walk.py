@@ -79,12 +79,16 @@ class _Track:
 
 
 class Forwards(_Track):
-    """From `at` on (None: from the first access point at or after `time_ns`, once there is one) up to `end_ns`, or without end."""
+    """From `at` on (None: from the first access point at or after `time_ns`, once there is one) up to `end_ns`, or without end.
+
+    `keys`: access points alone.
+    """
 
     def __init__(self, media: Media, camera: int, name: str, told: SampleEntry, thin: Thin, at: At | None, time_ns: int,
-                 end_ns: int | None) -> None:
+                 end_ns: int | None, *, keys: bool = False) -> None:
         super().__init__(media, camera, name, told, thin, time_ns if at is None else at.time_ns)
         self._at, self._time_ns, self._end_ns = at, time_ns, end_ns
+        self._keys = keys
         self._jump = True                    # what comes next does not lead on
         self._seen_bytes, self._looked_s = -1, -LOOK_AGAIN_S
 
@@ -99,7 +103,7 @@ class Forwards(_Track):
         if look or not self.edge:
             self._looked_s = time.monotonic()
         found = await self._look(partial(ahead, camera=self._camera, name=self._name, at=self._at, end_ns=self._end_ns,
-                                         now_ns=now_ns, look=look))
+                                         now_ns=now_ns, look=look, keys=self._keys))
         await self._push(found)
         return bool(self.line.ready) or not self.edge
 
@@ -160,10 +164,10 @@ class Backwards(_Track):
     """The picture groups that begin at or before `time_ns`, the newest first, each in decode order, down to the one that covers `end_ns`."""
 
     def __init__(self, media: Media, camera: int, name: str, told: SampleEntry, thin: Thin, time_ns: int, end_ns: int | None, *,
-                 intra: bool) -> None:
+                 keys: bool = False) -> None:
         super().__init__(media, camera, name, told, thin, time_ns)
         self._before_ns: int | None = time_ns + 1
-        self._end_ns, self._intra = end_ns, intra
+        self._end_ns, self._keys = end_ns, keys
 
     async def fetch(self) -> bool:
         """See Walk."""
@@ -171,7 +175,7 @@ class Backwards(_Track):
             return False
         before_ns = self._before_ns
         if before_ns is not None:
-            found = await self._look(partial(groups_before, camera=self._camera, name=self._name, before_ns=before_ns))
+            found = await self._look(partial(groups_before, camera=self._camera, name=self._name, before_ns=before_ns, keys=self._keys))
             self._before_ns = found.before_ns
             for group in found.groups:
                 await self._push(group)
@@ -187,8 +191,8 @@ class Backwards(_Track):
         first_ns = int(group.aus.wall_ns.max())
         self.reached_ns = int(group.aus.wall_ns[0])
         for shot in shots(group.aus):
-            if (shot.key or not self._intra) and await self._take(shot):
-                shot.anew, shot.due_ns = jump, first_ns if not self._intra else shot.wall_ns
+            if await self._take(shot):
+                shot.anew, shot.due_ns = jump, first_ns
                 shot.flags |= JUMP if jump else 0
                 jump = False
                 self.line.push(shot)

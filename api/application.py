@@ -51,6 +51,7 @@ from api.liveparts import KnownRows
 from api.parameters import BODY_MAX, check_names
 from api.problems import Problem, problems
 from api.registry import Registry
+from api.replay import presentation as replay
 from api.routes import Route
 from api.side import SIDE, Side
 from api.status import StatusBoard
@@ -99,6 +100,7 @@ def make_application(parts: Parts, routes: Iterable[Route] | None = None) -> web
     pages.add(app)
     app.cleanup_ctx.append(media.context)
     app.cleanup_ctx.append(edge.context)
+    app.cleanup_ctx.append(replay.context)
     app.cleanup_ctx.append(whep.context)
     return app
 

@@ -1,7 +1,7 @@
 """RTSP requests: bytes in, values out (RFC 2326 4, 6, 10.12). Interleaved packets of the client are told apart and skipped."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.rtspout.fault import Fault
 
@@ -43,13 +43,14 @@ class RequestReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._skip = 0
+        self._begun: tuple[Request, int] | None = None      # a head, and how long its body is
         self.packets = 0
         self.broken = False
 
     @property
     def idle(self) -> bool:
         """True if nothing of a request or packet waits for its rest."""
-        return not self._buffer and not self._skip
+        return not self._buffer and not self._skip and self._begun is None
 
     @property
     def waiting(self) -> int:
@@ -63,6 +64,8 @@ class RequestReader:
 
     def take(self) -> Request | Broken | None:
         """The next request; None: it is not whole yet."""
+        if self._begun is not None:
+            return self._body()
         while self._buffer:
             if self._skip:
                 taken = min(self._skip, len(self._buffer))
@@ -101,11 +104,19 @@ class RequestReader:
             return self._fail(Fault(400, "Content-Length is no number"), found.cseq)
         if int(length) > BODY_MAX:
             return self._fail(Fault(413, "a request's body has at most 64 KiB"), found.cseq)
-        if len(self._buffer) < end + 4 + int(length):
+        del self._buffer[:end + 4]
+        self._begun = found, int(length)
+        return self._body()
+
+    def _body(self) -> Request | None:
+        assert self._begun is not None
+        head, length = self._begun
+        if len(self._buffer) < length:
             return None
-        body = bytes(self._buffer[end + 4:end + 4 + int(length)])
-        del self._buffer[:end + 4 + int(length)]
-        return Request(found.method, found.url, found.headers, found.cseq, body)
+        body = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        self._begun = None
+        return replace(head, body=body)
 
     def _fail(self, fault: Fault, cseq: int = 0) -> Broken:
         self.broken = True

@@ -11,6 +11,7 @@ import aiohttp
 from api.live import HEAD
 from api.liveparts import WEEK_NS
 from api.tilefeed import EVENT, FRAGMENT, STATE
+from bench.late import Ages
 from recorder.base.media import NS
 
 HZ = 90_000
@@ -32,7 +33,7 @@ def _age_ms(zero_ns: int, fragment: bytes) -> float:
     return (time.time_ns() - zero_ns - newest_ticks(fragment) * NS // HZ) / 1e6
 
 
-async def tile_viewer(port: int, tiles: int, ages_ms: list[float], camera: str = "cam-{}") -> None:
+async def tile_viewer(port: int, tiles: int, ages_ms: Ages, camera: str = "cam-{}") -> None:
     """That many tiles on one WebSocket, until cancelled; acknowledges what it gets as the page does. RuntimeError if the server ends it.
 
     `camera`: what each shows, its number in place of {}.
@@ -47,7 +48,7 @@ async def tile_viewer(port: int, tiles: int, ages_ms: list[float], camera: str =
         async for message in socket:
             tile, kind = HEAD.unpack_from(message.data)
             if kind == FRAGMENT:
-                ages_ms.append(_age_ms(zero_ns[tile], message.data))
+                ages_ms.came(camera.format(tile), _age_ms(zero_ns[tile], message.data))
                 owed[tile] = owed.get(tile, 0) + len(message.data) - HEAD.size
                 if owed[tile] >= ACK_BYTES:
                     await socket.send_str(json.dumps({"op": "ack", "tile": tile, "bytes": owed.pop(tile)}))
@@ -57,13 +58,13 @@ async def tile_viewer(port: int, tiles: int, ages_ms: list[float], camera: str =
     raise RuntimeError("the server closed the WebSocket")
 
 
-async def hls_viewer(port: int, players: int, ages_ms: list[float]) -> None:
+async def hls_viewer(port: int, players: int, ages_ms: Ages) -> None:
     """That many players, each of another camera, until cancelled. RuntimeError if one is refused."""
     async with aiohttp.ClientSession() as client:
         await asyncio.gather(*(_player(client, port, f"cam-{player}", ages_ms) for player in range(players)))
 
 
-async def _player(client: aiohttp.ClientSession, port: int, camera: str, ages_ms: list[float]) -> None:
+async def _player(client: aiohttp.ClientSession, port: int, camera: str, ages_ms: Ages) -> None:
     """Asks for the next part again and again, and takes each."""
     asked = ""
     for _ in count():
@@ -73,7 +74,7 @@ async def _player(client: aiohttp.ClientSession, port: int, camera: str, ages_ms
         found = re.search(r"/(\d+)-(\d+)-[^/]*-p(\d+)", address)
         if found is None:
             raise RuntimeError(f"{camera}: {address} is no part")
-        ages_ms.append(_age_ms(int(found[1]) * WEEK_NS, part))
+        ages_ms.came(camera, _age_ms(int(found[1]) * WEEK_NS, part))
         asked = f"&_HLS_msn={found[2]}&_HLS_part={int(found[3]) + 1}"
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from api.authorise import Grant
 from api.edge import Board
+from api.guard import is_loopback
 from api.problems import RETRY_S, Problem
 from api.whep import choice
 from api.whep.hub import Hub
@@ -39,12 +40,13 @@ NS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request for pictures: who, of which camera (id, number), whether small ones do, and where the request came to."""
+    """A request for pictures: who, of which camera (id, number), whether small ones do, the address that asks and the one it came to."""
 
     grant: Grant
     camera: str
     number: int
     small: bool
+    client: str
     host: str
 
 
@@ -106,7 +108,7 @@ class WhepDesk:
 
     async def answer(self, asked: Asked, offer: Offer) -> tuple[Viewer, str]:
         """A session that waits for its peer, and the answer to send. Problem with the reason where there can be none."""
-        mux, egress = self._listening()
+        mux, egress = self._listening(asked)
         place = self._place(asked, offer)
         if self._holders[asked.grant.holder] >= self.config.per_token:
             raise self._no(429, "limit", f"{self.config.per_token} WebRTC sessions of this token are open already", remedy="end one",
@@ -136,11 +138,14 @@ class WhepDesk:
         transport = Transport(peer.ufrag, peer.password, mux.identity.fingerprint, setup, self._addresses(asked.host), mux.port)
         return viewer, build_answer(offer, sending, transport, secrets.randbits(62), viewer.cname)
 
-    def _listening(self) -> tuple[Mux, Egress]:
+    def _listening(self, asked: Asked) -> tuple[Mux, Egress]:
         if self.trouble:
             raise self._no(503, "off", "the server cannot use its UDP port for WebRTC now", remedy="watch by WebSocket or HLS")
         if self._mux is None or self._egress is None:
             raise self._no(501, "off", "this server does not speak WebRTC", remedy="set webrtc.port, or watch by WebSocket or HLS")
+        if is_loopback(self.config.bind) and not self.config.ice_addresses and not is_loopback(asked.client):
+            raise self._no(501, "off", "WebRTC is bound to the server's own loopback address",
+                           remedy="set webrtc.bind, or watch by WebSocket or HLS")
         return self._mux, self._egress
 
     def _place(self, asked: Asked, offer: Offer) -> int:

@@ -24,7 +24,7 @@ from recorder.webrtc.peer import Address, Counts, Peer
 
 log = logging.getLogger("watchroom.webrtc")
 
-PEERS_MAX = 4000
+PEERS_MAX = 2000            # a handshake that is under way takes about 70 KiB
 AT_ONCE = 128               # datagrams that one waking of the loop reads
 DATAGRAM_MAX = 2048
 BUFFER_BYTES = 8 << 20

@@ -382,6 +382,32 @@ async def test_without_a_port_it_is_said_so(api):
     assert reply.status == 501 and "webrtc.port" in reply.json["detail"]
 
 
+async def test_who_comes_from_elsewhere_is_told_that_the_port_is_bound_to_loopback(proxied, board, north):
+    """Its candidates would lead nowhere, and the browser would wait for them."""
+    furnish(proxied.served.app, board)
+    board.push(north, key=True)
+    head = SDP | {"X-Forwarded-For": "203.0.113.9"}
+    token = await proxied.token("view")
+    reply = await proxied.ask("POST", "cameras/north/whep", token=token, headers=head, data=Watcher().offer())
+    assert reply.status == 501 and "webrtc.bind" in reply.json["detail"]
+
+
+async def test_sessions_that_never_connect_are_bounded_and_given_up(api, board, desk, north, watchers, clock):
+    """400 offers: 256 sessions of the holder are kept for 15 s, the rest is refused; who watches does not notice."""
+    board.push(north, key=True)
+    watcher, _ = await watch(api, watchers)
+    offer = Watcher().offer()
+    statuses = [(await post(api, offer)).status for _ in range(400)]
+    assert statuses == [201] * 255 + [429] * 145
+    board.push(north)
+    await until(lambda: len(units_of(watcher.pictures())) == 2)
+    watcher.send(watcher.check())
+    clock.advance(16)
+    desk.mux._look()
+    assert len(desk.viewers) == 1 and len(desk.mux) == 1
+    assert (await post(api, offer)).status == 201
+
+
 async def test_a_port_that_is_taken_stops_nothing_else(api, board, desk, start, caplog):
     other = await start()
     furnish(other.served.app, board, port=desk.config.port)

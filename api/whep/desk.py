@@ -33,6 +33,7 @@ from recorder.webrtc.peer import Peer
 log = logging.getLogger("watchroom.api")
 
 LOOK_S = 1.0
+OTHER_S = 0.05              # the same of the track that is only taken when the first does not do
 PICTURE_S = 0.4             # wait for the edge to say how the camera codes; the newest row's sample entry says most of it
 REMEMBERED = 256            # sessions that have ended and can still be asked about
 NS = 1e9
@@ -164,8 +165,8 @@ class WhepDesk:
         """The ways to send pictures, the best first, and what to say of them."""
         names = ("sub", "main") if asked.small else ("main", "sub")
         found, reasons = [], {}
-        for name in names:
-            entry, why = await self._coding(asked.number, name)
+        codings = await asyncio.gather(self._coding(asked.number, names[0], PICTURE_S), self._coding(asked.number, names[1], OTHER_S))
+        for name, (entry, why) in zip(names, codings, strict=True):
             codec = choice.h264_for(medium, entry) if entry is not None and not why else None
             if codec is not None:
                 found.append((name, codec))
@@ -183,6 +184,8 @@ class WhepDesk:
         rungs = [Rung(found[0][0], first.payload_type, False), Rung(found[0][0], first.payload_type, True)]
         if len(found) > 1 and not asked.small:
             rungs.append(Rung(found[1][0], found[1][1].payload_type, False))
+        elif len(found) > 1:
+            plan.spare = Rung(found[1][0], found[1][1].payload_type, False)
         return rungs, plan, {place: Sending(tuple(codecs), choice.FEEDBACK, ssrcs, "pictures")}
 
     def _unplayable(self, asked: Asked, reasons: Mapping[str, str]) -> Problem:
@@ -192,7 +195,7 @@ class WhepDesk:
         return self._no(406, "codec", why, remedy="watch by WebSocket or HLS, or give the camera an H.264 sub stream without B-frames",
                         ways=ways(asked.camera))
 
-    async def _coding(self, number: int, track: str) -> tuple[SampleEntry | None, str]:
+    async def _coding(self, number: int, track: str, wait_s: float) -> tuple[SampleEntry | None, str]:
         """How the track is coded now, or was when it was recorded last; and why it cannot be sent, or ""."""
         entry = self._entry(number, track)
         if entry is None:
@@ -203,7 +206,7 @@ class WhepDesk:
         self._joining[key] += 1         # keeps the hub until somebody has attached, or not
         try:
             hub = self._hub(number, track)
-            await hub.first(PICTURE_S)
+            await hub.first(wait_s)
             return hub.entry or entry, hub.refused
         except NotFound:
             return None, ""
@@ -235,11 +238,13 @@ class WhepDesk:
     def _cannot(self, number: int, track: str, why: str) -> None:
         """The camera has begun to code its pictures in a way that WebRTC does not carry."""
         hub = self._hubs.get((number, track))
-        asyncio.get_running_loop().call_soon(self._end_all, hub, why)
+        asyncio.get_running_loop().call_soon(self._give_up, hub, track, why)
 
-    def _end_all(self, hub: Hub | None, why: str) -> None:
+    def _give_up(self, hub: Hub | None, track: str, why: str) -> None:
+        """Viewers of the track go on with another one, or end."""
         for viewer in [one for one in self._viewers.values() if hub is not None and one.takes(hub)]:
-            self.end(viewer, why)
+            if not viewer.without(track):
+                self.end(viewer, why)
 
     def find(self, name: str, camera: str, grant: Grant) -> Viewer | dict[str, Any]:
         """The session of this name, or the last words about one that has ended. NotFound unless it is the holder's and of this camera."""

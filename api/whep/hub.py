@@ -27,6 +27,7 @@ PACKET_MAX = 1200           # RTP packet; with SRTP, UDP and IPv6 below 1,280, w
 GROUP_BYTES = 16 << 20      # a picture group that grows beyond either is not kept: who comes then waits for the next
 GROUP_UNITS = 1200
 BURST_BYTES = 48 << 10      # of a group sent again at once, each PACE_S: about 100 Mbit/s
+BURST_BYTES_ALL = 512 << 10     # ... of all who are brought up at the same time
 PACE_S = 0.004
 SETS = 7                    # NAL type of a sequence parameter set
 
@@ -252,16 +253,24 @@ class Hub:
                 self._egress.send(thin, packets.data, packets.offsets, packets.number & MASK)
 
     def _pump(self) -> None:
-        """Bring all that are behind a bit further."""
-        self._pump_timer = None
+        """Bring those that are behind a bit further, by turns."""
+        if self._pump_timer is not None:
+            self._pump_timer.cancel()
+            self._pump_timer = None
+        left = BURST_BYTES_ALL
         for stream in list(self._behind):
-            self._bring(stream)
-        if any(stream.group == self._group_number for stream in self._behind):
+            if left <= 0:
+                break
+            self._behind.remove(stream)
+            self._behind.append(stream)
+            left -= self._bring(stream)
+        if self._group and self._behind:
             self._pump_timer = self._loop.call_later(PACE_S, self._pump)
 
-    def _bring(self, stream: Stream) -> None:
+    def _bring(self, stream: Stream) -> int:
+        """How many bytes it was sent."""
         if not self._group:
-            return                      # the next access point starts it
+            return 0                    # the next access point starts it
         if stream.group != self._group_number:
             self._begin(stream)
         sent = 0
@@ -276,6 +285,7 @@ class Hub:
             stream.live, stream.begun = True, True
             self._behind.remove(stream)
             self._gather()
+        return sent
 
     def _begin(self, stream: Stream) -> None:
         """At the group's access point. Its units so far come a tick apart, so that nobody waits for their times, the last at its own time or,

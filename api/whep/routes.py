@@ -148,7 +148,8 @@ def figures(page: Page, app: web.Application) -> None:
         counts = desk.mux.counts
         page.family("watchroom_webrtc_datagrams_refused_total", "counter", "Datagrams that came to the WebRTC port and meant nothing, by kind.",
                     [({"kind": "stun"}, counts.stun_refused), ({"kind": "stranger"}, counts.strangers),
-                     ({"kind": "srtp"}, counts.srtp_refused)])
+                     ({"kind": "srtp"}, counts.srtp_refused),
+                     ({"kind": "flood"}, counts.flood)])
 
 
 def routes() -> list[Route]:

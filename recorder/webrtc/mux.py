@@ -157,7 +157,8 @@ class Mux:
             self.counts.strangers += 1
         elif 20 <= first < 64:
             self.counts.dtls += 1
-            self._shake(peer, data)
+            if peer.may_speak(self.counts):
+                self._shake(peer, data)
         elif 128 <= first < 192 and len(data) >= 12:
             peer.media(data, self.counts)
 

@@ -196,7 +196,7 @@ async def test_a_flood_of_pli_costs_little_and_nobody_else(api, board, desk, nor
     other, _ = await watch(api, watchers)
     await until(lambda: len(units_of(watcher.pictures())) == 10 and len(units_of(other.pictures())) == 10)
     before = desk._egress.bytes
-    for turn in range(50):
+    for turn in range(40):
         for _ in range(20):
             watcher.want_key()
         clock.advance(0.3)
@@ -206,6 +206,36 @@ async def test_a_flood_of_pli_costs_little_and_nobody_else(api, board, desk, nor
     assert desk._egress.bytes - before < 1.2 * (AGAIN_BYTES + 2_000_000)
     board.push(north)
     await until(lambda: len(units_of(other.pictures())) == 11)
+
+
+async def test_a_viewer_that_floods_rtcp_is_heard_so_often_a_second(api, board, desk, north, watchers):
+    board.push(north, key=True)
+    watcher, _ = await watch(api, watchers)
+    other, _ = await watch(api, watchers)
+    await until(lambda: watcher.pictures() and other.pictures())
+    for _ in range(40):
+        for _ in range(50):
+            watcher.report_lost(0.0)
+        await asyncio.sleep(0)
+    await until(lambda: desk.mux.counts.flood >= 500)
+    board.push(north)
+    await until(lambda: len(units_of(other.pictures())) == 2)
+    desk.mux._look()
+    heard = desk.mux.counts.rtcp
+    watcher.report_lost(0.0)
+    await until(lambda: desk.mux.counts.rtcp > heard)
+
+
+async def test_a_sub_track_that_cannot_be_sent_any_more_is_left_for_main(api, board, desk, north, watchers):
+    board.tracks[north, "sub"] = AVC
+    board.push(north, "sub", count=2, key=True)
+    board.push(north, count=3, key=True)
+    watcher, _ = await watch(api, watchers, query="?small=1")
+    await until(lambda: len(units_of(watcher.pictures())) == 2)
+    board.push(north, "sub", key=True, cts=STEP)
+    await until(lambda: desk.viewers[0].figures()["track"] == "main")
+    await until(lambda: len(units_of(watcher.pictures())) == 5)
+    assert not watcher.ended
 
 
 async def test_congestion_leads_to_key_pictures_then_to_the_sub_track_and_back(api, board, desk, north, watchers, clock):

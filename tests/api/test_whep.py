@@ -89,6 +89,24 @@ async def test_a_viewer_begins_with_the_picture_group_and_gets_what_comes(api, b
     assert reply.headers["Content-Type"].startswith("application/sdp")
 
 
+@pytest.mark.parametrize(("bind", "told"), [("::1", "::1"), ("::", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")])
+async def test_the_port_speaks_ipv6_and_ipv4(api, board, north, watchers, bind, told):
+    """Bound to every address, it tells the one that the request came to."""
+    desk = furnish(api.served.app, board, bind=bind)
+    board.push(north, count=3, key=True, size=20_000)
+    watcher, _ = await watch(api, watchers)
+    assert watcher.address == (told, desk.config.port)
+    board.push(north)
+    await until(lambda: len(units_of(watcher.pictures())) == 4)
+
+
+async def test_configured_addresses_are_told_instead(api, board, north):
+    furnish(api.served.app, board, ice_addresses=("203.0.113.7", "2001:db8::7"))
+    board.push(north, key=True)
+    answer = (await post(api)).body.decode()
+    assert [line.split()[4] for line in answer.splitlines() if line.startswith("a=candidate")] == ["203.0.113.7", "2001:db8::7"]
+
+
 async def test_viewers_share_one_hub_and_have_numbers_of_their_own(api, board, desk, north, watchers):
     board.push(north, count=3, key=True)
     first, _ = await watch(api, watchers)

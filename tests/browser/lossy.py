@@ -9,7 +9,7 @@ from typing import Self
 
 
 class LossyWay:
-    """`with LossyWay(server_port, 0.03) as way:` the client sends to `way.port`. Only media are lost (first byte 128 to 191), each by chance."""
+    """`with LossyWay(server_port, 0.03) as way:` the client sends to `way.port`. Media alone are lost (first byte 128 to 191), by chance."""
 
     def __init__(self, server_port: int, share: float) -> None:
         self._share, self._rng = share, random.Random(3)

@@ -7,7 +7,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -154,7 +154,7 @@ class WhepDesk:
         taken = choice.picture_place(offer)
         if taken is None:
             raise self._no(406, "codec", "the offer takes no H.264 with packetization-mode=1 over UDP/TLS/RTP/SAVPF with rtcp-mux, recvonly",
-                           remedy="watch by WebSocket or HLS", ways=ways(asked.camera))
+                           remedy="watch by WebSocket or HLS", ways=other_ways(asked.camera))
         medium = offer.media[taken.place]
         if not medium.ufrag or len(medium.password) < 22 or not medium.fingerprints or not medium.setup:
             raise self._no(400, "offer", "the offer lacks ice-ufrag, ice-pwd, fingerprint or setup",
@@ -174,26 +174,24 @@ class WhepDesk:
                 reasons[name] = why
         if not found:
             raise self._unplayable(asked, reasons)
-        first = found[0][1]
-        repair = medium.repair_of(first.payload_type)
-        plan = Plan(first.payload_type, random_ssrc(), repair, random_ssrc())
-        codecs = list({codec.payload_type: codec for _, codec in found}.values())
-        if repair is not None:
-            codecs.append(medium.codecs[repair])
-        ssrcs = (plan.ssrc, plan.repair_ssrc) if repair is not None else (plan.ssrc,)
-        rungs = [Rung(found[0][0], first.payload_type, False), Rung(found[0][0], first.payload_type, True)]
-        if len(found) > 1 and not asked.small:
-            rungs.append(Rung(found[1][0], found[1][1].payload_type, False))
-        elif len(found) > 1:
-            plan.spare = Rung(found[1][0], found[1][1].payload_type, False)
-        return rungs, plan, {place: Sending(tuple(codecs), choice.FEEDBACK, ssrcs, "pictures")}
+        ways = [Rung(name, codec.payload_type, medium.repair_of(codec.payload_type), False) for name, codec in found]
+        repairs = {rung.repair_type for rung in ways if rung.repair_type is not None}
+        plan = Plan(ways[0].payload_type, random_ssrc(), random_ssrc() if repairs else 0)
+        rungs = [ways[0], replace(ways[0], keys_only=True)]
+        if len(ways) > 1 and not asked.small:
+            rungs.append(ways[1])
+        elif len(ways) > 1:
+            plan.spare = ways[1]
+        types = {codec.payload_type: codec for _, codec in found} | {repair: medium.codecs[repair] for repair in sorted(repairs)}
+        ssrcs = (plan.ssrc, plan.repair_ssrc) if repairs else (plan.ssrc,)
+        return rungs, plan, {place: Sending(tuple(types.values()), choice.FEEDBACK, ssrcs, "pictures")}
 
     def _unplayable(self, asked: Asked, reasons: Mapping[str, str]) -> Problem:
         if not reasons:
             return self._no(404, "nothing", "nothing has been recorded of this camera yet", headers={"Retry-After": str(RETRY_S)})
         why = reasons.get("main") or next(iter(reasons.values()))
         return self._no(406, "codec", why, remedy="watch by WebSocket or HLS, or give the camera an H.264 sub stream without B-frames",
-                        ways=ways(asked.camera))
+                        ways=other_ways(asked.camera))
 
     async def _coding(self, number: int, track: str, wait_s: float) -> tuple[SampleEntry | None, str]:
         """How the track is coded now, or was when it was recorded last; and why it cannot be sent, or ""."""
@@ -322,7 +320,7 @@ class WhepDesk:
         return self._mux
 
 
-def ways(camera: str) -> dict[str, str]:
+def other_ways(camera: str) -> dict[str, str]:
     """Other ways to the same pictures."""
     return {"websocket": "/api/v1/live", "hls": f"/api/v1/cameras/{camera}/hls/live.m3u8"}
 

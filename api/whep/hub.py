@@ -18,6 +18,7 @@ from api.whep.choice import why_not
 from api.whep.timeline import MASK, RtpLine, ahead
 from recorder._ext.rtppack import Packer
 from recorder._ext.srtpout import KEPT, Egress, Outlet
+from recorder._ext.srtpout import PACKET_MAX as WHOLE_MAX
 from recorder.base.errors import Conflict
 from recorder.base.media import SampleEntry, TrackKind
 
@@ -121,20 +122,27 @@ class Hub:
     def take(self, units: Sequence[Unit]) -> None:
         """What is new, in decode order; called by the board. Of the sound that it gives at first only the newest is of use."""
         first = self.newest is None
-        for unit in units[-1:] if first and units and units[-1].entry.kind is not TrackKind.VIDEO else units:
-            if self.refused:
-                return
-            self._take(unit)
+        try:
+            for unit in units[-1:] if first and units and units[-1].entry.kind is not TrackKind.VIDEO else units:
+                if self.refused:
+                    return
+                self._take(unit)
+            self._came.set()
+            if self._behind and self._pump_timer is None:
+                self._pump()
+        except Exception:  # this hub's defect ends its viewers, who are told; the next one gets another hub
+            log.exception("WebRTC hub")
+            self._end("an error of the server; it is in its log")
+
+    def _end(self, why: str) -> None:
+        self.refused = why
         self._came.set()
-        if self._behind and self._pump_timer is None:
-            self._pump()
+        self._refuse(why)
 
     def _take(self, unit: Unit) -> None:
         video = unit.entry.kind is TrackKind.VIDEO
         if video and (why := why_not(unit.entry, unit.cts != 0)):
-            self.refused = why
-            self._came.set()
-            self._refuse(why)
+            self._end(why)
             return
         packets = self._pack(unit)
         if packets is not None:
@@ -154,6 +162,9 @@ class Hub:
             self.spoilt += 1
             return None
         if len(offsets) < 2:
+            return None
+        if len(offsets) == 2 and len(packed) > WHOLE_MAX:       # Opus is never cut (RFC 7587 4.2)
+            self.spoilt += 1
             return None
         made = self.newest = Packets(packed, offsets, self._number, timestamp, unit.wall_ns, unit.key)
         self._number += made.count

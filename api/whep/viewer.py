@@ -31,20 +31,20 @@ FIRST_S = 1.0               # a report soon, so that players know UTC
 
 @dataclass(slots=True)
 class Rung:
-    """A way to send: of which track, with which payload type, key pictures alone or all."""
+    """A way to send: of which track, with which payload types (of RTX None, if it was not offered), key pictures alone or all."""
 
     track: str
     payload_type: int
+    repair_type: int | None
     keys_only: bool
 
 
 @dataclass(slots=True)
 class Plan:
-    """What one medium is sent with. `spare`: a way that is taken only when those of the ladder are gone."""
+    """What one medium is sent with; `repair_ssrc` 0: no RTX. `spare`: a way that is taken only when those of the ladder are gone."""
 
     payload_type: int
     ssrc: int
-    repair_type: int | None = None
     repair_ssrc: int = 0
     spare: Rung | None = None
 
@@ -104,8 +104,8 @@ class Viewer:
         self._contexts = contexts
         rung = self.rungs[self._ladder.step]
         outlet = self._outlet(self.pictures, contexts, rung.payload_type)
-        if self.pictures.repair_type is not None:
-            self._repair = Outlet(contexts.outbound, protect_address(), self.pictures.repair_ssrc, self.pictures.repair_type,
+        if self.pictures.repair_ssrc:
+            self._repair = Outlet(contexts.outbound, protect_address(), self.pictures.repair_ssrc, rung.repair_type or 0,
                                   secrets.randbelow(1 << 16), contexts, keeps=False)
             self._aim(self._repair)
         self._outlets["video"] = outlet
@@ -185,7 +185,7 @@ class Viewer:
                 continue
             self._allowance -= 1
             self.told.repaired += 1
-            rtx = kind == "video" and self._repair is not None
+            rtx = kind == "video" and self._repair is not None and self.rung.repair_type is not None
             self._egress.again(self._repair if rtx and self._repair else outlet, packet, sent[1], sequence, rtx)
 
     def _wants_key(self, ssrc: int) -> None:
@@ -232,6 +232,8 @@ class Viewer:
             hub.detach(stream)
             outlet = self._outlets["video"]
             outlet.retype(rung.payload_type)
+            if self._repair is not None and rung.repair_type is not None:
+                self._repair.retype(rung.repair_type)
             stream = wanted.attach(outlet, stream)
             self._streams["video"] = wanted, stream
         if rung.keys_only != stream.keys_only:

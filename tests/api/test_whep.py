@@ -339,6 +339,34 @@ async def test_a_camera_that_begins_to_send_b_frames_ends_its_sessions_with_the_
     assert told["state"] == "ended" and "B-frames" in told["reason"]
 
 
+async def test_a_defect_of_the_hub_ends_its_sessions_with_a_word_and_the_next_one_works(api, board, desk, north, watchers, monkeypatch, caplog):
+    board.push(north, key=True)
+    watcher, reply = await watch(api, watchers)
+    await until(watcher.pictures)
+    with monkeypatch.context() as broken:
+        broken.setattr("api.whep.hub.Hub._take", lambda *_: 1 / 0)
+        board.push(north)
+    await until(lambda: watcher.ended)
+    assert "error of the server" in (await api.get(reply.headers["Location"])).json["reason"]
+    assert "ZeroDivisionError" in caplog.text
+    again, _ = await watch(api, watchers)
+    await until(again.pictures)
+
+
+async def test_sound_that_fits_no_packet_is_left_out(api, board, desk, north, watchers):
+    board.tracks[north, "audio"] = OPUS
+    board.push(north, count=2, key=True)
+    board.push(north, "audio")
+    watcher, _ = await watch(api, watchers, audio=True)
+    await until(lambda: len(watcher.came) == 2)
+    for seat in board.seats[north, "audio"]:
+        unit = board._unit((north, "audio"), False, 100, 0)
+        unit.data = bytes(3000)
+        seat.take([unit])
+    board.push(north, "audio", count=2)
+    await until(lambda: len(next(packets for ssrc, packets in watcher.came.items() if ssrc != watcher.ssrc)) == 3)
+
+
 async def test_nothing_recorded_is_not_found(api, board, desk):
     reply = await post(api, camera="yard")
     assert reply.status == 404

@@ -14,7 +14,7 @@ from itertools import count
 from bench.crowd import text_frame
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)

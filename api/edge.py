@@ -226,7 +226,7 @@ class Edge:
         if not isinstance(error, Gone):
             (log.warning if isinstance(error, WatchroomError) or sick(error) else log.error)("the edge of %s: %s", self.where, error)
         self._reader.close()
-        self._reader = EdgeReader(self._media, self._camera, self._track)
+        self._reader = EdgeReader(self._media, self._camera, self._track, self._reader.number)
         self._wait_until_s = time.monotonic() + LOOK_S
 
     def close(self) -> None:

@@ -42,13 +42,13 @@ class _Tape:
 
 
 class EdgeReader:
-    """One track. `poll` and `step` give units in decode order; loop thread only; `close` at the end."""
+    """One track. `poll` and `step` give units in decode order, numbered from `number` on; loop thread only; `close` at the end."""
 
-    def __init__(self, media: Media, camera: int, name: str) -> None:
+    def __init__(self, media: Media, camera: int, name: str, number: int = 0) -> None:
         self._media = media
         self.track = media.store.whole(camera, name)
         self._tape: _Tape | None = None
-        self._number = 0
+        self.number = number                      # of the next unit
         self._row, self._aus = 0, 0
         self._last: SampleEntry | None = None
         self._pending: list[Raw] = []             # known, but their bytes have not been read
@@ -163,10 +163,10 @@ class EdgeReader:
         for row, size, flags, dts, cts, _, wall_ns, number, leads in raw:
             entry = tape.entry(number)
             breaks = self._broken or not leads or entry is not self._last
-            made.append(Unit(self._number, data[at:at + size], entry, dts, cts, wall_ns, bool(flags & AuFlag.KEY), bool(flags & AuFlag.LEADING),
+            made.append(Unit(self.number, data[at:at + size], entry, dts, cts, wall_ns, bool(flags & AuFlag.KEY), bool(flags & AuFlag.LEADING),
                              bool(flags & AuFlag.DAMAGED), breaks, row))
             self._last, self._broken = entry, False
-            self._number += 1
+            self.number += 1
             at += size
         return made
 

@@ -224,3 +224,11 @@ def _access_point_for(reader: TrackReader, time_ns: int) -> Start | None:
         return None
     found = pick(footage, time_ns, int(footage.wall_ns.max()) + 1)
     return _start_at(footage, int(found.chosen[0])) if found is not None else None
+
+
+def newest_row(track: Track, before_ns: int) -> tuple[TrackReader, int, int] | None:
+    """The newest row that starts before a time: its tape and number, and when the newest such row of another tape starts (0: none)."""
+    found = sorted((row[1], rank, row[0], tape) for rank, tape in enumerate(track.tapes) if (row := tape.row_at(before_ns - 1)) is not None)
+    if not found:
+        return None
+    return found[-1][3], found[-1][2], found[-2][0] if len(found) > 1 else 0

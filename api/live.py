@@ -18,6 +18,7 @@ from aiohttp import WSMsgType, web
 from api import keys
 from api.authorise import Grant, within_reach
 from api.livetile import LiveTile
+from api.pace import Pace
 from api.problems import scrub
 from api.routes import ROOT, VIEW, Answer, Route
 from api.sending import end_now
@@ -34,6 +35,8 @@ ALIVE_S = 2.0
 CLOSE_S = 2.0
 ROOM_BYTES = 16 << 20
 BACKLOG_BYTES = 4 << 20       # that a client has not taken: live tiles then wait, and go on at the newest access point
+ACK_COST, OTHER_COST = 1, 20  # of what a client says; about 20 us of the loop's time is 1
+COST_S, COST_BURST = 10_000, 30_000
 WS_REVOKED, WS_NONSENSE = 4001, 4002
 BINARY = 0x82                 # RFC 6455 5.2: a whole message of bytes
 
@@ -117,6 +120,7 @@ class LiveSocket:
         self._grant: Grant = request[keys.GRANT]
         self._tiles: dict[int, Tile] = {}
         self._room = Room(ROOM_BYTES)
+        self._pace = Pace(COST_S, COST_BURST)
 
     async def run(self) -> None:
         """Serve until the client leaves, talks nonsense, or its token ends."""
@@ -132,11 +136,14 @@ class LiveSocket:
             await self._end([watch, *(tile.task for tile in self._tiles.values() if tile.task)])
 
     async def _handle(self, text: str) -> None:
+        cost = OTHER_COST
         try:
             message = read(text)
+            cost = ACK_COST if message.op == "ack" else OTHER_COST
             await self._obey(message)
         except WatchroomError as error:
             await self._tell(_tile_of(text), EVENT, {"error": scrub(error.message)})
+        await self._pace.pay(cost)
 
     async def _obey(self, message: Message) -> None:
         tile = self._tiles.get(message.tile)

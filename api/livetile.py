@@ -27,7 +27,7 @@ from recorder.base.media import NS, SampleEntry
 SLOW_S = 60.0                 # a viewer who misses pictures again within this gets access points only, for as long
 FRESH_NS = 3 * NS             # sound that is older than this beside the pictures has fallen silent
 SOUND_WAIT_S = 0.3            # at the start: for the sound to be found
-CLOCK_NS = 20_000_000         # UTC of media time 0 that is off by more is told
+CLOCK_NS = 2_000_000         # UTC of media time 0 that is off by more is told
 AGAIN_S = 0.02
 UNHEARD_MAX = 1000
 

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from api.cursor import LEAD_S, SETBACKS_MAX, CursorQuery, Init, Part
+from api.feed import newest_row
 from api.footage import Footage, load
 from api.media import Media
 from api.mp4.fragment import FragmentTrack, fragment, init_segment
@@ -22,9 +23,7 @@ from api.mp4.samples import Int64, Samples
 from recorder.base.errors import Gone, NotFound, Unreadable
 from recorder.base.media import NS, SampleEntry, TrackKind
 from storage.footage import row_ends
-from storage.reader import TrackReader
 from storage.store import TapeStore
-from storage.track import Track
 
 KEYS_MOST = 16                # of one fragment
 NAP_S = 0.5                   # how often a waiting stream asks whether anybody is there
@@ -138,7 +137,7 @@ def _placed(block: _Block, from_ns: int, speed: float, least: int) -> Samples:
 
 def _older(query: CursorQuery, step: _Step, keys: int, store: TapeStore) -> _Step | None:
     """The next older access points, those of about `keys` rows; None where the track begins."""
-    found = _newest_row(store.whole(query.camera, query.track), step.before_ns)
+    found = newest_row(store.whole(query.camera, query.track), step.before_ns)
     if found is None:
         return None
     reader, number, floor_ns = found
@@ -172,11 +171,3 @@ def _by_coding(footage: Footage, chosen: Int64, lasts_ns: Int64) -> Iterator[_Bl
 def _last_row(t_ns: Int64, row: int, until_ns: int) -> int:
     """The last row from `row` on that starts before `until_ns`: what is shown until then ends with it, if not earlier."""
     return max(row, int(np.searchsorted(t_ns, until_ns)) - 1)
-
-
-def _newest_row(track: Track, before_ns: int) -> tuple[TrackReader, int, int] | None:
-    """The newest row that starts before a time: its tape and number, and when the newest such row of another tape starts (0: none)."""
-    found = sorted((row[1], rank, row[0], tape) for rank, tape in enumerate(track.tapes) if (row := tape.row_at(before_ns - 1)) is not None)
-    if not found:
-        return None
-    return found[-1][3], found[-1][2], found[-2][0] if len(found) > 1 else 0

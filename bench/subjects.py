@@ -32,7 +32,7 @@ ENDED_OK = 50           # AUs under way at the end: at most 2 s
 class Bench:
     """What all subjects of a load share. `volume_bytes`: a volume of this size, whose chunks go round; 0: one that the run does not fill.
     `used_bytes`: of chunks that are written before anything is recorded, so that those taken are no fresh ones. `verify`: cameras whose
-    tapes are compared, 0: all.
+    tapes are compared, 0: all. `core`: the CPU that Watchroom is pinned to, None: all of them.
     """
 
     sim: SimProcess
@@ -43,6 +43,7 @@ class Bench:
     volume_bytes: int = 0
     used_bytes: int = 0
     verify: int = 0
+    core: int | None = RECORDER_CORE
 
     @property
     def urls(self) -> list[str]:
@@ -116,7 +117,7 @@ def site_of(bench: Bench) -> Site:
     cameras = {f"cam-{i}": load.camera_lines(bench.sim.url(i)) for i in range(load.cameras)}
     seconds = bench.plan.warm_up_s + 2 * bench.plan.rounds * bench.plan.window_s(load) + 60
     roomy = int(load.bytes_s * seconds) + 4 * load.cameras * LARGE.file_bytes + (4 << 30)
-    return Site(bench.folder, cameras, core=RECORDER_CORE, bytes_max=bench.volume_bytes or roomy, whole=bench.whole,
+    return Site(bench.folder, cameras, core=bench.core, bytes_max=bench.volume_bytes or roomy, whole=bench.whole,
                 recording=[f"slots = {load.slots}"])
 
 

@@ -33,15 +33,18 @@ def _age_ms(zero_ns: int, fragment: bytes) -> float:
     return (time.time_ns() - zero_ns - newest_ticks(fragment) * NS // HZ) / 1e6
 
 
-async def tile_viewer(port: int, tiles: int, ages_ms: list[float]) -> None:
-    """That many tiles on one WebSocket, until cancelled; acknowledges what it gets as the page does. RuntimeError if the server ends it."""
+async def tile_viewer(port: int, tiles: int, ages_ms: list[float], camera: str = "cam-{}") -> None:
+    """That many tiles on one WebSocket, until cancelled; acknowledges what it gets as the page does. RuntimeError if the server ends it.
+
+    `camera`: what each shows, its number in place of {}.
+    """
     zero_ns: dict[int, int] = {}
     owed: dict[int, int] = {}
     ours = {"Origin": f"http://127.0.0.1:{port}"}
     async with (aiohttp.ClientSession(headers=ours) as client,
                 client.ws_connect(API.format(port=port) + "/live", max_msg_size=0) as socket):
         for tile in range(tiles):
-            await socket.send_str(json.dumps({"op": "subscribe", "tile": tile, "camera": f"cam-{tile}", "track": "main"}))
+            await socket.send_str(json.dumps({"op": "subscribe", "tile": tile, "camera": camera.format(tile), "track": "main"}))
         async for message in socket:
             tile, kind = HEAD.unpack_from(message.data)
             if kind == FRAGMENT:

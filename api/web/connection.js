@@ -8,7 +8,7 @@ const LONGEST_WAIT_MS = 8000;
 
 export class Connection {
   #socket = null;
-  #tiles = new Map(); // number -> { receiver, wish }
+  #tiles = new Map(); // number -> { receiver, wish, owed: bytes consumed and not acknowledged yet }
   #wait = FIRST_WAIT_MS;
   #onchange;
 
@@ -17,9 +17,9 @@ export class Connection {
     this.#open();
   }
 
-  /** Show `wish` ({camera, track, start, speed, play, credit}) through `receiver.message(kind, bytes)`; comes back by itself after a cut. */
+  /** Show `wish` ({camera, track, start, speed, play, width, height, credit}) through `receiver.message(kind, bytes)`; comes back by itself after a cut. */
   subscribe(number, wish, receiver) {
-    this.#tiles.set(number, { receiver, wish });
+    this.#tiles.set(number, { receiver, wish, owed: 0 });
     this.#send({ op: "subscribe", tile: number, ...wish });
   }
 
@@ -27,8 +27,14 @@ export class Connection {
     if (this.#tiles.delete(number)) this.#send({ op: "unsubscribe", tile: number });
   }
 
+  /** `bytes` of a tile have been consumed; the server is told at each quarter of the credit. */
   acknowledge(number, bytes) {
-    this.#send({ op: "ack", tile: number, bytes });
+    const tile = this.#tiles.get(number);
+    if (!tile) return;
+    tile.owed += bytes;
+    if (tile.owed * 4 < tile.wish.credit) return;
+    this.#send({ op: "ack", tile: number, bytes: tile.owed });
+    tile.owed = 0;
   }
 
   #send(message) {
@@ -47,7 +53,10 @@ export class Connection {
   #opened() {
     this.#wait = FIRST_WAIT_MS;
     this.#onchange(true);
-    for (const [number, { wish }] of this.#tiles) this.#send({ op: "subscribe", tile: number, ...wish });
+    for (const [number, tile] of this.#tiles) {
+      tile.owed = 0;
+      this.#send({ op: "subscribe", tile: number, ...tile.wish });
+    }
   }
 
   #message(data) {

@@ -4,8 +4,8 @@ import { clipUrl } from "./api.js";
 import { element } from "./tile.js";
 import { Player, PLAYABLE } from "./player.js";
 import { Timeline } from "./timeline.js";
-import { clockTime, iso } from "./times.js";
-import { audioWords, stateWords } from "./words.js";
+import { clockTime, iso, parse } from "./times.js";
+import { audioWords, lastWords, stateWords } from "./words.js";
 
 const FIRST_TILE = 100_000;
 const CREDIT = 16 << 20;
@@ -22,6 +22,8 @@ export class Detail {
   #speed = 1;
   #tile = FIRST_TILE;
   #at = null; // ms where playback was asked to start; null: live
+  #state = {};
+  #lastMs = 0;
 
   constructor(root, connection, camera, onclose) {
     this.#connection = connection;
@@ -83,19 +85,35 @@ export class Detail {
     if (state.event) return;
     const wall = this.#player.wallMs;
     if (state.state === "disconnected" && this.#at !== null && !Number.isNaN(wall)) this.#wish.start = iso(wall); // go on there
-    this.words.textContent = stateWords(state);
+    this.#state = state;
+    if (state.state === "offline") this.#lastMs = state.last ? parse(state.last) : wall || this.#lastMs;
+    this.#say();
     this.video.dataset.state = state.state;
     if (state.track) this.video.dataset.track = state.track;
     if (state.audio) this.note.textContent = audioWords(state.audio);
   }
 
+  #say() {
+    const last = this.#state.state === "offline" ? lastWords(this.#lastMs, Date.now()) : "";
+    const words = [stateWords(this.#state), last].filter(Boolean).join("\n");
+    if (words !== this.words.textContent) this.words.textContent = words;
+  }
+
+  /** The clip around what is shown; where nothing can be shown, of what has just been recorded, or around where playback was asked for. */
+  #clip(wall) {
+    const now = Date.now();
+    const middle = wall || (this.#at ?? now - CLIP_MS / 2);
+    this.clip.href = clipUrl(this.#camera.id, middle - CLIP_MS / 2, Math.min(middle + CLIP_MS / 2, now));
+  }
+
   #tick() {
     const wall = this.#player.wallMs;
+    this.#clip(wall);
+    if (this.#state.state === "offline") this.#say();
     if (!Number.isNaN(wall)) {
       this.time.textContent = clockTime(wall, true);
       this.time.dataset.ms = wall;
       this.#timeline.cursor = wall;
-      this.clip.href = clipUrl(this.#camera.id, wall - CLIP_MS / 2, Math.min(wall + CLIP_MS / 2, Date.now()));
       this.#timeline.draw();
     }
     this.#frame = requestAnimationFrame(() => this.#tick());

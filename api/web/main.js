@@ -7,13 +7,17 @@ import { Tile } from "./tile.js";
 import { clockTime } from "./times.js";
 
 const REFRESH_MS = 3000;
+const HIDDEN_MS = 5000; // a page that nobody sees for so long lets its tiles go
+const AROUND = "25%"; // tiles so near to what can be seen are fed too
 const grid = document.querySelector("#grid");
 const stage = document.querySelector("#detail");
 const summary = document.querySelector("#summary");
 const tiles = new Map();
 let connected = false;
 let detail = null;
-let nextTile = 1;
+const seen = new Set(); // tiles that can be seen, or nearly
+let asleep = false;
+let sleep = 0;
 
 const connection = new Connection((up) => {
   connected = up;
@@ -46,18 +50,42 @@ function place(camera) {
   let tile = tiles.get(camera.id);
   if (tile) tile.update(camera);
   else {
-    tile = new Tile(connection, nextTile++, camera, open);
+    tile = new Tile(connection, camera, open);
     tiles.set(camera.id, tile);
     grid.append(tile.node);
-    if (!detail) tile.start();
+    watch.observe(tile.node);
   }
   tile.node.hidden = !visible(camera);
 }
 
 function remove(id, tile) {
+  watch.unobserve(tile.node);
+  seen.delete(tile);
   tile.stop();
   tile.node.remove();
   tiles.delete(id);
+}
+
+/** Feed the tiles that somebody can see, and no others. */
+function feed() {
+  for (const tile of tiles.values()) if (!detail && !asleep && seen.has(tile)) tile.start(); else tile.stop();
+}
+
+const watch = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const tile = tiles.get(target.dataset.camera);
+    if (tile && isIntersecting) seen.add(tile); else seen.delete(tile);
+  }
+  feed();
+}, { rootMargin: AROUND });
+
+function seenOrNot() {
+  clearTimeout(sleep);
+  if (document.hidden) sleep = setTimeout(() => { asleep = true; feed(); }, HIDDEN_MS);
+  else {
+    asleep = false;
+    feed();
+  }
 }
 
 function open(camera) {
@@ -67,19 +95,21 @@ function open(camera) {
 function route() {
   const camera = tiles.get(location.hash.slice(1))?.camera;
   detail?.close();
-  const was = detail;
   detail = null;
   grid.hidden = Boolean(camera);
   stage.hidden = !camera;
-  if (camera) {
-    if (!was) for (const tile of tiles.values()) tile.stop();
-    detail = new Detail(stage, connection, camera, () => { location.hash = ""; });
-  } else if (was) for (const tile of tiles.values()) tile.start();
+  if (camera) detail = new Detail(stage, connection, camera, () => { location.hash = ""; });
+  feed();
 }
 
 document.querySelector("#find").addEventListener("input", () => { for (const tile of tiles.values()) tile.node.hidden = !visible(tile.camera); });
 addEventListener("hashchange", route);
+document.addEventListener("visibilitychange", seenOrNot);
 addEventListener("keydown", (event) => { if (event.key === "Escape" && detail) location.hash = ""; });
 setInterval(refresh, REFRESH_MS);
-setInterval(() => { document.querySelector("#clock").textContent = clockTime(Date.now()); }, 500);
+setInterval(() => {
+  const now = Date.now();
+  document.querySelector("#clock").textContent = clockTime(now);
+  for (const tile of tiles.values()) tile.tick(now);
+}, 500);
 refresh().then(route);

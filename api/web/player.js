@@ -1,37 +1,51 @@
-// Plays one stream of init segments and fragments in a <video> by Media Source Extensions, close to the live edge or at a steady pace.
+// Plays one stream of init segments and fragments in a <video> by Media Source Extensions, at the live edge or at a steady pace.
 
 import { KIND } from "./connection.js";
+import { LiveEdge } from "./edge.js";
+import { pictures, timescale } from "./fragment.js";
+import { Still } from "./still.js";
 
 const KEEP_BEHIND_S = 8;
-const LIVE_LAG_S = 0.5; // where playback sits behind the newest picture
-const LIVE_JUMP_S = 2.5; // farther behind than this: jump
+const KEEP_BEHIND_LIVE_S = 1;
+const KEEP_AT_LEAST_S = 0.5;
+const AHEAD_PAUSED_S = 20; // what comes while nobody looks is left with the server
 const END_SLACK_S = 0.25; // this near to the end of a stretch counts as played
+const LAST_S = 0.001; // a seek to so long after a picture's time shows it
 const decode = new TextDecoder();
 const wallMs = (ns) => Number(BigInt(ns) / 1000n) / 1000;
+const played = ([, codec]) => MediaSource.isTypeSupported(`video/mp4; codecs="${codec}"`);
 
-/** Sample entry types that this browser plays, in the words of the subscribe message. */
-export const PLAYABLE = [["avc1", "avc1.64001f"], ["hvc1", "hvc1.1.6.L93.B0"], ["mp4a", "mp4a.40.2"], ["Opus", "opus"]]
-  .filter(([, codec]) => MediaSource.isTypeSupported(`video/mp4; codecs="${codec}"`)).map(([name]) => name);
+/** Sample entry types that this browser plays, in the words of the subscribe message: of pictures, and of all. */
+export const PICTURES = [["avc1", "avc1.64001f"], ["hvc1", "hvc1.1.6.L93.B0"]].filter(played).map(([name]) => name);
+export const PLAYABLE = [...PICTURES, ...[["mp4a", "mp4a.40.2"], ["Opus", "opus"]].filter(played).map(([name]) => name)];
 
 export class Player {
   #video;
+  #still;
   #onstate;
   #consumed;
+  #edge = new LiveEdge();
   #source = null;
   #buffer = null;
-  #queue = [];
+  #queue = []; // { bytes, pictures } to append, and { state } that begins another stream
+  #hz = 0;
+  #keys = []; // media times of access points in the buffer
+  #newest = -Infinity; // media time of the newest picture in the buffer
   #live = true;
   #fresh = true;
+  #resting = false; // no more will come for now: stay at the last picture
   #speed = 1;
   #started = false;
 
   /** `onstate(state)` gets each state message; `consumed(bytes)` is called when bytes have left the queue. */
   constructor(video, onstate, consumed) {
     this.#video = video;
+    this.#still = new Still(video);
     this.#onstate = onstate;
     this.#consumed = consumed;
     this.wallAtZeroMs = NaN;
-    for (const name of ["timeupdate", "waiting", "pause"]) video.addEventListener(name, () => this.#next());
+    for (const name of ["timeupdate", "pause", "play"]) video.addEventListener(name, () => this.#next());
+    video.addEventListener("waiting", () => this.#waiting());
   }
 
   /** UTC in ms of the picture on screen, NaN when nothing plays. */
@@ -47,7 +61,7 @@ export class Player {
   message(kind, bytes) {
     if (kind === KIND.STATE) this.#state(JSON.parse(decode.decode(bytes)));
     else if (kind === KIND.EVENT) this.#event(JSON.parse(decode.decode(bytes)));
-    else this.#push(bytes);
+    else this.#push(kind, bytes);
   }
 
   #event(event) {
@@ -60,13 +74,15 @@ export class Player {
     this.#onstate({ state: "disconnected" });
   }
 
+  /** Let go of the stream and its decoder; the last picture stays. */
   close() {
+    this.#still.keep();
     this.reset();
     this.#video.removeAttribute("src");
     this.#video.load();
   }
 
-  /** Forget everything at once: another stream will follow. */
+  /** Forget everything at once: another stream will follow. The picture stays until the first one of that. */
   reset() {
     this.#drop();
     this.#fresh = true;
@@ -74,25 +90,38 @@ export class Player {
 
   #state(state) {
     if (!state.codecs) {
+      this.#rests(state.state === "offline");
       this.#onstate(state);
       return;
     }
-    this.#queue.push(state);
+    if (state.state !== "playback") this.#forget();
+    this.#queue.push({ state });
     this.#next();
   }
 
-  /** Begin the stream of `state`; what was buffered of the one before is gone. */
+  #rests(resting) {
+    if (this.#resting && !resting) this.#video.play().catch(() => null); // it goes on where it stood
+    this.#resting = resting;
+    this.#next();
+  }
+
+  /** Begin the stream of `state`; what was buffered of the one before is gone, but for its last picture. */
   #restart(state) {
+    this.#still.keep();
     this.#buffer = null;
+    this.#keys = [];
+    this.#newest = -Infinity;
     this.#started = false;
     this.#fresh = false;
+    this.#resting = false;
     this.wallAtZeroMs = wallMs(state.wall_ns);
-    this.#live = state.state === "live";
+    this.#live = state.state !== "playback";
     const source = new MediaSource();
     this.#source = source;
     const url = URL.createObjectURL(source);
     source.addEventListener("sourceopen", () => this.#opened(source, state.codecs, url), { once: true });
     this.#video.src = url;
+    this.#untilShown();
     this.#onstate(state);
   }
 
@@ -110,27 +139,34 @@ export class Player {
   }
 
   #drop() {
-    for (const item of this.#queue) this.#consumed(item.byteLength || 0);
-    this.#queue = [];
+    this.#forget();
     this.#buffer = null;
     this.#source = null;
     this.#started = false;
   }
 
-  #push(bytes) {
-    this.#queue.push(bytes);
+  /** What waits in the queue will not be shown. */
+  #forget() {
+    for (const { bytes } of this.#queue) if (bytes) this.#consumed(bytes.byteLength);
+    this.#queue = [];
+  }
+
+  #push(kind, bytes) {
+    if (kind === KIND.INIT) this.#queue.push({ bytes, hz: timescale(bytes) });
+    else this.#queue.push({ bytes, pictures: pictures(bytes) });
     this.#next();
   }
 
   /** Do what is first in the queue: bytes to append, or the state that begins another stream, once this one has been played. */
   #next() {
     const first = this.#queue[0];
-    if (first === undefined) return;
-    if (first instanceof Uint8Array) {
-      this.#append(first);
+    if (first === undefined) {
+      if (this.#resting) this.#rest();
+    } else if (first.bytes) {
+      this.#append();
     } else if (this.#live || this.#playedOut()) {
       this.#queue.shift();
-      this.#restart(first);
+      this.#restart(first.state);
     }
   }
 
@@ -140,31 +176,52 @@ export class Player {
     return !this.#buffer.updating && this.#video.currentTime > ranges.end(ranges.length - 1) - END_SLACK_S;
   }
 
-  #append(bytes) {
-    if (!this.#buffer || this.#buffer.updating || this.#source.readyState !== "open") return;
+  /** All that has come goes in at once. */
+  #append() {
+    if (!this.#buffer || this.#buffer.updating || this.#source.readyState !== "open" || this.#held()) return;
+    const stop = this.#queue.findIndex((item) => !item.bytes);
+    const items = stop < 0 ? this.#queue : this.#queue.slice(0, stop);
+    const bytes = joined(items.map((item) => item.bytes));
     try {
       this.#buffer.appendBuffer(bytes);
     } catch (error) {
-      if (error.name === "QuotaExceededError" && this.#trim(1)) return;
+      if (error.name === "QuotaExceededError" && this.#trim(KEEP_AT_LEAST_S)) return;
       this.#drop();
       this.#onstate({ state: "broken", cause: error.message });
       return;
     }
-    this.#queue.shift();
+    for (const item of items) this.#note(item);
+    this.#queue.splice(0, items.length);
     this.#consumed(bytes.byteLength);
+  }
+
+  /** Where access points and the newest picture lie; the buffer's end is no measure of it, since a picture's length is not known when it is new. */
+  #note({ hz, pictures: brought }) {
+    this.#hz = hz || this.#hz;
+    if (!brought || !this.#hz) return;
+    if (brought.key) this.#keys.push(brought.first / this.#hz);
+    this.#newest = Math.max(this.#newest, brought.newest / this.#hz);
+  }
+
+  /** True while enough lies ahead of who has paused. */
+  #held() {
+    return this.#started && this.#video.paused && this.#newest - this.#video.currentTime > AHEAD_PAUSED_S;
   }
 
   #updated() {
     if (!this.#buffer) return;
-    if (!this.#trim(KEEP_BEHIND_S)) this.#next();
-    this.#steer();
+    if (!this.#trim(this.#live ? KEEP_BEHIND_LIVE_S : KEEP_BEHIND_S)) this.#next();
+    if (this.#buffer && !(this.#resting && this.#live)) this.#steer();
   }
 
+  /** Remove what lies before the newest access point that is `keep` seconds old. A removal takes all up to the access point at or after where it is
+   * told to end, so it is told a place well before that one. */
   #trim(keep) {
-    const ranges = this.#buffer.buffered;
-    const until = this.#video.currentTime - keep;
-    if (!ranges.length || until - ranges.start(0) < keep || this.#buffer.updating) return false;
-    this.#buffer.remove(ranges.start(0), until);
+    const last = this.#keys.findLastIndex((key) => key <= this.#video.currentTime - keep);
+    if (last < 1 || this.#buffer.updating) return false;
+    const until = (this.#keys[last - 1] + this.#keys[last]) / 2;
+    this.#keys = this.#keys.slice(last);
+    this.#buffer.remove(0, until);
     return true;
   }
 
@@ -172,22 +229,58 @@ export class Player {
     const ranges = this.#buffer.buffered;
     if (!ranges.length) return;
     const video = this.#video;
-    const end = ranges.end(ranges.length - 1);
+    const held = ranges.start(this.#live ? ranges.length - 1 : 0);
     if (!this.#started) {
       this.#started = true;
-      video.currentTime = this.#live ? Math.max(ranges.start(0), end - LIVE_LAG_S) : ranges.start(0);
+      video.currentTime = this.#live ? Math.max(held, this.#newest - this.#edge.target) : held;
       video.playbackRate = this.#speed;
       video.play().catch((error) => { if (error.name !== "AbortError") this.#onstate({ state: "broken", cause: error.message }); });
-      return;
+    } else if (video.currentTime < held) {
+      this.#seek(held);
+    } else if (this.#live && !video.paused) {
+      this.#keepLive(video, held);
     }
-    if (this.#live) this.#keepLive(video, ranges, end);
-    else if (video.currentTime < ranges.start(0)) video.currentTime = ranges.start(0);
   }
 
-  #keepLive(video, ranges, end) {
-    const lag = end - video.currentTime;
-    const held = ranges.start(ranges.length - 1);
-    if (lag > LIVE_JUMP_S || video.currentTime < ranges.start(0)) video.currentTime = Math.max(held, end - LIVE_LAG_S);
-    video.playbackRate = lag > 2 * LIVE_LAG_S ? 1.05 : 1;
+  #keepLive(video, held) {
+    const { jump, rate } = this.#edge.steer(this.#newest - video.currentTime, performance.now());
+    if (jump) this.#seek(Math.max(held, this.#newest - this.#edge.target));
+    else if (video.playbackRate !== rate) video.playbackRate = rate;
   }
+
+  /** A video that seeks can lend no picture: should another stream begin meanwhile, this one is there. */
+  #seek(seconds) {
+    this.#still.keep();
+    this.#untilShown();
+    this.#video.currentTime = seconds;
+  }
+
+  #untilShown() {
+    const source = this.#source;
+    this.#video.requestVideoFrameCallback(() => { if (source === this.#source) this.#still.drop(); });
+  }
+
+  #waiting() {
+    if (this.#started && this.#live && !this.#video.seeking && !this.#resting) this.#edge.waited(performance.now());
+    this.#next();
+  }
+
+  /** Show the last picture that has come. */
+  #rest() {
+    if (!this.#live || !this.#buffer?.buffered.length || this.#buffer.updating) return;
+    this.#started = true;
+    if (!this.#video.paused) this.#video.pause();
+    if (Math.abs(this.#video.currentTime - this.#newest) > 2 * LAST_S) this.#video.currentTime = this.#newest + LAST_S;
+  }
+}
+
+function joined(parts) {
+  if (parts.length === 1) return parts[0];
+  const whole = new Uint8Array(parts.reduce((size, part) => size + part.byteLength, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.byteLength;
+  }
+  return whole;
 }

@@ -1,6 +1,6 @@
 // States and causes in words, for people.
 
-import { clockTime, parse } from "./times.js";
+import { clockTime, duration, parse } from "./times.js";
 
 const CAUSES = {
   offline: "camera unreachable", refused: "address not allowed", auth: "wrong user or password", bad_sdp: "camera describes no usable stream",
@@ -28,6 +28,11 @@ export function stateWords(state) {
     case "broken": return `the picture stopped${why}`;
     default: return state.state || "";
   }
+}
+
+/** How old the picture is that stands there, e.g. "last picture 14:02:11, 3 min ago"; "" when there is none. */
+export function lastWords(lastMs, nowMs) {
+  return lastMs ? `last picture ${clockTime(lastMs)}, ${duration(nowMs - lastMs)} ago` : "";
 }
 
 export function audioWords(audio) {

@@ -48,7 +48,8 @@ def test_the_other_messages(text: str, op: str) -> None:
     {"credit": CREDIT_MAX + 1}, {"credit": 1e6}, {"start": True}, {"start": 1.5}, {"start": "yesterday"}, {"start": []}, {"tile": -1},
     {"tile": 1 << 32}, {"width": 100}, {"height": 100}, {"width": 0, "height": 9},
     {"width": 1 << 16, "height": 9}, {"width": 9.5, "height": 9}, {"width": -1, "height": -1},
-    {"max_kbps": 0}, {"max_kbps": -1}, {"max_kbps": "1"}, {"max_kbps": 1e3}, {"max_kbps": 1_000_001}, {"tile": "1"}, {"tile": True}, {"op": "drop"}, {"op": None}, {"op": ["subscribe"]},
+    {"max_kbps": 0}, {"max_kbps": -1}, {"max_kbps": "1"}, {"max_kbps": 1e3}, {"max_kbps": 1_000_001},
+    {"tile": "1"}, {"tile": True}, {"op": "drop"}, {"op": None}, {"op": ["subscribe"]},
 ])
 def test_a_wrong_field_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

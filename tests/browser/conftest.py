@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+import bench.camsim
 from bench.camsim.process import SimProcess
+from bench.chromium import ARGUMENTS, CHROMIUM
 from bench.site import Site, wait_until
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"]
+PATTERN = Path(bench.camsim.__file__).parent / "pattern.js"
 CAMERAS = 8
 PATIENCE_MS = 120_000       # what takes longer hangs
 SIM = ("--count", str(CAMERAS), "--codec", "h264,h265", "--audio", "aac,pcma", "--sub", "h265", "--size", "640x360", "--bitrate", "600",

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import mutation
 import volume
+import webrtc
 from mutation import Mutator, unpack
 from rtpkit import MS, WALL
 from watched import CLOCK, CODECS, Watched
 
+from api.replay.ask import Rejected, read_ask
 from api.rtspout.address import parse_address
 from api.rtspout.answer import answer, refusal
 from api.rtspout.fault import Fault
@@ -287,6 +289,26 @@ def transport(data: bytes) -> Hashable:
     return channels is None, ssrc is None, found.udp
 
 
+def replay_play(data: bytes) -> Hashable:
+    """The headers of a PLAY of a replay: refused with a status of RTSP, or values that nothing behind them can choke on."""
+    lines = data.decode("utf-8", "replace").split("\n")[:16]
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    try:
+        found = read_ask(headers.get)
+    except Rejected as error:
+        assert error.status in {400, 456, 457, 501}
+        assert "\n" not in str(error)
+        assert len(str(error)) < 300
+        return error.status
+    times = [time_ns for time_ns in (found.start_ns, found.end_ns) if time_ns is not None]
+    assert all(0 <= time_ns < 1 << 63 for time_ns in times)
+    assert 0.1 <= abs(found.scale) <= 64
+    assert found.paced or abs(found.scale) == 1
+    assert 0 <= found.interval_ns <= 86_400 * 10**9
+    assert len(times) < 2 or (times[0] < times[1]) != found.backwards
+    return len(times), found.npt, found.now, found.backwards, found.paced, found.frames, found.immediate
+
+
 def parameter_sets(data: bytes) -> Hashable:
     """NALs with start codes between them: kernels and readers agree that nothing happens beyond what they could read."""
     nals = split_start_codes(data)
@@ -330,6 +352,8 @@ CHALLENGE = [
     b"stale=true", b'opaque="",'
 ]
 TRANSPORT = [b"RTP/AVP/TCP", b";interleaved=0-1", b";ssrc=", b",", b"=", b"-", b";unicast", b"255", b"256", b"deadbeef", b";server_port=1-2"]
+PLAY = [b"Range: clock=", b"Range: npt=", b"20090615T114900.440Z", b"-", b"now", b"Scale: -1.0", b"Rate-Control: no", b"Frames: intra/",
+        b"Immediate: yes", b"99999999T999999Z", b"1e9", b"=", b"\n", b";", b"9" * 30, "\u0665".encode()]
 NALS = [b"\0\0\1", b"\0\0\0\1", b"\0\0\3", b"\x67\x64\0\x1f", b"\x68", b"\x42\1", b"\x40\1", b"\x44\1", b"\xff\xff\xff", b"\0\0\0"]
 PAYLOADS = [
     b"\x7c\x85", b"\x7c\x05", b"\x7c\x45", b"\x78\0\2", b"\x62\1\x93", b"\x62\1\x53", b"\x60\1\0\3", b"\0\x10", b"\0\0\1", b"\x67",
@@ -340,6 +364,14 @@ SEGMENTS = [
     b"\xff\xdb\0\x43\0", b"\xff\xc0\0\x11\x08", b"\xff\xc4\0\x1f", b"\xff\xdd\0\4\0\1", b"\xff\xff", b"\xff\xe0\0\2", b"\xff\xd9",
     b"\xff\xda\0\x0c\3\1\0\2\x11\3\x11\0\x3f\0",
 ]
+STUN = [b"\x00\x06", b"\x00\x08\x00\x14", b"\x80\x28\x00\x04", b"\x21\x12\xa4\x42", b"\x00\x25\x00\x00", b"\x00\x20\x00\x08"]
+OFFER = [
+    b"m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n", b"a=rtpmap:96 H264/90000\r\n", b"a=fmtp:96 packetization-mode=1;profile-level-id=42e01f\r\n",
+    b"a=mid:0\r\n", b"a=group:BUNDLE 0 1\r\n", b"a=ice-ufrag:abcd\r\n", b"a=setup:actpass\r\n", b"a=recvonly\r\n", b"\0", b"\r", b"128", b"=",
+    b":", b";",
+]
+FEEDBACK = [b"\x81\xcd\0\3", b"\x81\xce\0\2", b"\x84\xce\0\4", b"\x8f\xce\0\5", b"REMB", b"\x81\xc9\0\7", b"\xff\xff\xff\xff", b"\x81\xcb\0\1"]
+RECORDS = [b"\x16\xfe\xfd", b"\x14\xfe\xfd", b"\x15\xfe\xfd", b"\x17\xfe\xfd", b"\x16\xfe\xff", b"\0\0\0\0", b"\xff\xff"]
 RTCP = [b"\x80\xc8\0\6", b"\x81\xc9\0\7", b"\x81\xcb\0\1", b"\x81\xca\0\2", b"\x80\xcc\0\2"]
 
 TARGETS = {target.name: target for target in (
@@ -354,7 +386,12 @@ TARGETS = {target.name: target for target in (
     Target("url", url, mutation.bytes_of, ADDRESS),
     Target("auth", auth, mutation.lines, CHALLENGE),
     Target("transport", transport, mutation.bytes_of, TRANSPORT),
+    Target("replay-play", replay_play, mutation.lines, PLAY),
     Target("parameter-sets", parameter_sets, mutation.bytes_of, NALS),
+    Target("stun", webrtc.message, mutation.bytes_of, STUN),
+    Target("webrtc-offer", webrtc.offer, mutation.lines, OFFER),
+    Target("rtcp-feedback", webrtc.feedback, mutation.bytes_of, FEEDBACK),
+    Target("webrtc-port", webrtc.port, mutation.packets, RECORDS),
     Target("chunk", volume.chunk, mutation.bytes_of),
     Target("journal", volume.journal, mutation.packets),
     Target("ring", volume.ring, mutation.bytes_of),

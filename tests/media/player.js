@@ -1,40 +1,5 @@
-// Plays footage in a page of a test and reads the number in the pictures (bench/camsim/pattern.py, "Reading") from a canvas.
-const GRID = { columns: 16, rows: 4, wide: 20, high: 24, left: 2, top: 1 };
+// Plays footage in a page of a test; bench/camsim/pattern.js, which stands before it, reads the number in the pictures.
 const PATIENCE_MS = 100_000;
-const canvas = document.createElement("canvas");
-
-function crc16(bytes) {
-  let crc = 0xffff;
-  for (const byte of bytes) {
-    crc ^= byte << 8;
-    for (let bit = 0; bit < 8; bit += 1) crc = (crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1) & 0xffff;
-  }
-  return crc;
-}
-
-/** The number in the picture that `video` shows, null if there is none to be trusted. */
-function numberOf(video) {
-  const [width, height] = [video.videoWidth, video.videoHeight];
-  if (!width) return null;
-  [canvas.width, canvas.height] = [width, height];
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(video, 0, 0);
-  const { data } = context.getImageData(0, 0, width, height);
-  const cells = Array.from({ length: GRID.rows }, (_, row) => Array.from({ length: GRID.columns }, (__, column) => mean(row, column)));
-  function mean(row, column) {
-    const [y0, y1] = [1, 3].map((part) => Math.floor((height * (4 * (GRID.top + row) + part)) / (4 * GRID.high)));
-    const [x0, x1] = [1, 3].map((part) => Math.floor((width * (4 * (GRID.left + column) + part)) / (4 * GRID.wide)));
-    let sum = 0;
-    for (let y = y0; y < y1; y += 1) for (let x = x0; x < x1; x += 1) sum += data[4 * (y * width + x) + 1];
-    return sum / ((y1 - y0) * (x1 - x0));
-  }
-  const average = (parity) => cells[0].filter((_, n) => n % 2 === parity).reduce((a, b) => a + b) / 8;
-  const threshold = (average(0) + average(1)) / 2;
-  const bytes = cells.slice(1).flatMap((row) => [0, 8].map((at) => row.slice(at, at + 8).reduce((byte, cell) => byte * 2 + (cell > threshold), 0)));
-  const [a, b, c, d, high, low] = bytes;
-  if (average(0) - average(1) < 60 || crc16([a, b, c, d]) !== high * 256 + low) return null;
-  return ((a * 256 + b) * 256 + c) * 256 + d;
-}
 
 /** Resolves at the event; rejects when the video fails or patience ends. */
 function heard(target, name, video) {

@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import async_playwright
 
 from recorder.base.media import NS, GapCause, TrackKind
-from tests.browser.conftest import ARGUMENTS, CHROMIUM
+from tests.browser.conftest import ARGUMENTS, CHROMIUM, PATTERN
 
 pytestmark = pytest.mark.browser
 
@@ -61,8 +61,8 @@ async def page(yard):
         opened.on("pageerror", lambda error: said.append(str(error)))
         await opened.goto(str(yard.client.make_url("/healthz")))
         await opened.set_content("<!doctype html><title>Player</title>")
-        for script in ("hlsjs/hls.light.min.js", "player.js"):
-            await opened.add_script_tag(path=HERE / script)
+        for script in (PATTERN, HERE / "hlsjs/hls.light.min.js", HERE / "player.js"):
+            await opened.add_script_tag(path=script)
         yield opened
         await running.close()
     assert said == []

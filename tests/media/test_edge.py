@@ -1,6 +1,7 @@
 """The edge of a track: every AU once and in order to all who have joined, whatever becomes of the live block meanwhile."""
 
 import asyncio
+import errno
 
 import pytest
 
@@ -215,3 +216,23 @@ def test_a_block_that_does_not_lie_in_its_file_is_refused():
 
 def test_a_block_of_another_track_tells_nothing():
     assert Newest(bytes(1 << 16), 0, 1, b"main").take(90_000) is None
+
+
+async def test_after_an_error_numbers_go_on(api, maker, monkeypatch):
+    """Who was told number 40 must not wait for it again: the edge begins anew at the newest access point, with the next number."""
+    stream = maker.video(frames=100, gop=20)
+    camera = Growing(api.main, maker, stream, maker.T0)
+    camera.send(30)
+    viewer = Viewer(api.app[BOARD])
+    await viewer.has(10)
+
+    async def failing(self):
+        monkeypatch.undo()
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(EdgeReader, "step", failing)
+    monkeypatch.setattr(EdgeReader, "poll", lambda self: None)
+    camera.send(35)
+    await viewer.has(15)
+    again = viewer.units[10]
+    assert (again.data, again.number, again.breaks) == (stream.aus[60].data, 10, True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import async_playwright
 
-from tests.browser.conftest import ARGUMENTS, CHROMIUM
+from tests.browser.conftest import ARGUMENTS, CHROMIUM, PATTERN
 
 pytestmark = pytest.mark.browser
 
@@ -22,8 +22,8 @@ async def test_hls_js_shows_what_has_just_come(growing, record_property):
         page = await (await running.new_context(bypass_csp=True)).new_page()
         await page.goto(str(api.client.make_url("/healthz")))
         await page.set_content("<!doctype html><title>Player</title>")
-        for script in ("hlsjs/hls.light.min.js", "player.js"):
-            await page.add_script_tag(path=HERE / script)
+        for script in (PATTERN, HERE / "hlsjs/hls.light.min.js", HERE / "player.js"):
+            await page.add_script_tag(path=script)
         seen, errors, latency_s = await page.evaluate(f"""async () => {{
             const video = await byHlsJs("/api/v1/cameras/yard/hls/live.m3u8?track=main");
             const seen = await live(video, {SECONDS});

@@ -1,0 +1,98 @@
+"""Viewers that vanish, stall, flood and talk nonsense: recording beside them loses nothing, the API stays small, and others are served."""
+
+import asyncio
+import re
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bench.camsim.process import SimProcess
+from bench.load import Load
+from bench.site import Site, wait_until
+from bench.subjects import Bench, recorded, site_of, tape_loss, tracks
+from bench.window import Plan
+from tests.e2e.hostile import CREW, Target, attack, first_fragment_s
+
+pytestmark = pytest.mark.live
+
+LOAD = Load(16, 1000)
+SECONDS = 25.0
+RSS_MORE_KB = 600 << 10       # the crew is 48 connections that do not read: 4 MiB of live, or a part of 16 MiB of playback, each
+LAG_MS = 1000.0               # of the API's loop, on two cores shared with 16 cameras, the recorder and the crew itself
+FIRST_S = 5.0
+
+
+@dataclass
+class Beside:
+    """A site that records, its simulation, and what was seen of its API."""
+
+    bench: Bench
+    site: Site
+    peak_kb: int = 0
+    lags_ms: list[float] = field(default_factory=list)
+    firsts_s: list[float] = field(default_factory=list)
+
+    @property
+    def target(self) -> Target:
+        return Target(self.site.port, tuple(f"cam-{n}" for n in range(LOAD.cameras)))
+
+    def rss_kb(self) -> int:
+        (pid,) = self.site.api_pids()
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        assert found
+        return int(found[1])
+
+    async def look(self) -> None:
+        """Every half second: memory, the loop's lag, and how long a good viewer waits."""
+        while True:
+            self.peak_kb = max(self.peak_kb, self.rss_kb())
+            self.lags_ms.append(await asyncio.to_thread(self._lag_ms))
+            self.firsts_s.append(await first_fragment_s(self.target, "127.0.2.1"))
+            await asyncio.sleep(0.5)
+
+    def _lag_ms(self) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.site.port}/metrics", timeout=30) as answer:
+            found = re.search(r"^watchroom_api_loop_lag_milliseconds ([\d.e+-]+)$", answer.read().decode(), re.MULTILINE)
+        assert found
+        return float(found[1])
+
+    async def under(self, seconds: float, seed: int) -> None:
+        """An attack, looked at."""
+        looking = asyncio.create_task(self.look())
+        await attack(self.target, seconds, seed, CREW)
+        if looking.done():
+            looking.result()
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Iterator[Beside]:
+    with (tempfile.TemporaryDirectory(prefix="wr-") as folder,
+          SimProcess([*LOAD.sim_options(tmp_path / "clips"), "--size", "320x184", "--timeout", "120"]) as sim):
+        bench = Bench(sim, LOAD, Plan(10.0, 60.0, 1, lambda _: None), Path(folder) / "site", whole=True, core=None)
+        bench.folder.mkdir()
+        site = site_of(bench)
+        with site:
+            wait_until(lambda: recorded(site, LOAD) >= LOAD.cameras, 300, "all cameras recorded")
+            yield Beside(bench, site)
+        site.clean()
+
+
+def test_recording_beside_hostile_viewers_loses_nothing_and_good_viewers_are_served(beside: Beside, seed: int) -> None:
+    base_kb, pid = beside.rss_kb(), beside.site.api_pids()
+    asyncio.run(beside.under(SECONDS, seed))
+    assert beside.site.api_pids() == pid, "the API has not ended"
+    dropped = sum(track["dropped_aus"] for _, track in tracks(beside.site, LOAD))
+    beside.site.stop()
+    loss = tape_loss(beside.site, beside.bench, 0)
+    print(f"RSS {base_kb >> 10} MB, at most {beside.peak_kb >> 10} MB; lag at most {max(beside.lags_ms):.0f} ms; "
+          f"first fragments after {[round(s, 2) for s in sorted(beside.firsts_s)]} s; {loss}")
+    assert (dropped, loss["missing"], loss["wrong"]) == (0, 0, 0)
+    assert beside.peak_kb - base_kb < RSS_MORE_KB
+    assert max(beside.lags_ms) < LAG_MS
+    assert max(beside.firsts_s) < FIRST_S

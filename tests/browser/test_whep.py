@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page
 from bench.camsim import pattern
 from bench.camsim.process import SimProcess
 from bench.site import Site, wait_until
+from tests.browser.conftest import PATTERN
 
 pytestmark = pytest.mark.browser
 
@@ -50,6 +51,12 @@ def _recording(site: Site) -> bool:
         store.close()
 
 
+def equip(page: Page) -> None:
+    """Put the players into a page."""
+    for script in (PATTERN, PLAYER, HERE / "whep.js"):
+        page.add_script_tag(path=script)
+
+
 @pytest.fixture
 def page(browser: Browser, site: Site) -> Iterator[Page]:
     """A page of the server with the players in it."""
@@ -57,8 +64,7 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
     made = context.new_page()
     made.goto(f"http://127.0.0.1:{site.port}/healthz")
     made.set_content("<!doctype html><title>Player</title>")
-    made.add_script_tag(path=PLAYER)
-    made.add_script_tag(path=HERE / "whep.js")
+    equip(made)
     yield made
     context.close()
 
@@ -113,8 +119,7 @@ def test_a_page_that_is_closed_ends_its_session(browser: Browser, page: Page, si
     other = context.new_page()
     other.goto(f"http://127.0.0.1:{site.port}/healthz")
     other.set_content("<!doctype html>")
-    other.add_script_tag(path=PLAYER)
-    other.add_script_tag(path=HERE / "whep.js")
+    equip(other)
     session = other.evaluate("async () => { window.video = await byWhep('cam3'); video.pc.close(); return video.session; }")
     deadline = time.monotonic() + 20
     while page.evaluate(f"async () => (await (await fetch('{session}')).json()).state") != "ended":

@@ -1,4 +1,4 @@
-// Watches a camera by WHEP in a page of a test; needs tests/media/player.js before it.
+// Watches a camera by WHEP in a page of a test; needs bench/camsim/pattern.js and tests/media/player.js before it.
 
 /** A <video> that shows the camera, with the connection (`pc`), where the session is, and ms from the call to the first picture. */
 async function byWhep(camera, sound = true) {

@@ -1,8 +1,9 @@
-"""Who watches live: tiles of a WebSocket and players of low-latency HLS that note how old the newest picture is when its bytes come."""
+"""Who watches live: tiles of a WebSocket, players of low-latency HLS, viewers over RTSP. They note how old a picture is when its bytes come."""
 
 import asyncio
 import json
 import re
+import struct
 import time
 from itertools import count
 
@@ -56,6 +57,37 @@ async def tile_viewer(port: int, tiles: int, ages_ms: Ages, camera: str = "cam-{
                 told = json.loads(message.data[HEAD.size:])
                 zero_ns[tile] = int(told.get("wall_ns", zero_ns.get(tile, 0)))
     raise RuntimeError("the server closed the WebSocket")
+
+
+async def rtsp_viewer(port: int, viewers: int, ages_ms: Ages) -> None:
+    """That many viewers over RTSP (TCP), all of one camera, until cancelled. RuntimeError if one is refused."""
+    await asyncio.gather(*(_interleaved(port, "cam-0", ages_ms) for _ in range(viewers)))
+
+
+async def _interleaved(port: int, camera: str, ages_ms: Ages) -> None:
+    """One viewer: a picture's UTC is what sender reports make of its timestamp; its age is taken at its last packet."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    address, session = f"rtsp://127.0.0.1:{port}/{camera}", ""
+    steps = ("SETUP", "/track-main", "Transport: RTP/AVP/TCP;interleaved=0-1\r\n"), ("PLAY", "", "")
+    try:
+        for number, (method, path, header) in enumerate(steps):
+            writer.write(f"{method} {address}{path} RTSP/1.0\r\nCSeq: {number}\r\n{header}{session}\r\n".encode())
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+            if " 200 " not in answer.partition("\r\n")[0]:
+                raise RuntimeError(f"{address}: {answer}")
+            session = f"{re.findall(r'Session: [^;]*', answer)[0]}\r\n"
+        report_ns, report_ticks = 0, 0
+        while True:
+            head = await reader.readexactly(4)
+            packet = await reader.readexactly(int.from_bytes(head[2:]))
+            if head[1] == 1 and packet[1] == 200:
+                ntp, report_ticks = struct.unpack_from(">QI", packet, 8)
+                report_ns = (ntp - (2_208_988_800 << 32)) * NS >> 32
+            elif head[1] == 0 and packet[1] & 0x80 and report_ns:
+                ticks = (int.from_bytes(packet[4:8]) - report_ticks + (1 << 31)) % (1 << 32) - (1 << 31)
+                ages_ms.came(camera, (time.time_ns() - report_ns - ticks * NS // HZ) / 1e6)
+    finally:
+        writer.close()
 
 
 async def hls_viewer(port: int, players: int, ages_ms: Ages) -> None:

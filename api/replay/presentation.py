@@ -107,6 +107,7 @@ class Replay:
             self._counts.broken += 1
             return
         self._counts.units += 1
+        self._media.counts.bytes_sent += len(data)
         stream.out.send(data, offsets)
         if now is not None:
             self._report(stream, now)
@@ -145,7 +146,7 @@ class ReplayOpener:
         """The replay of a camera, and its sound beside the main track. Raises NotFound if nothing is recorded, Fault 400 for a bad `start`."""
         names, number = ("sub",) if address.sub else ("main", "audio"), address.camera.number
         zero_ns = _start_of(address.query)
-        tracks = await self.media.look_up(partial(described, camera=number, names=names, time_ns=zero_ns))
+        tracks = await self.media.look_up(partial(described, camera=number, names=names, time_ns=zero_ns, now_ns=self.media.clock.wall_ns()))
         tracks = tuple(track for track in tracks if _sendable(track))
         if not tracks:
             raise NotFound("nothing of this camera can be sent over RTSP")

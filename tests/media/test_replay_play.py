@@ -293,6 +293,20 @@ async def test_the_live_edge_goes_on_without_a_flag_and_ends_with_one_when_recor
     session.close()
 
 
+async def test_the_end_is_told_too_where_several_gaps_follow_each_other(api, maker, growing):
+    growing.send(60)
+    session, client = await open_session(api.media, 1), Client()
+    await start(session, client, unpaced(maker.T0 + NS))
+    await until(lambda: len(client.units) == 34)
+    stopped_ns = api.main.next_ns
+    api.main.log(items.GapOpen(stopped_ns, GapCause.SENDER_RESTART), items.GapClose(stopped_ns, stopped_ns + 2 * NS),
+                 items.GapOpen(stopped_ns + 2 * NS, GapCause.OFFLINE))
+    await until(lambda: len(client.units) == 35)
+    assert client.units[-1].end
+    assert client.units[-1].last
+    session.close()
+
+
 async def test_play_of_now_begins_with_the_newest_access_point(api, maker, growing):
     growing.send(110)
     session, client = await open_session(api.media, 1), Client()

@@ -56,6 +56,7 @@ from api.routes import Route
 from api.side import SIDE, Side
 from api.status import StatusBoard
 from api.turns import TURNS, Turns
+from api.whep import routes as whep
 from recorder.base.clock import Clock
 from recorder.base.config import SiteConfig
 from recorder.base.errors import NotFound
@@ -82,7 +83,7 @@ def all_routes() -> list[Route]:
     """Every route of the API, described; the pages come besides."""
     own = (
         cameras, timeline, minutes, completeness, deletions, clockwork, clip, together, hls, livehls, stream, picture, sheets,
-        documents, live, holds, exports, events, system, sessions, health, metrics, openapi, docs,
+        documents, live, whep, holds, exports, events, system, sessions, health, metrics, openapi, docs,
     )
     return [route for module in own for route in module.routes()]
 
@@ -100,6 +101,7 @@ def make_application(parts: Parts, routes: Iterable[Route] | None = None) -> web
     app.cleanup_ctx.append(media.context)
     app.cleanup_ctx.append(edge.context)
     app.cleanup_ctx.append(replay.context)
+    app.cleanup_ctx.append(whep.context)
     return app
 
 

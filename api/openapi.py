@@ -25,6 +25,7 @@ EVERYWHERE = {
 WORDS = {
     401: "a token is needed, or this one is not good",
     404: "no such thing within reach",
+    406: "it cannot be given in any form that was asked for; `ways` are others",
     408: "the body came too slowly",
     409: "it exists already, or somebody else owns it",
     410: "the footage has been retired",
@@ -34,6 +35,7 @@ WORDS = {
     416: "the range cannot be served",
     422: "understood, and refused by the configuration's rules",
     429: "too many at once",
+    501: "this server does not do that",
     503: "not now: the storage or another process does not answer",
 }
 

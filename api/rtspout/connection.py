@@ -13,7 +13,6 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -28,8 +27,7 @@ log = logging.getLogger("watchroom.rtsp")
 
 WHOLE_S = 10.0
 STUCK_S = 30.0
-REQUESTS_WAITING = 32       # of one connection; then it is not read until they are answered
-ANSWERS_WAITING = 1 << 20   # bytes: a client that asks on and reads nothing is not answered
+UNREAD_MAX = 96 << 10       # bytes of requests that wait; one request is shorter
 
 
 class Doors(Protocol):
@@ -54,7 +52,6 @@ class Connection(asyncio.Protocol):
     def __init__(self, house: House, doors: Doors, login: Callable[[str], Login]) -> None:
         self._house, self._doors, self._make_login = house, doors, login
         self._reader = RequestReader()
-        self._waiting: deque[Request | Broken] = deque()
         self._task: asyncio.Task[None] | None = None
         self._read = True
         self._entered = False
@@ -80,11 +77,11 @@ class Connection(asyncio.Protocol):
         if not self._entered:
             return
         self.heard_s = time.monotonic()
-        self._waiting.extend(self._reader.feed(data))
         if self._reader.idle:
             self._begun_s = self.heard_s
-        if self._waiting and self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._work(), name=f"rtsp {self.peer}")
+        self._reader.feed(data)
+        if self._task is None and (request := self._reader.take()) is not None:
+            self._task = asyncio.get_running_loop().create_task(self._work(request), name=f"rtsp {self.peer}")
         self._throttle()
 
     def pause_writing(self) -> None:
@@ -94,7 +91,6 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It has caught up."""
         self.wire.resume()
-        self._throttle()
 
     def eof_received(self) -> bool:
         """It says no more: then neither do we."""
@@ -112,11 +108,15 @@ class Connection(asyncio.Protocol):
 
     # -- requests --
 
-    async def _work(self) -> None:
-        """Answer what waits."""
+    async def _work(self, first: Request | Broken) -> None:
+        """Answer it and what waits behind it."""
+        request: Request | Broken | None = first
         try:
-            while self._waiting and not self.wire.closed:
-                await self._answer(self._waiting.popleft())
+            while request is not None and not self.wire.closed:
+                await self._answer(request)
+                await self._read_answers()
+                self._begun_s = time.monotonic()
+                request = self._reader.take()
                 self._throttle()
         except asyncio.CancelledError:
             raise
@@ -139,9 +139,14 @@ class Connection(asyncio.Protocol):
         if self._login.wrong >= WRONG_MAX:
             self.wire.close()
 
+    async def _read_answers(self) -> None:
+        """A client that asks on and reads nothing is answered no further; one that plays is held to account by its viewers."""
+        if not self._playing:
+            await self.wire.room()
+
     def _throttle(self) -> None:
-        """Read on only while there is room for requests and answers."""
-        read = len(self._waiting) < REQUESTS_WAITING and self.wire.waiting < ANSWERS_WAITING
+        """Read on only while there is room for what comes."""
+        read = self._reader.waiting < UNREAD_MAX
         if read != self._read and not self.wire.closed:
             self._read = read
             (self._transport.resume_reading if read else self._transport.pause_reading)()
@@ -166,7 +171,7 @@ class Connection(asyncio.Protocol):
     def _over(self, now_s: float) -> bool:
         if self.wire.stuck_s(now_s) > STUCK_S:
             return True
-        if not self._reader.idle and self._read and now_s - self._begun_s > WHOLE_S and not self._playing:
+        if not self._reader.idle and self._task is None and now_s - self._begun_s > WHOLE_S and not self._playing:
             return True
         return not self._playing and now_s - self.heard_s > (TIMEOUT_S if self.desk.sessions else WHOLE_S)
 

@@ -9,6 +9,7 @@ HEAD_MAX = 16 << 10
 BODY_MAX = 64 << 10
 HEADERS_MAX = 64
 URL_MAX = 2048
+LINE_MAX = URL_MAX + 64
 _LINE = re.compile(rf"([A-Z_]{{2,20}}) (\S{{1,{URL_MAX}}}) RTSP/(\d)\.(\d)")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _CSEQ = re.compile(r"[0-9]{1,10}")
@@ -34,7 +35,7 @@ class Broken:
 
 
 class RequestReader:
-    """Cuts what a client sends into requests. Holds at most one head and one body; of packets nothing is kept.
+    """Cuts what a client sends into requests. Of packets nothing is kept.
 
     `packets` counts interleaved packets, `idle` tells that no request has begun.
     """
@@ -50,27 +51,31 @@ class RequestReader:
         """True if nothing of a request or packet waits for its rest."""
         return not self._buffer and not self._skip
 
-    def feed(self, data: bytes) -> list[Request | Broken]:
-        """What `data` completes, in order. After an Broken nothing more is read."""
-        found: list[Request | Broken] = []
-        if self.broken:
-            return found
-        self._buffer += data
-        while self._buffer and not self.broken:
+    @property
+    def waiting(self) -> int:
+        """Bytes that have not been taken."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        """What has come. After a Broken nothing more is read."""
+        if not self.broken:
+            self._buffer += data
+
+    def take(self) -> Request | Broken | None:
+        """The next request; None: it is not whole yet."""
+        while self._buffer:
             if self._skip:
                 taken = min(self._skip, len(self._buffer))
                 del self._buffer[:taken]
                 self._skip -= taken
             elif self._buffer[0] == 0x24:
                 if not self._packet():
-                    break
+                    return None
             elif self._buffer[0] in b"\r\n":
                 del self._buffer[0]
-            elif (one := self._head()) is not None:
-                found.append(one)
             else:
-                break
-        return found
+                return self._head()
+        return None
 
     def _packet(self) -> bool:
         if len(self._buffer) < 4:
@@ -80,6 +85,10 @@ class RequestReader:
         return True
 
     def _head(self) -> Request | Broken | None:
+        if not 0x41 <= self._buffer[0] <= 0x5A:
+            return self._fail(Fault(400, "a request begins with its method"))
+        if len(self._buffer) > LINE_MAX and self._buffer.find(b"\r\n", 0, LINE_MAX) < 0:
+            return self._fail(Fault(413, "a request's first line has at most 2 KiB"))
         end = self._buffer.find(b"\r\n\r\n", 0, HEAD_MAX)
         if end < 0:
             return self._fail(Fault(413, "a request's head has at most 16 KiB")) if len(self._buffer) >= HEAD_MAX else None

@@ -150,7 +150,7 @@ async def rtsp_serving(app: web.Application, config: RtspOutConfig) -> AsyncIter
     tokens = sum(1 for token in app[keys.REGISTRY].tokens() if token.valid(app[keys.CLOCK].wall_ns()) and token.login_md5)
     check_reach(config, tokens)
     openers: Openers = {"": LiveOpener(Relays(app[BOARD].join))}
-    more = app[OPENERS] if OPENERS in app else {}
+    more = app.get(OPENERS, {})
     openers.update(more)
     server = RtspServer(app, config, openers, open_door=is_loopback(config.bind))
     app[EXTRA].append(server.figures)

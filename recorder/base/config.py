@@ -95,6 +95,20 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WebrtcConfig:
+    """`[webrtc]`: the UDP port of all browsers that watch by WebRTC; `port` 0: none. `bind` is an address, :: takes IPv4 too.
+
+    `ice_addresses` are told to browsers instead of `bind` (where that is every address: of the one that the request came to): behind NAT the
+    public one. A token has at most `per_token` sessions.
+    """
+
+    bind: str = "127.0.0.1"
+    port: int = 8555
+    ice_addresses: tuple[str, ...] = ()
+    per_token: int = 256
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingConfig:
     """`[recording]`: slots and the rhythm of the packet's way; `camera_networks` are CIDR blocks camera addresses must lie in.
 
@@ -219,6 +233,7 @@ class SiteConfig:
     state_dir: Path
     live_dir: Path = Path("/dev/shm")  # noqa: S108
     server: ServerConfig = ServerConfig()
+    webrtc: WebrtcConfig = WebrtcConfig()
     recording: RecordingConfig = RecordingConfig()
     exports: ExportsConfig = ExportsConfig()
     rtsp_out: RtspOutConfig = RtspOutConfig()

@@ -29,6 +29,7 @@ from recorder.base.config import (
     TlsConfig,
     TrackRule,
     VolumeConfig,
+    WebrtcConfig,
 )
 from recorder.base.hidden_login import ENCODE, hides_login
 from recorder.base.media import ID_PATTERN, valid_id
@@ -41,11 +42,13 @@ R = TypeVar("R", bound=RetentionRule)
 SCHEMES = ("rtsp", "rtsps", *source_url.SCHEMES)
 FINGERPRINT = re.compile(r"([0-9a-fA-F]{2}:?){32}")
 UDP_PORTS_MIN = 64
+ICE_ADDRESSES_MAX = 8
 YEARS_10 = 3660.0
 CHUNK_CLOSE_MAX_S = 900     # what expires is gone from the disk within an hour: a chunk goes when its newest row may
 
 LIMITS: dict[type, dict[str, tuple[float, float]]] = {
     ServerConfig: {"port": (1, 65535)},
+    WebrtcConfig: {"port": (0, 65535), "per_token": (1, 4000)},
     RecordingConfig: {"slots": (1, 64), "drain_ms": (5, 1000), "watched_ms": (2, 1000), "gather_ms": (5, 2000), "commit_ms": (50, 10_000),
                       "buffer_s": (1, 60),
                       "chunk_close_s": (10, CHUNK_CLOSE_MAX_S), "handshakes_at_once": (1, 1024),
@@ -72,8 +75,10 @@ def read_config(file: Path) -> SiteConfig:
     need(top, "name", '"Control room"')
     need(top, "state_dir", '"/var/lib/watchroom"')
     plain = Table(file, "", {key: value for key, value in top.values.items() if key not in {"volume", "camera"}})
+    server = read_server(top.table("server"))
     return fill(SiteConfig, plain, given={
-        "server": read_server(top.table("server")),
+        "server": server,
+        "webrtc": read_webrtc(top.table("webrtc"), server),
         "recording": read_recording(top.table("recording")),
         "exports": read_exports(top.table("exports")),
         "rtsp_out": read_rtsp_out(top.table("rtsp_out")),
@@ -169,6 +174,30 @@ def valid_origin(text: str) -> bool:
     parts = split_url(text)
     return parts is not None and parts.scheme in {"http", "https"} and bool(parts.hostname) and text == f"{parts.scheme}://{parts.netloc}" \
         and "@" not in text
+
+
+def read_webrtc(table: Table | None, server: ServerConfig) -> WebrtcConfig:
+    """`[webrtc]`; off loopback only where the API is, too, and with addresses that can be told to browsers."""
+    webrtc = fill(WebrtcConfig, table)
+    if table is None:
+        return webrtc
+    try:
+        bind = ipaddress.ip_address(webrtc.bind)
+    except ValueError:
+        raise table.error("bind", f"must be an IP address, not {shorten(webrtc.bind)}", "for instance 127.0.0.1, 0.0.0.0 or ::") from None
+    if len(webrtc.ice_addresses) > ICE_ADDRESSES_MAX:
+        raise table.error("ice_addresses", f"has more than {ICE_ADDRESSES_MAX}", "give those that browsers can reach")
+    for item in webrtc.ice_addresses:
+        try:
+            ipaddress.ip_address(item)
+        except ValueError:
+            raise table.error("ice_addresses", f"{shorten(item)} is no IP address", "browsers are told numbers, such as 203.0.113.7") from None
+    if not bind.is_loopback and webrtc.port and server.tls is None:
+        raise table.error("bind", f"{webrtc.bind} can be reached from other machines, and the API has no TLS",
+                          "keys are agreed on through the API: set server.tls, or bind 127.0.0.1")
+    if bind.is_unspecified and webrtc.port and server.tls is not None and server.tls.proxy and not webrtc.ice_addresses:
+        raise table.error("ice_addresses", "is missing behind a proxy", "name the address at which browsers reach the UDP port itself")
+    return webrtc
 
 
 # --- recording and volumes

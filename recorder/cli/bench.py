@@ -10,6 +10,7 @@ MEASUREMENTS = {"ingest": "what recording costs, beside other recorders in the s
                 "capacity": "how many cameras this disk carries, and what gives way first",
                 "playback": "what readers get, warm and cold, beside recording: first bytes, pictures, CPU per byte, AUs lost",
                 "live": "how soon who watches now gets a picture, and what a viewer costs",
+                "whep": "how soon who watches by WebRTC gets a picture, and what a viewer costs, many of one camera",
                 "screen": "from the camera to a picture in Chromium, and from a click to the first one, by every way of watching live",
                 "crash": "power cuts on real file systems: what is acknowledged is there, nothing else is served"}
 

@@ -17,7 +17,17 @@ from api import keys
 from api.process import Served, serving
 from recorder.base.camera_json import camera_from_json, camera_to_json
 from recorder.base.clock import SimulatedClock
-from recorder.base.config import CameraConfig, ExportsConfig, RetentionRule, ServerConfig, SiteConfig, StreamConfig, TlsConfig, VolumeConfig
+from recorder.base.config import (
+    CameraConfig,
+    ExportsConfig,
+    RetentionRule,
+    ServerConfig,
+    SiteConfig,
+    StreamConfig,
+    TlsConfig,
+    VolumeConfig,
+    WebrtcConfig,
+)
 from recorder.base.control import ControlServer
 from recorder.base.errors import WatchroomError
 from storage.catalogue import Catalogue
@@ -133,6 +143,7 @@ def site(tmp_path: Path, volume: RefVolume) -> SiteConfig:
         live_dir=tmp_path / "live",
         volumes=(VolumeConfig(tmp_path / "volume", on_root=True),),
         server=ServerConfig(port=0, hosts=("127.0.0.1",)),
+        webrtc=WebrtcConfig(port=0),
         retention=RetentionRule(days=3660.0),
     )
 

@@ -257,7 +257,7 @@ def test_the_sample_as_it_is_can_be_used() -> None:
     assert site == SiteConfig(name="Control room", state_dir=Path("/var/lib/watchroom"), volumes=(VolumeConfig(Path("/srv/watchroom")),))
 
 
-TABLES = {"server", "recording", "exports", "rtsp_out", "retention", "signing", "volumes", "cameras", "partners", "sites"}
+TABLES = {"server", "webrtc", "recording", "exports", "rtsp_out", "retention", "signing", "volumes", "cameras", "partners", "sites"}
 EXAMPLES = {
     ServerConfig: {"tls"},
     RecordingConfig: {"tls_ca", "import_dir"},
@@ -269,7 +269,7 @@ EXAMPLES = {
 
 
 def test_the_sample_shows_true_defaults(sample: SiteConfig) -> None:
-    for value in (sample, sample.server, sample.recording, sample.exports, sample.rtsp_out, sample.retention, sample.signing,
+    for value in (sample, sample.server, sample.webrtc, sample.recording, sample.exports, sample.rtsp_out, sample.retention, sample.signing,
                   sample.volumes[0], sample.cameras[0], sample.cameras[0].main):
         for key, default in defaults(type(value)).items():
             if key not in EXAMPLES.get(type(value), set()) | TABLES:

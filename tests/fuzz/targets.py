@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mutation
 import volume
+import webrtc
 from mutation import Mutator, unpack
 from rtpkit import MS, WALL
 from watched import CLOCK, CODECS, Watched
@@ -304,6 +305,14 @@ SEGMENTS = [
     b"\xff\xdb\0\x43\0", b"\xff\xc0\0\x11\x08", b"\xff\xc4\0\x1f", b"\xff\xdd\0\4\0\1", b"\xff\xff", b"\xff\xe0\0\2", b"\xff\xd9",
     b"\xff\xda\0\x0c\3\1\0\2\x11\3\x11\0\x3f\0",
 ]
+STUN = [b"\x00\x06", b"\x00\x08\x00\x14", b"\x80\x28\x00\x04", b"\x21\x12\xa4\x42", b"\x00\x25\x00\x00", b"\x00\x20\x00\x08"]
+OFFER = [
+    b"m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n", b"a=rtpmap:96 H264/90000\r\n", b"a=fmtp:96 packetization-mode=1;profile-level-id=42e01f\r\n",
+    b"a=mid:0\r\n", b"a=group:BUNDLE 0 1\r\n", b"a=ice-ufrag:abcd\r\n", b"a=setup:actpass\r\n", b"a=recvonly\r\n", b"\0", b"\r", b"128", b"=",
+    b":", b";",
+]
+FEEDBACK = [b"\x81\xcd\0\3", b"\x81\xce\0\2", b"\x84\xce\0\4", b"\x8f\xce\0\5", b"REMB", b"\x81\xc9\0\7", b"\xff\xff\xff\xff", b"\x81\xcb\0\1"]
+RECORDS = [b"\x16\xfe\xfd", b"\x14\xfe\xfd", b"\x15\xfe\xfd", b"\x17\xfe\xfd", b"\x16\xfe\xff", b"\0\0\0\0", b"\xff\xff"]
 RTCP = [b"\x80\xc8\0\6", b"\x81\xc9\0\7", b"\x81\xcb\0\1", b"\x81\xca\0\2", b"\x80\xcc\0\2"]
 
 TARGETS = {target.name: target for target in (
@@ -319,6 +328,10 @@ TARGETS = {target.name: target for target in (
     Target("transport", transport, mutation.bytes_of, TRANSPORT),
     Target("replay-play", replay_play, mutation.lines, PLAY),
     Target("parameter-sets", parameter_sets, mutation.bytes_of, NALS),
+    Target("stun", webrtc.message, mutation.bytes_of, STUN),
+    Target("webrtc-offer", webrtc.offer, mutation.lines, OFFER),
+    Target("rtcp-feedback", webrtc.feedback, mutation.bytes_of, FEEDBACK),
+    Target("webrtc-port", webrtc.port, mutation.packets, RECORDS),
     Target("chunk", volume.chunk, mutation.bytes_of),
     Target("journal", volume.journal, mutation.packets),
     Target("ring", volume.ring, mutation.bytes_of),

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("recorder", "storage", "api", "hw", "bench")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OPTIONAL = {"gi": "apt-test.txt"}
+OPTIONAL = {"gi": "apt-test.txt", "playwright": "test.txt"}         # who imports these says what installs them
 
 
 def normal(name: str) -> str:

@@ -138,7 +138,8 @@ async def test_parameter_sets_that_a_camera_only_describes_are_sent_before_each_
     ("SETUP", "yard/track-main", {"Transport": "RTP/AVP;unicast;destination=10.0.0.1;client_port=5000-5001"}, 461),
     ("SETUP", "yard/track-other", {"Transport": "RTP/AVP/TCP;interleaved=0-1"}, 404),
     ("SETUP", "yard/track-main", {"Transport": "RTP/AVP/TCP;interleaved=0-1;mode=record"}, 461),
-    ("DESCRIBE", "yard", {"Require": "com.example.flux"}, 551), ("GET_PARAMETER", "yard", {}, 200), ("GET_PARAMETER", "yard", {"Session": "x"}, 454),
+    ("DESCRIBE", "yard", {"Require": "com.example.flux"}, 551), ("GET_PARAMETER", "yard", {}, 200),
+    ("GET_PARAMETER", "yard", {"Session": "x"}, 454),
 ])
 async def test_what_cannot_be_is_answered_with_its_status(lab, method, path, headers, status):
     client = await lab.client()

@@ -1,0 +1,68 @@
+"""When a viewer's way carries less than the pictures need: steps down (key frames alone, then the smaller track) and, with care, up again.
+
+Evidence is what receivers report: packets lost, and their own estimate of the rate. Nothing here knows a clock or a socket.
+"""
+
+LOST = 0.10             # share of packets in one report that is no accident
+ESTIMATE = 0.6          # of the rate that is sent: a receiver that says so again and again means it
+SETTLE_S = 5.0          # a receiver's first estimates mean little
+BAD_S = 3.0             # within which evidence must come again
+STEP_S = 5.0            # what a step down is given to help
+CALM_S = 10.0           # without any before the first step up
+CALM_MAX_S = 160.0      # after steps up that failed
+
+
+class Ladder:
+    """`steps` are how many ways there are to send, the best first; `step` is the one to use now."""
+
+    def __init__(self, steps: int, now_s: float) -> None:
+        self._steps = steps
+        self.step = 0
+        self._began_s = now_s
+        self._bad_since_s: float | None = None
+        self._bad_at_s = now_s
+        self._changed_s = now_s
+        self._rose_s = -CALM_MAX_S
+        self._calm_s = CALM_S
+
+    def lost(self, fraction: float, now_s: float) -> None:
+        """A reception report."""
+        if fraction > LOST:
+            self._bad(now_s)
+
+    def estimate(self, bits_per_s: float, sent_bits_per_s: float, now_s: float) -> None:
+        """The receiver's estimate of what its way carries, beside what is sent."""
+        if now_s - self._began_s > SETTLE_S and bits_per_s < ESTIMATE * sent_bits_per_s:
+            self._bad(now_s)
+
+    def _bad(self, now_s: float) -> None:
+        if self._bad_since_s is None or now_s - self._bad_at_s > BAD_S:
+            self._bad_since_s = now_s
+        self._bad_at_s = now_s
+
+    def look(self, now_s: float) -> bool:
+        """Once a second: True if `step` has changed."""
+        if self._bad_since_s is not None and now_s - self._bad_at_s > BAD_S:
+            self._bad_since_s = None
+        if self._bad_since_s is not None and self._bad_at_s - self._bad_since_s >= BAD_S / 2 and now_s - self._changed_s >= STEP_S:
+            return self._down(now_s)
+        if self.step and now_s - max(self._bad_at_s, self._changed_s) >= self._calm_s:
+            return self._up(now_s)
+        return False
+
+    def _down(self, now_s: float) -> bool:
+        self._bad_since_s = None
+        if now_s - self._rose_s < 2 * CALM_S:       # the step up did not hold
+            self._calm_s = min(2 * self._calm_s, CALM_MAX_S)
+        if self.step + 1 >= self._steps:
+            return False
+        self.step += 1
+        self._changed_s = now_s
+        return True
+
+    def _up(self, now_s: float) -> bool:
+        if now_s - self._rose_s > CALM_MAX_S:
+            self._calm_s = CALM_S
+        self.step -= 1
+        self._changed_s = self._rose_s = now_s
+        return True

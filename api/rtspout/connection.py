@@ -3,7 +3,7 @@
 | what | ends it after |
 |---|---|
 | no request, or one that does not become whole | 10 s |
-| no session | 60 s |
+| no session | 120 s |
 | nothing that plays and no word of the client | 60 s |
 | UDP: neither a request nor RTCP | 60 s (the session) |
 | TCP: something waits and the client takes nothing | 30 s |
@@ -29,6 +29,7 @@ log = logging.getLogger("watchroom.rtsp")
 
 WHOLE_S = 10.0
 STUCK_S = 30.0
+UNUSED_S = 120.0
 UNREAD_MAX = 96 << 10       # bytes of requests that wait; one request is shorter
 ANSWERS_MAX = 64 << 10      # bytes of answers to one that plays, before it is looked whether it reads them
 
@@ -188,7 +189,7 @@ class Connection(asyncio.Protocol):
             return True
         if not self._reader.idle and self._task is None and now_s - self._begun_s > WHOLE_S and not self._playing:
             return True
-        if not self.desk.sessions and now_s - self._used_s > TIMEOUT_S:
+        if not self.desk.sessions and now_s - self._used_s > UNUSED_S:
             return True
         return not self._playing and now_s - self.heard_s > (TIMEOUT_S if self.desk.sessions else WHOLE_S)
 

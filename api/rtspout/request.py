@@ -88,15 +88,13 @@ class RequestReader:
         return True
 
     def _head(self) -> Request | Broken | None:
-        if not 0x41 <= self._buffer[0] <= 0x5A:
-            return self._fail(Fault(400, "a request begins with its method"))
-        if len(self._buffer) > LINE_MAX and self._buffer.find(b"\r\n", 0, LINE_MAX) < 0:
-            return self._fail(Fault(413, "a request's first line has at most 2 KiB"))
+        fault = self._hopeless()
+        if fault is not None:
+            return self._fail(fault)
         end = self._buffer.find(b"\r\n\r\n", 0, HEAD_MAX)
         if end < 0:
-            return self._fail(Fault(413, "a request's head has at most 16 KiB")) if len(self._buffer) >= HEAD_MAX else None
-        head = bytes(self._buffer[:end])
-        found = parse_head(head)
+            return None
+        found = parse_head(bytes(self._buffer[:end]))
         if isinstance(found, Broken):
             return self._fail(found.fault, found.cseq)
         length = found.headers.get("content-length", "0")
@@ -117,6 +115,16 @@ class RequestReader:
         del self._buffer[:length]
         self._begun = None
         return replace(head, body=body)
+
+    def _hopeless(self) -> Fault | None:
+        """Why what has come can become no request, whatever follows."""
+        if not 0x41 <= self._buffer[0] <= 0x5A:
+            return Fault(400, "a request begins with its method")
+        if len(self._buffer) > LINE_MAX and self._buffer.find(b"\r\n", 0, LINE_MAX) < 0:
+            return Fault(413, "a request's first line has at most 2 KiB")
+        if len(self._buffer) >= HEAD_MAX and self._buffer.find(b"\r\n\r\n", 0, HEAD_MAX) < 0:
+            return Fault(413, "a request's head has at most 16 KiB")
+        return None
 
     def _fail(self, fault: Fault, cseq: int = 0) -> Broken:
         self.broken = True

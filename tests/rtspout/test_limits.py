@@ -117,7 +117,7 @@ def test_a_head_is_read_once_however_its_body_comes(monkeypatch):
 
 
 async def test_a_connection_that_only_asks_ends(lab, monkeypatch):
-    monkeypatch.setattr(connection_module, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(connection_module, "UNUSED_S", 0.5)
     client = await lab.client()
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
         async with asyncio.timeout(10):

@@ -7,7 +7,7 @@ a place the block has left behind, another tape) is done by `step`, which waits.
 from dataclasses import dataclass
 
 from api.feed import Place, elsewhere, newest_access_point
-from api.footage import load
+from api.footage import Footage, load
 from api.media import Media
 from api.tapebytes import TapeBytes
 from api.unit import Unit
@@ -51,6 +51,7 @@ class EdgeReader:
         self.number = number                      # of the next unit
         self._row, self._aus = 0, 0
         self._last: SampleEntry | None = None
+        self._newest: Raw | None = None           # the last that was given
         self._pending: list[Raw] = []             # known, but their bytes have not been read
         self._broken = True                       # the next unit leads on from nothing
 
@@ -132,6 +133,7 @@ class EdgeReader:
         if len(run) and run.first != self._row - back:
             raise Gone("the footage has been retired", where=tape.reader.where, remedy="ask for a later time")
         footage = load(tape.reader, run)
+        self._recognise(footage, back)
         if len(footage.run) <= back:
             return []
         aus, first, breaks = footage.aus, footage.first_au, footage.breaks
@@ -144,6 +146,16 @@ class EdgeReader:
                         int(aus.wall_ns[at]), numbers[index], leads))
         self._row, self._aus = run.first + len(footage.run) - 1, len(footage) - int(first[-1])
         return raw
+
+    def _recognise(self, footage: Footage, back: int) -> None:
+        """The AU before the place is the one that was given: Gone if a killed worker has lost it, since its row's number is then given again."""
+        last = self._newest
+        if last is None or self._broken:
+            return
+        at = (int(footage.first_au[back]) if len(footage.run) > back else len(footage)) + self._aus - 1
+        if not 0 <= at < len(footage) or (footage.run.first + int(footage.aus.row[at]), int(footage.aus.dts[at]), int(footage.aus.offset[at])) != (
+                last[0], last[3], last[5]):
+            raise Gone("the newest footage was lost when its recorder ended", where=self.track.where, remedy="begin anew")
 
     def _relocate(self, tape: _Tape) -> None:
         """Go on in the live block, if there is one and all before it has been taken."""
@@ -168,6 +180,7 @@ class EdgeReader:
             self._last, self._broken = entry, False
             self.number += 1
             at += size
+        self._newest = raw[-1] if raw else self._newest
         return made
 
 

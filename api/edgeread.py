@@ -42,13 +42,13 @@ class _Tape:
 
 
 class EdgeReader:
-    """One track. `poll` and `step` give units in decode order, numbered from `number` on; loop thread only; `close` at the end."""
+    """One track. `poll` and `step` give units in decode order, numbered from 0 on; loop thread only; `close` at the end."""
 
-    def __init__(self, media: Media, camera: int, name: str, number: int = 0) -> None:
+    def __init__(self, media: Media, camera: int, name: str) -> None:
         self._media = media
         self.track = media.store.whole(camera, name)
         self._tape: _Tape | None = None
-        self.number = number                      # of the next unit
+        self.number = 0                           # of the next unit
         self._row, self._aus = 0, 0
         self._last: SampleEntry | None = None
         self._newest: Raw | None = None           # the last that was given
@@ -78,7 +78,7 @@ class EdgeReader:
     async def step(self) -> list[Unit]:
         """What is new, by the way that waits. The first time from the newest access point on; [] while there is none.
 
-        Raises Gone, Unreadable or OSError: begin anew then, with another reader.
+        Raises Gone, Unreadable or OSError, NotFound while the track's volumes are out: `restart` then.
         """
         if self._tape is None:
             self._start()
@@ -109,6 +109,11 @@ class EdgeReader:
         if not self._pending and elsewhere(self.track, tape.reader, self._row):
             tape.bytes.close()
             self._tape = None
+
+    def restart(self) -> None:
+        """Begin again at the newest access point, with the next number."""
+        self.close()
+        self._pending, self._broken = [], True
 
     def close(self) -> None:
         """Give the chunk back."""

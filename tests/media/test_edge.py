@@ -261,3 +261,37 @@ async def test_rows_that_a_killed_worker_loses_are_not_taken_for_those_that_come
     again = viewer.units[10:]
     assert [unit.data for unit in again] == [au.data for au in after.aus[60 - len(again):]]
     assert [unit.breaks for unit in again] == [True] + [False] * (len(again) - 1)
+
+
+async def test_a_track_that_cannot_be_found_for_a_while_holds_up_no_other_and_comes_back(api, maker, volume, monkeypatch):
+    """Its volume is taken out: what is asked then is NotFound, on every tick."""
+    stream = maker.video(frames=100, gop=20)
+    camera, other = Growing(api.main, maker, stream, maker.T0), Growing(volume.track(2, "main", start_ns=maker.T0), maker, stream, maker.T0)
+    camera.send(30)
+    other.send(30)
+    viewer, beside = Viewer(api.app[BOARD]), Viewer(api.app[BOARD], 2)
+    await viewer.has(10)
+    await beside.has(10)
+    whole, polled = api.media.store.whole, EdgeReader.poll
+
+    def gone(number, name):
+        if number == 1:
+            raise NotFound("no such track")
+        return whole(number, name)
+
+    def poll(self):
+        if self.track.camera == 1:
+            raise OSError(errno.EIO, "broken")
+        return polled(self)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(api.media.store, "whole", gone)
+        broken.setattr(EdgeReader, "poll", poll)
+        for _ in range(6):
+            await asyncio.sleep(0.1)
+            other.send(5)
+        await beside.has(40)
+    camera.send(30)
+    await viewer.has(30)
+    assert viewer.units[-20].breaks
+    assert [unit.data for unit in viewer.units[-20:]] == [au.data for au in stream.aus[40:60]]

@@ -2,8 +2,8 @@
 
 | what | ends it after |
 |---|---|
-| no request, or one that does not become whole | 10 s |
-| nothing that plays and no word of the client | 60 s |
+| no request that could be answered with 200, or one that does not become whole | 10 s |
+| then, nothing that plays and no word of the client | 60 s |
 | UDP: neither a request nor RTCP | 60 s (the session) |
 | TCP: something waits and the client takes nothing | 30 s |
 | its token is revoked or has run out | 1 s |
@@ -54,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._reader = RequestReader()
         self._task: asyncio.Task[None] | None = None
         self._read = True
+        self._known = False         # it has been answered with success: it speaks RTSP and may be here
         self._entered = False
         self.peer = ""
         self.heard_s = self._begun_s = time.monotonic()
@@ -134,6 +135,7 @@ class Connection(asyncio.Protocol):
             return
         reply = await self.desk.handle(request)
         self._doors.answered(reply.status)
+        self._known |= reply.status == 200
         self.wire.write(reply.data)
         reply.then()
         if self._login.wrong >= WRONG_MAX:
@@ -173,7 +175,7 @@ class Connection(asyncio.Protocol):
             return True
         if not self._reader.idle and self._task is None and now_s - self._begun_s > WHOLE_S and not self._playing:
             return True
-        return not self._playing and now_s - self.heard_s > (TIMEOUT_S if self.desk.sessions else WHOLE_S)
+        return not self._playing and now_s - self.heard_s > (TIMEOUT_S if self._known else WHOLE_S)
 
     @property
     def _playing(self) -> bool:

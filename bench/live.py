@@ -1,8 +1,8 @@
 """`watchroom bench live`: how long after its arrival a picture leaves the server for who watches now, and what a viewer costs.
 
 Tiles of one WebSocket, then low-latency HLS, each of another camera of those that are recorded; then viewers of one camera over RTSP; with
-`--same`, that many who watch one camera, a WebSocket each. A picture's own UTC is that of its arrival, so its age when its bytes come is the
-way through the server. Nobody watches in the first window.
+`--same`, that many who watch one camera, a WebSocket each. A picture's age when its bytes come counts from when its camera sent it
+(bench/late.py). Nobody watches in the first window.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from bench.camsim.process import SimProcess
 from bench.chart import draw
 from bench.crowded import SAMPLED, Crowded
+from bench.late import Ages, late_ms
 from bench.load import Load, numbers
 from bench.machine import allow_files, describe, orderly, sample, steal_s
 from bench.playback import readers_core, share
@@ -28,7 +29,7 @@ from bench.window import START_TIMEOUT_S, Plan, playing
 
 CROWD, CROWD_MAX = " of one camera", 2000
 Say = Callable[[str], None]
-Viewers = Callable[[int, int, list[float]], Coroutine[None, None, None]]       # port, how many, where ages in ms go
+Viewers = Callable[[int, int, Ages], Coroutine[None, None, None]]       # port, how many, where ages in ms go
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +96,16 @@ def measure(args: argparse.Namespace, crowds: Sequence[int], say: Say) -> tuple[
                     wait_until(lambda: len(playing(sim, 0)) >= load.cameras and recorded(site, load) >= load.cameras, START_TIMEOUT_S,
                                "all cameras recorded")
                     time.sleep(bench.plan.warm_up_s)
+                    late = late_ms(site, load)
                     say(f"{load.cameras} cameras record; nobody watches, then {viewers} tiles, then {viewers} players of HLS, then "
                         f"{args.viewers} viewers over RTSP")
-                    windows = {"nobody": _window(site, None, 0, args.seconds), "WebSocket": _window(site, tile_viewer, viewers, args.seconds),
-                               "HLS": _window(site, hls_viewer, viewers, args.seconds),
-                               "RTSP": _window(site, rtsp_viewer, args.viewers, args.seconds)}
+                    windows = {"nobody": _window(site, late, None, 0, args.seconds),
+                               "WebSocket": _window(site, late, tile_viewer, viewers, args.seconds),
+                               "HLS": _window(site, late, hls_viewer, viewers, args.seconds),
+                               "RTSP": _window(site, late, rtsp_viewer, args.viewers, args.seconds)}
                     for count in crowds:
                         say(f"{count} watch one camera")
-                        windows[f"{count}{CROWD}"] = _crowd(site, count, args.seconds)
+                        windows[f"{count}{CROWD}"] = _crowd(site, late, count, args.seconds)
                     dropped = sum(track["dropped_aus"] for _, track in tracks(site, load))
                 return windows, tape_loss(site, bench, 0) | {"dropped": dropped}
             finally:
@@ -111,21 +114,21 @@ def measure(args: argparse.Namespace, crowds: Sequence[int], say: Say) -> tuple[
         remove(root)
 
 
-def _window(site: Site, viewers: Viewers | None, count: int, seconds: float) -> Watched:
+def _window(site: Site, late: dict[str, float], viewers: Viewers | None, count: int, seconds: float) -> Watched:
     site.check_alive()
-    ages: list[float] = []
+    ages = Ages(late)
     steal = steal_s()
     worker, api = asyncio.run(_watch(site, viewers, count, seconds, ages))
     return Watched(count, worker, api, sorted(ages), round(100 * (steal_s() - steal) / seconds, 1))
 
 
-def _crowd(site: Site, count: int, seconds: float) -> Watched:
+def _crowd(site: Site, late: dict[str, float], count: int, seconds: float) -> Watched:
     crowded = Crowded()
-    found = _window(site, crowded.watch, count, seconds)
+    found = _window(site, late, crowded.watch, count, seconds)
     return replace(found, spread=crowded.spread(count - SAMPLED))
 
 
-async def _watch(site: Site, viewers: Viewers | None, count: int, seconds: float, ages: list[float]) -> tuple[float, float]:
+async def _watch(site: Site, viewers: Viewers | None, count: int, seconds: float, ages: Ages) -> tuple[float, float]:
     port = site.rtsp_port if viewers is rtsp_viewer else site.port
     task = asyncio.create_task(viewers(port, count, ages)) if viewers is not None else None
     await asyncio.sleep(5.0 + count / 50)        # until all have begun

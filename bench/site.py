@@ -26,7 +26,7 @@ STOP_TIMEOUT_S = 60
 WORKER_WORD = "_worker"
 API_WORD = "_api"
 PORTS = range(20_000, 32_768)
-SESSIONS = 4000         # of WebRTC: nobody has a token here
+SESSIONS = 2000         # of WebRTC: nobody has a token here
 
 
 def free_port() -> int:

@@ -22,7 +22,7 @@ class Ladder:
         self._bad_since_s: float | None = None
         self._bad_at_s = now_s
         self._changed_s = now_s
-        self._rose_s = -CALM_MAX_S
+        self._rose_s = now_s - 2 * CALM_S
         self._calm_s = CALM_S
 
     def lost(self, fraction: float, now_s: float) -> None:
@@ -52,8 +52,8 @@ class Ladder:
 
     def _down(self, now_s: float) -> bool:
         self._bad_since_s = None
-        if now_s - self._rose_s < 2 * CALM_S:       # the step up did not hold
-            self._calm_s = min(2 * self._calm_s, CALM_MAX_S)
+        held = now_s - self._rose_s >= 2 * CALM_S       # the last step up did
+        self._calm_s = CALM_S if held else min(2 * self._calm_s, CALM_MAX_S)
         if self.step + 1 >= self._steps:
             return False
         self.step += 1
@@ -61,8 +61,6 @@ class Ladder:
         return True
 
     def _up(self, now_s: float) -> bool:
-        if now_s - self._rose_s > CALM_MAX_S:
-            self._calm_s = CALM_S
         self.step -= 1
         self._changed_s = self._rose_s = now_s
         return True

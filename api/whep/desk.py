@@ -7,13 +7,14 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
 
 from api.authorise import Grant
 from api.edge import Board
+from api.guard import is_loopback
 from api.problems import RETRY_S, Problem
 from api.whep import choice
 from api.whep.hub import Hub
@@ -32,6 +33,7 @@ from recorder.webrtc.peer import Peer
 log = logging.getLogger("watchroom.api")
 
 LOOK_S = 1.0
+OTHER_S = 0.05              # the same of the track that is only taken when the first does not do
 PICTURE_S = 0.4             # wait for the edge to say how the camera codes; the newest row's sample entry says most of it
 REMEMBERED = 256            # sessions that have ended and can still be asked about
 NS = 1e9
@@ -39,12 +41,13 @@ NS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request for pictures: who, of which camera (id, number), whether small ones do, and where the request came to."""
+    """A request for pictures: who, of which camera (id, number), whether small ones do, the address that asks and the one it came to."""
 
     grant: Grant
     camera: str
     number: int
     small: bool
+    client: str
     host: str
 
 
@@ -106,7 +109,7 @@ class WhepDesk:
 
     async def answer(self, asked: Asked, offer: Offer) -> tuple[Viewer, str]:
         """A session that waits for its peer, and the answer to send. Problem with the reason where there can be none."""
-        mux, egress = self._listening()
+        mux, egress = self._listening(asked)
         place = self._place(asked, offer)
         if self._holders[asked.grant.holder] >= self.config.per_token:
             raise self._no(429, "limit", f"{self.config.per_token} WebRTC sessions of this token are open already", remedy="end one",
@@ -136,11 +139,14 @@ class WhepDesk:
         transport = Transport(peer.ufrag, peer.password, mux.identity.fingerprint, setup, self._addresses(asked.host), mux.port)
         return viewer, build_answer(offer, sending, transport, secrets.randbits(62), viewer.cname)
 
-    def _listening(self) -> tuple[Mux, Egress]:
+    def _listening(self, asked: Asked) -> tuple[Mux, Egress]:
         if self.trouble:
             raise self._no(503, "off", "the server cannot use its UDP port for WebRTC now", remedy="watch by WebSocket or HLS")
         if self._mux is None or self._egress is None:
             raise self._no(501, "off", "this server does not speak WebRTC", remedy="set webrtc.port, or watch by WebSocket or HLS")
+        if is_loopback(self.config.bind) and not self.config.ice_addresses and not is_loopback(asked.client):
+            raise self._no(501, "off", "WebRTC is bound to the server's own loopback address",
+                           remedy="set webrtc.bind, or watch by WebSocket or HLS")
         return self._mux, self._egress
 
     def _place(self, asked: Asked, offer: Offer) -> int:
@@ -148,7 +154,7 @@ class WhepDesk:
         taken = choice.picture_place(offer)
         if taken is None:
             raise self._no(406, "codec", "the offer takes no H.264 with packetization-mode=1 over UDP/TLS/RTP/SAVPF with rtcp-mux, recvonly",
-                           remedy="watch by WebSocket or HLS", ways=ways(asked.camera))
+                           remedy="watch by WebSocket or HLS", ways=other_ways(asked.camera))
         medium = offer.media[taken.place]
         if not medium.ufrag or len(medium.password) < 22 or not medium.fingerprints or not medium.setup:
             raise self._no(400, "offer", "the offer lacks ice-ufrag, ice-pwd, fingerprint or setup",
@@ -159,8 +165,8 @@ class WhepDesk:
         """The ways to send pictures, the best first, and what to say of them."""
         names = ("sub", "main") if asked.small else ("main", "sub")
         found, reasons = [], {}
-        for name in names:
-            entry, why = await self._coding(asked.number, name)
+        codings = await asyncio.gather(self._coding(asked.number, names[0], PICTURE_S), self._coding(asked.number, names[1], OTHER_S))
+        for name, (entry, why) in zip(names, codings, strict=True):
             codec = choice.h264_for(medium, entry) if entry is not None and not why else None
             if codec is not None:
                 found.append((name, codec))
@@ -168,26 +174,26 @@ class WhepDesk:
                 reasons[name] = why
         if not found:
             raise self._unplayable(asked, reasons)
-        first = found[0][1]
-        repair = medium.repair_of(first.payload_type)
-        plan = Plan(first.payload_type, random_ssrc(), repair, random_ssrc())
-        codecs = list({codec.payload_type: codec for _, codec in found}.values())
-        if repair is not None:
-            codecs.append(medium.codecs[repair])
-        ssrcs = (plan.ssrc, plan.repair_ssrc) if repair is not None else (plan.ssrc,)
-        rungs = [Rung(found[0][0], first.payload_type, False), Rung(found[0][0], first.payload_type, True)]
-        if len(found) > 1 and not asked.small:
-            rungs.append(Rung(found[1][0], found[1][1].payload_type, False))
-        return rungs, plan, {place: Sending(tuple(codecs), choice.FEEDBACK, ssrcs, "pictures")}
+        ways = [Rung(name, codec.payload_type, medium.repair_of(codec.payload_type), False) for name, codec in found]
+        repairs = {rung.repair_type for rung in ways if rung.repair_type is not None}
+        plan = Plan(ways[0].payload_type, random_ssrc(), random_ssrc() if repairs else 0)
+        rungs = [ways[0], replace(ways[0], keys_only=True)]
+        if len(ways) > 1 and not asked.small:
+            rungs.append(ways[1])
+        elif len(ways) > 1:
+            plan.spare = ways[1]
+        types = {codec.payload_type: codec for _, codec in found} | {repair: medium.codecs[repair] for repair in sorted(repairs)}
+        ssrcs = (plan.ssrc, plan.repair_ssrc) if repairs else (plan.ssrc,)
+        return rungs, plan, {place: Sending(tuple(types.values()), choice.FEEDBACK, ssrcs, "pictures")}
 
     def _unplayable(self, asked: Asked, reasons: Mapping[str, str]) -> Problem:
         if not reasons:
             return self._no(404, "nothing", "nothing has been recorded of this camera yet", headers={"Retry-After": str(RETRY_S)})
         why = reasons.get("main") or next(iter(reasons.values()))
         return self._no(406, "codec", why, remedy="watch by WebSocket or HLS, or give the camera an H.264 sub stream without B-frames",
-                        ways=ways(asked.camera))
+                        ways=other_ways(asked.camera))
 
-    async def _coding(self, number: int, track: str) -> tuple[SampleEntry | None, str]:
+    async def _coding(self, number: int, track: str, wait_s: float) -> tuple[SampleEntry | None, str]:
         """How the track is coded now, or was when it was recorded last; and why it cannot be sent, or ""."""
         entry = self._entry(number, track)
         if entry is None:
@@ -198,7 +204,7 @@ class WhepDesk:
         self._joining[key] += 1         # keeps the hub until somebody has attached, or not
         try:
             hub = self._hub(number, track)
-            await hub.first(PICTURE_S)
+            await hub.first(wait_s)
             return hub.entry or entry, hub.refused
         except NotFound:
             return None, ""
@@ -230,11 +236,13 @@ class WhepDesk:
     def _cannot(self, number: int, track: str, why: str) -> None:
         """The camera has begun to code its pictures in a way that WebRTC does not carry."""
         hub = self._hubs.get((number, track))
-        asyncio.get_running_loop().call_soon(self._end_all, hub, why)
+        asyncio.get_running_loop().call_soon(self._give_up, hub, track, why)
 
-    def _end_all(self, hub: Hub | None, why: str) -> None:
+    def _give_up(self, hub: Hub | None, track: str, why: str) -> None:
+        """Viewers of the track go on with another one, or end."""
         for viewer in [one for one in self._viewers.values() if hub is not None and one.takes(hub)]:
-            self.end(viewer, why)
+            if not viewer.without(track):
+                self.end(viewer, why)
 
     def find(self, name: str, camera: str, grant: Grant) -> Viewer | dict[str, Any]:
         """The session of this name, or the last words about one that has ended. NotFound unless it is the holder's and of this camera."""
@@ -312,7 +320,7 @@ class WhepDesk:
         return self._mux
 
 
-def ways(camera: str) -> dict[str, str]:
+def other_ways(camera: str) -> dict[str, str]:
     """Other ways to the same pictures."""
     return {"websocket": "/api/v1/live", "hls": f"/api/v1/cameras/{camera}/hls/live.m3u8"}
 

@@ -18,6 +18,7 @@ from api.whep.choice import why_not
 from api.whep.timeline import MASK, RtpLine, ahead
 from recorder._ext.rtppack import Packer
 from recorder._ext.srtpout import KEPT, Egress, Outlet
+from recorder._ext.srtpout import PACKET_MAX as WHOLE_MAX
 from recorder.base.errors import Conflict
 from recorder.base.media import SampleEntry, TrackKind
 
@@ -27,6 +28,7 @@ PACKET_MAX = 1200           # RTP packet; with SRTP, UDP and IPv6 below 1,280, w
 GROUP_BYTES = 16 << 20      # a picture group that grows beyond either is not kept: who comes then waits for the next
 GROUP_UNITS = 1200
 BURST_BYTES = 48 << 10      # of a group sent again at once, each PACE_S: about 100 Mbit/s
+BURST_BYTES_ALL = 512 << 10     # ... of all who are brought up at the same time
 PACE_S = 0.004
 SETS = 7                    # NAL type of a sequence parameter set
 
@@ -120,20 +122,27 @@ class Hub:
     def take(self, units: Sequence[Unit]) -> None:
         """What is new, in decode order; called by the board. Of the sound that it gives at first only the newest is of use."""
         first = self.newest is None
-        for unit in units[-1:] if first and units and units[-1].entry.kind is not TrackKind.VIDEO else units:
-            if self.refused:
-                return
-            self._take(unit)
+        try:
+            for unit in units[-1:] if first and units and units[-1].entry.kind is not TrackKind.VIDEO else units:
+                if self.refused:
+                    return
+                self._take(unit)
+            self._came.set()
+            if self._behind and self._pump_timer is None:
+                self._pump()
+        except Exception:  # this hub's defect ends its viewers, who are told; the next one gets another hub
+            log.exception("WebRTC hub")
+            self._end("an error of the server; it is in its log")
+
+    def _end(self, why: str) -> None:
+        self.refused = why
         self._came.set()
-        if self._behind and self._pump_timer is None:
-            self._pump()
+        self._refuse(why)
 
     def _take(self, unit: Unit) -> None:
         video = unit.entry.kind is TrackKind.VIDEO
         if video and (why := why_not(unit.entry, unit.cts != 0)):
-            self.refused = why
-            self._came.set()
-            self._refuse(why)
+            self._end(why)
             return
         packets = self._pack(unit)
         if packets is not None:
@@ -153,6 +162,9 @@ class Hub:
             self.spoilt += 1
             return None
         if len(offsets) < 2:
+            return None
+        if len(offsets) == 2 and len(packed) > WHOLE_MAX:       # Opus is never cut (RFC 7587 4.2)
+            self.spoilt += 1
             return None
         made = self.newest = Packets(packed, offsets, self._number, timestamp, unit.wall_ns, unit.key)
         self._number += made.count
@@ -252,16 +264,24 @@ class Hub:
                 self._egress.send(thin, packets.data, packets.offsets, packets.number & MASK)
 
     def _pump(self) -> None:
-        """Bring all that are behind a bit further."""
-        self._pump_timer = None
+        """Bring those that are behind a bit further, by turns."""
+        if self._pump_timer is not None:
+            self._pump_timer.cancel()
+            self._pump_timer = None
+        left = BURST_BYTES_ALL
         for stream in list(self._behind):
-            self._bring(stream)
-        if any(stream.group == self._group_number for stream in self._behind):
+            if left <= 0:
+                break
+            self._behind.remove(stream)
+            self._behind.append(stream)
+            left -= self._bring(stream)
+        if self._group and self._behind:
             self._pump_timer = self._loop.call_later(PACE_S, self._pump)
 
-    def _bring(self, stream: Stream) -> None:
+    def _bring(self, stream: Stream) -> int:
+        """How many bytes it was sent."""
         if not self._group:
-            return                      # the next access point starts it
+            return 0                    # the next access point starts it
         if stream.group != self._group_number:
             self._begin(stream)
         sent = 0
@@ -276,6 +296,7 @@ class Hub:
             stream.live, stream.begun = True, True
             self._behind.remove(stream)
             self._gather()
+        return sent
 
     def _begin(self, stream: Stream) -> None:
         """At the group's access point. Its units so far come a tick apart, so that nobody waits for their times, the last at its own time or,

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from api import keys
 from api.edge import BOARD
+from api.guard import CLIENT
 from api.metrics import EXTRA, Page
 from api.parameters import BODY_S, Parameter, one_of
 from api.problems import Problem
@@ -38,7 +39,7 @@ async def begin(request: web.Request) -> web.Response:
         offer = parse_offer(body)
     except Refused as error:
         raise Problem(400, error.message, remedy=error.remedy) from None
-    asked = Asked(request[keys.GRANT], camera.id, camera.number, SMALL.of(request), _host(request))
+    asked = Asked(request[keys.GRANT], camera.id, camera.number, SMALL.of(request), request.get(CLIENT, ""), _host(request))
     viewer, answer = await request.app[WHEP].answer(asked, offer)
     headers = {"Location": f"{ROOT}/cameras/{camera.id}/whep/{viewer.name}", "ETag": _etag(viewer), "Accept-Patch": FRAGMENT}
     return web.Response(status=201, body=answer.encode(), content_type=SDP, headers=headers)
@@ -147,7 +148,8 @@ def figures(page: Page, app: web.Application) -> None:
         counts = desk.mux.counts
         page.family("watchroom_webrtc_datagrams_refused_total", "counter", "Datagrams that came to the WebRTC port and meant nothing, by kind.",
                     [({"kind": "stun"}, counts.stun_refused), ({"kind": "stranger"}, counts.strangers),
-                     ({"kind": "srtp"}, counts.srtp_refused)])
+                     ({"kind": "srtp"}, counts.srtp_refused),
+                     ({"kind": "flood"}, counts.flood)])
 
 
 def routes() -> list[Route]:

@@ -30,13 +30,23 @@ FIRST_S = 1.0               # a report soon, so that players know UTC
 
 
 @dataclass(slots=True)
+class Rung:
+    """A way to send: of which track, with which payload types (of RTX None, if it was not offered), key pictures alone or all."""
+
+    track: str
+    payload_type: int
+    repair_type: int | None
+    keys_only: bool
+
+
+@dataclass(slots=True)
 class Plan:
-    """What one medium is sent with: payload types (of main, of sub), SSRCs."""
+    """What one medium is sent with; `repair_ssrc` 0: no RTX. `spare`: a way that is taken only when those of the ladder are gone."""
 
     payload_type: int
     ssrc: int
-    repair_type: int | None = None
     repair_ssrc: int = 0
+    spare: Rung | None = None
 
 
 @dataclass(slots=True)
@@ -56,15 +66,6 @@ class Told:
 def random_ssrc() -> int:
     """An SSRC that is not 0 (some receivers take that for none)."""
     return secrets.randbelow(MASK) + 1
-
-
-@dataclass(slots=True)
-class Rung:
-    """A way to send: of which track, with which payload type, key pictures alone or all."""
-
-    track: str
-    payload_type: int
-    keys_only: bool
 
 
 class Viewer:
@@ -103,8 +104,8 @@ class Viewer:
         self._contexts = contexts
         rung = self.rungs[self._ladder.step]
         outlet = self._outlet(self.pictures, contexts, rung.payload_type)
-        if self.pictures.repair_type is not None:
-            self._repair = Outlet(contexts.outbound, protect_address(), self.pictures.repair_ssrc, self.pictures.repair_type,
+        if self.pictures.repair_ssrc:
+            self._repair = Outlet(contexts.outbound, protect_address(), self.pictures.repair_ssrc, rung.repair_type or 0,
                                   secrets.randbelow(1 << 16), contexts, keeps=False)
             self._aim(self._repair)
         self._outlets["video"] = outlet
@@ -174,15 +175,17 @@ class Viewer:
         if kind not in self._streams or nack.ssrc != self._outlets[kind].ssrc:
             return
         outlet, hub = self._outlets[kind], self._streams[kind][0]
+        self.told.nacked += len(nack.sequences)
         for sequence in nack.sequences:
-            self.told.nacked += 1
+            if self._allowance < 1:
+                return
             sent = outlet.sent(sequence)
             packet = hub.packet(sent[0]) if sent is not None else None
-            if sent is None or packet is None or self._allowance < 1:
+            if sent is None or packet is None:
                 continue
             self._allowance -= 1
             self.told.repaired += 1
-            rtx = kind == "video" and self._repair is not None
+            rtx = kind == "video" and self._repair is not None and self.rung.repair_type is not None
             self._egress.again(self._repair if rtx and self._repair else outlet, packet, sent[1], sequence, rtx)
 
     def _wants_key(self, ssrc: int) -> None:
@@ -229,10 +232,21 @@ class Viewer:
             hub.detach(stream)
             outlet = self._outlets["video"]
             outlet.retype(rung.payload_type)
+            if self._repair is not None and rung.repair_type is not None:
+                self._repair.retype(rung.repair_type)
             stream = wanted.attach(outlet, stream)
             self._streams["video"] = wanted, stream
         if rung.keys_only != stream.keys_only:
             wanted.thin(stream, rung.keys_only)
+
+    def without(self, track: str) -> bool:
+        """Go on without a track that cannot be sent any more; False if there is no other."""
+        ways = [*self.rungs, *([self.pictures.spare] if self.pictures.spare else [])]
+        left = [rung for rung in ways if rung.track != track]
+        if left:
+            self.rungs, self._ladder = left, Ladder(len(left), self._now())
+            self._climb(left[0])
+        return bool(left)
 
     def _report(self) -> None:
         """Sender reports: how the media's clocks stand to UTC."""

@@ -48,7 +48,7 @@ CHUNK_CLOSE_MAX_S = 900     # what expires is gone from the disk within an hour:
 
 LIMITS: dict[type, dict[str, tuple[float, float]]] = {
     ServerConfig: {"port": (1, 65535)},
-    WebrtcConfig: {"port": (0, 65535), "per_token": (1, 4000)},
+    WebrtcConfig: {"port": (0, 65535), "per_token": (1, 2000)},
     RecordingConfig: {"slots": (1, 64), "drain_ms": (5, 1000), "watched_ms": (2, 1000), "gather_ms": (5, 2000), "commit_ms": (50, 10_000),
                       "buffer_s": (1, 60),
                       "chunk_close_s": (10, CHUNK_CLOSE_MAX_S), "handshakes_at_once": (1, 1024),

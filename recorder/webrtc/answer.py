@@ -31,8 +31,8 @@ class Sending:
 
 def build_answer(offer: Offer, sending: Mapping[int, Sending], transport: Transport, session_id: int, cname: str) -> str:
     """The answer: for each medium of the offer its place in `sending`, or inactive, or refused if it is no medium of RTP."""
-    taken = [medium.mid for index, medium in enumerate(offer.media) if _shares(offer, medium, index in sending)]
-    lines = ["v=0", f"o=- {session_id} 1 IN IP4 127.0.0.1", "s=-", "t=0 0", *([f"a=group:BUNDLE {' '.join(taken)}"] if any(taken) else []),
+    taken = [medium.mid for index, medium in enumerate(offer.media) if medium.mid in offer.bundle and _shares(offer, medium, index in sending)]
+    lines = ["v=0", f"o=- {session_id} 1 IN IP4 127.0.0.1", "s=-", "t=0 0", *([f"a=group:BUNDLE {' '.join(taken)}"] if taken else []),
              "a=ice-lite", "a=msid-semantic: WMS *"]
     for index, medium in enumerate(offer.media):
         lines += _section(offer, medium, sending.get(index), transport, cname)

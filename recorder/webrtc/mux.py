@@ -24,7 +24,7 @@ from recorder.webrtc.peer import Address, Counts, Peer
 
 log = logging.getLogger("watchroom.webrtc")
 
-PEERS_MAX = 4000
+PEERS_MAX = 2000            # a handshake that is under way takes about 70 KiB
 AT_ONCE = 128               # datagrams that one waking of the loop reads
 DATAGRAM_MAX = 2048
 BUFFER_BYTES = 8 << 20
@@ -157,7 +157,8 @@ class Mux:
             self.counts.strangers += 1
         elif 20 <= first < 64:
             self.counts.dtls += 1
-            self._shake(peer, data)
+            if peer.may_speak(self.counts):
+                self._shake(peer, data)
         elif 128 <= first < 192 and len(data) >= 12:
             peer.media(data, self.counts)
 

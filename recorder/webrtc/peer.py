@@ -15,6 +15,7 @@ log = logging.getLogger("watchroom.webrtc")
 ADDRESSES_MAX = 8
 UFRAG_BYTES, PWD_BYTES = 6, 18      # 8 and 24 characters of base64url; RFC 8839 5.4 wants 24 and 128 bits of chance
 CONSENT_S = 30.0                    # RFC 7675 5.1
+WORDS_PER_S = 1000                  # DTLS and RTCP datagrams of a peer that are looked at; browsers send a few dozen
 SETUP_S = 15.0                      # from the answer to keys
 
 Address = tuple[Any, ...]           # as socket.recvfrom gives it
@@ -54,6 +55,7 @@ class Counts:
     dtls: int = 0
     srtp_refused: int = 0
     rtcp: int = 0
+    flood: int = 0              # of peers that say more than WORDS_PER_S
 
 
 def ice_text(count: int) -> str:
@@ -78,6 +80,7 @@ class Peer:
         self.heard_s = self.made_s = 0.0
         self.over = False
         self.reason = ""
+        self._words = WORDS_PER_S
 
     def check(self, data: bytes, message: stun.Message, address: Address, now_s: float) -> tuple[bytes, list[bytes]] | None:
         """Answer a binding request (RFC 8445 7.3): the answer, and DTLS that goes along; None if it is not from our peer."""
@@ -110,6 +113,12 @@ class Peer:
         self._begun = True
         return self._dtls.begin()
 
+    def may_speak(self, counts: Counts) -> bool:
+        """Count a datagram that costs more than a look; False if there were too many within a second."""
+        self._words -= 1
+        counts.flood += self._words < 0
+        return self._words >= 0
+
     def handshake(self, data: bytes) -> list[bytes]:
         """A DTLS datagram; what to answer. DtlsError ends the peer."""
         out = self._dtls.feed(data)
@@ -133,6 +142,8 @@ class Peer:
             return
         try:
             if 192 <= data[1] <= 223:
+                if not self.may_speak(counts):
+                    return
                 packet = self.contexts.unprotect_rtcp(data)
                 counts.rtcp += 1
                 self._listener.rtcp(packet)
@@ -142,7 +153,8 @@ class Peer:
             counts.srtp_refused += 1
 
     def late(self, now_s: float) -> str:
-        """Why the peer is to be given up now; "" if it is not."""
+        """Why the peer is to be given up now; "" if it is not. To be asked once a second: it may then speak again."""
+        self._words = WORDS_PER_S
         if self.contexts is None and now_s - self.made_s > SETUP_S:
             return "it did not connect in time"
         if self.heard_s and now_s - self.heard_s > CONSENT_S:

@@ -89,6 +89,24 @@ async def test_a_viewer_begins_with_the_picture_group_and_gets_what_comes(api, b
     assert reply.headers["Content-Type"].startswith("application/sdp")
 
 
+@pytest.mark.parametrize(("bind", "told"), [("::1", "::1"), ("::", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")])
+async def test_the_port_speaks_ipv6_and_ipv4(api, board, north, watchers, bind, told):
+    """Bound to every address, it tells the one that the request came to."""
+    desk = furnish(api.served.app, board, bind=bind)
+    board.push(north, count=3, key=True, size=20_000)
+    watcher, _ = await watch(api, watchers)
+    assert watcher.address == (told, desk.config.port)
+    board.push(north)
+    await until(lambda: len(units_of(watcher.pictures())) == 4)
+
+
+async def test_configured_addresses_are_told_instead(api, board, north):
+    furnish(api.served.app, board, ice_addresses=("203.0.113.7", "2001:db8::7"))
+    board.push(north, key=True)
+    answer = (await post(api)).body.decode()
+    assert [line.split()[4] for line in answer.splitlines() if line.startswith("a=candidate")] == ["203.0.113.7", "2001:db8::7"]
+
+
 async def test_viewers_share_one_hub_and_have_numbers_of_their_own(api, board, desk, north, watchers):
     board.push(north, count=3, key=True)
     first, _ = await watch(api, watchers)
@@ -196,7 +214,7 @@ async def test_a_flood_of_pli_costs_little_and_nobody_else(api, board, desk, nor
     other, _ = await watch(api, watchers)
     await until(lambda: len(units_of(watcher.pictures())) == 10 and len(units_of(other.pictures())) == 10)
     before = desk._egress.bytes
-    for turn in range(50):
+    for turn in range(40):
         for _ in range(20):
             watcher.want_key()
         clock.advance(0.3)
@@ -206,6 +224,36 @@ async def test_a_flood_of_pli_costs_little_and_nobody_else(api, board, desk, nor
     assert desk._egress.bytes - before < 1.2 * (AGAIN_BYTES + 2_000_000)
     board.push(north)
     await until(lambda: len(units_of(other.pictures())) == 11)
+
+
+async def test_a_viewer_that_floods_rtcp_is_heard_so_often_a_second(api, board, desk, north, watchers):
+    board.push(north, key=True)
+    watcher, _ = await watch(api, watchers)
+    other, _ = await watch(api, watchers)
+    await until(lambda: watcher.pictures() and other.pictures())
+    for _ in range(40):
+        for _ in range(50):
+            watcher.report_lost(0.0)
+        await asyncio.sleep(0)
+    await until(lambda: desk.mux.counts.flood >= 500)
+    board.push(north)
+    await until(lambda: len(units_of(other.pictures())) == 2)
+    desk.mux._look()
+    heard = desk.mux.counts.rtcp
+    watcher.report_lost(0.0)
+    await until(lambda: desk.mux.counts.rtcp > heard)
+
+
+async def test_a_sub_track_that_cannot_be_sent_any_more_is_left_for_main(api, board, desk, north, watchers):
+    board.tracks[north, "sub"] = AVC
+    board.push(north, "sub", count=2, key=True)
+    board.push(north, count=3, key=True)
+    watcher, _ = await watch(api, watchers, query="?small=1")
+    await until(lambda: len(units_of(watcher.pictures())) == 2)
+    board.push(north, "sub", key=True, cts=STEP)
+    await until(lambda: desk.viewers[0].figures()["track"] == "main")
+    await until(lambda: len(units_of(watcher.pictures())) == 5)
+    assert not watcher.ended
 
 
 async def test_congestion_leads_to_key_pictures_then_to_the_sub_track_and_back(api, board, desk, north, watchers, clock):
@@ -289,6 +337,34 @@ async def test_a_camera_that_begins_to_send_b_frames_ends_its_sessions_with_the_
     await until(lambda: watcher.ended)
     told = (await api.get(reply.headers["Location"])).json
     assert told["state"] == "ended" and "B-frames" in told["reason"]
+
+
+async def test_a_defect_of_the_hub_ends_its_sessions_with_a_word_and_the_next_one_works(api, board, desk, north, watchers, monkeypatch, caplog):
+    board.push(north, key=True)
+    watcher, reply = await watch(api, watchers)
+    await until(watcher.pictures)
+    with monkeypatch.context() as broken:
+        broken.setattr("api.whep.hub.Hub._take", lambda *_: 1 / 0)
+        board.push(north)
+    await until(lambda: watcher.ended)
+    assert "error of the server" in (await api.get(reply.headers["Location"])).json["reason"]
+    assert "ZeroDivisionError" in caplog.text
+    again, _ = await watch(api, watchers)
+    await until(again.pictures)
+
+
+async def test_sound_that_fits_no_packet_is_left_out(api, board, desk, north, watchers):
+    board.tracks[north, "audio"] = OPUS
+    board.push(north, count=2, key=True)
+    board.push(north, "audio")
+    watcher, _ = await watch(api, watchers, audio=True)
+    await until(lambda: len(watcher.came) == 2)
+    for seat in board.seats[north, "audio"]:
+        unit = board._unit((north, "audio"), False, 100, 0)
+        unit.data = bytes(3000)
+        seat.take([unit])
+    board.push(north, "audio", count=2)
+    await until(lambda: len(next(packets for ssrc, packets in watcher.came.items() if ssrc != watcher.ssrc)) == 3)
 
 
 async def test_nothing_recorded_is_not_found(api, board, desk):
@@ -380,6 +456,32 @@ async def test_a_token_has_so_many_sessions(api, board, north, watchers):
 async def test_without_a_port_it_is_said_so(api):
     reply = await post(api)
     assert reply.status == 501 and "webrtc.port" in reply.json["detail"]
+
+
+async def test_who_comes_from_elsewhere_is_told_that_the_port_is_bound_to_loopback(proxied, board, north):
+    """Its candidates would lead nowhere, and the browser would wait for them."""
+    furnish(proxied.served.app, board)
+    board.push(north, key=True)
+    head = SDP | {"X-Forwarded-For": "203.0.113.9"}
+    token = await proxied.token("view")
+    reply = await proxied.ask("POST", "cameras/north/whep", token=token, headers=head, data=Watcher().offer())
+    assert reply.status == 501 and "webrtc.bind" in reply.json["detail"]
+
+
+async def test_sessions_that_never_connect_are_bounded_and_given_up(api, board, desk, north, watchers, clock):
+    """400 offers: 256 sessions of the holder are kept for 15 s, the rest is refused; who watches does not notice."""
+    board.push(north, key=True)
+    watcher, _ = await watch(api, watchers)
+    offer = Watcher().offer()
+    statuses = [(await post(api, offer)).status for _ in range(400)]
+    assert statuses == [201] * 255 + [429] * 145
+    board.push(north)
+    await until(lambda: len(units_of(watcher.pictures())) == 2)
+    watcher.send(watcher.check())
+    clock.advance(16)
+    desk.mux._look()
+    assert len(desk.viewers) == 1 and len(desk.mux) == 1
+    assert (await post(api, offer)).status == 201
 
 
 async def test_a_port_that_is_taken_stops_nothing_else(api, board, desk, start, caplog):

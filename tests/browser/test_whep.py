@@ -16,6 +16,7 @@ from bench.camsim import pattern
 from bench.camsim.process import SimProcess
 from bench.site import Site, wait_until
 from tests.browser.conftest import PATTERN
+from tests.browser.lossy import LossyWay
 
 pytestmark = pytest.mark.browser
 
@@ -95,6 +96,24 @@ def test_chromium_plays_a_camera(page: Page, camera: str, record_property: Calla
     assert page.evaluate(f"async () => (await (await fetch('{session}')).json()).state") == "ended"
     record_property("ms to the first picture", round(first_ms))
     record_property("freezes", after["freezeCount"])
+
+
+def test_chromium_loses_no_picture_when_the_way_loses_three_percent(page: Page, site: Site) -> None:
+    """What was lost is asked for and comes again, as RTX; the decoder misses nothing."""
+    with LossyWay(site.webrtc_port, 0.03) as way:
+        seen, before, after, session = page.evaluate(f"""async () => {{
+            const video = await byWhep("cam3", false, {way.port});
+            const before = await inbound(video.pc, "video");
+            const seen = await live(video, {SECONDS});
+            return [seen, before, await inbound(video.pc, "video"), video.session];
+        }}""")
+        told = page.evaluate(f"async () => (await fetch('{session}')).json()")
+    numbers = [number for _, number in seen]
+    assert way.lost > 20
+    assert None not in numbers and rising(numbers)
+    assert after["framesDecoded"] - before["framesDecoded"] >= SECONDS * FPS * 0.9
+    assert after["retransmittedPacketsReceived"] > 10 and told["repaired"] >= after["retransmittedPacketsReceived"]
+    assert after["packetsLost"] <= 2            # those of the last moment
 
 
 @pytest.mark.parametrize(("camera", "samples"), [("cam0", 48_000), ("cam1", 8_000)])

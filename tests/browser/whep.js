@@ -1,7 +1,8 @@
 // Watches a camera by WHEP in a page of a test; needs bench/camsim/pattern.js and tests/media/player.js before it.
 
-/** A <video> that shows the camera, with the connection (`pc`), where the session is, and ms from the call to the first picture. */
-async function byWhep(camera, sound = true) {
+/** A <video> that shows the camera, with the connection (`pc`), where the session is, and ms from the call to the first picture. `port`: of a
+ * way to the server, instead of the one that it tells. */
+async function byWhep(camera, sound = true, port = null) {
   const begun = performance.now();
   const pc = new RTCPeerConnection();
   pc.addTransceiver("video", { direction: "recvonly" });
@@ -16,7 +17,8 @@ async function byWhep(camera, sound = true) {
   });
   const text = await answer.text();
   if (answer.status !== 201) throw new Error(`${answer.status}: ${text}`);
-  await pc.setRemoteDescription({ type: "answer", sdp: text });
+  const sdp = port ? text.replace(/^(a=candidate:\S+ 1 udp \d+ \S+) \d+/gm, `$1 ${port}`) : text;
+  await pc.setRemoteDescription({ type: "answer", sdp });
   await video.play();
   await shown;
   return Object.assign(video, { pc, session: answer.headers.get("Location"), firstMs: performance.now() - begun });

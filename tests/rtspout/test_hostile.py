@@ -45,8 +45,8 @@ def connections(lab):
     return len(lab.server._connections)
 
 
-@pytest.mark.parametrize("data", [b"\x16\3\1\2\0\1\0\1\xfc\3\3" + bytes(500), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(40_000), b"A" * 40_000,
-                                  b"\r\n\r\nPLAY\r\n\r\n"])
+@pytest.mark.parametrize("data", [b"\x16\3\1\2\0\1\0\1\xfc\3\3" + bytes(500), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(40_000),
+                                  b"A" * 40_000, b"\r\n\r\nPLAY\r\n\r\n"])
 async def test_garbage_is_answered_and_the_connection_ends(lab, data):
     client = await lab.client()
     client.writer.write(data)

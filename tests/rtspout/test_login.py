@@ -103,6 +103,14 @@ async def test_what_was_overheard_is_worth_nothing_on_another_connection(lab):
     assert (await client.ask("SETUP", "yard/track-main", Authorization=header, Transport="RTP/AVP/TCP;interleaved=0-1")).status == 401
 
 
+@pytest.mark.parametrize(("uri", "url", "good"), [
+    ("rtsp://h/yard", "rtsp://h/yard", True), ("/yard", "rtsp://h:8554/yard", True), ("rtsp://h/yard/", "rtsp://h/yard/track-main", True),
+    ("*", "*", True), ("rtsp://h/north", "rtsp://h/yard", False), ("rtsp://h/", "rtsp://h/yard", False), ("", "rtsp://h/yard", False),
+    ("rtsp://h/ya", "rtsp://h/yard", False), ("rtsp://[", "rtsp://h/yard", False)])
+def test_a_response_is_good_for_its_address_and_below(uri, url, good):
+    assert login_module.covers(uri, url) is good
+
+
 async def test_an_old_nonce_keeps_a_session_but_begins_nothing(lab, monkeypatch):
     client, secret = await lab.client(), lab.token()
     who = keeper(secret)

@@ -11,7 +11,8 @@ GOOD = b"PLAY rtsp://h/x RTSP/1.0\r\nCSeq: 7\r\nRange: npt=now-\r\n\r\n"
 
 @pytest.mark.parametrize("step", [1, 7, 1000])
 def test_requests_are_cut_out_of_what_comes_between_them(step):
-    data = b"\r\n" + GOOD + b"$\1\0\x05abcde" + b"SET_PARAMETER rtsp://h/x RTSP/1.0\r\nCSeq: 8\r\nContent-Length: 3\r\n\r\nx:y" + GOOD + b"$\0\0\0"
+    with_body = b"SET_PARAMETER rtsp://h/x RTSP/1.0\r\nCSeq: 8\r\nContent-Length: 3\r\n\r\nx:y"
+    data = b"\r\n" + GOOD + b"$\1\0\x05abcde" + with_body + GOOD + b"$\0\0\0"
     reader, found = RequestReader(), []
     for at in range(0, len(data), step):
         reader.feed(data[at:at + step])

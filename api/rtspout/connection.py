@@ -2,7 +2,7 @@
 
 | what | ends it after |
 |---|---|
-| no request, or one that does not become whole | 10 s |
+| no request that could be answered with 200, or one that does not become whole | 10 s |
 | no session | 120 s |
 | nothing that plays and no word of the client | 60 s |
 | UDP: neither a request nor RTCP | 60 s (the session) |
@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._reader = RequestReader()
         self._task: asyncio.Task[None] | None = None
         self._read = True
+        self._known = False         # it has been answered with success: it speaks RTSP and may be here
         self._entered = False
         self._said = 0              # bytes of answers since the client had taken most of what it was sent
         self._closed_s = 0.0
@@ -143,6 +144,7 @@ class Connection(asyncio.Protocol):
             return
         reply = await self.desk.handle(request)
         self._doors.answered(reply.status)
+        self._known |= reply.status == 200
         self.wire.write(reply.data)
         self._said += len(reply.data)
         reply.then()
@@ -191,7 +193,7 @@ class Connection(asyncio.Protocol):
             return True
         if not self.desk.sessions and now_s - self._used_s > UNUSED_S:
             return True
-        return not self._playing and now_s - self.heard_s > (TIMEOUT_S if self.desk.sessions else WHOLE_S)
+        return not self._playing and now_s - self.heard_s > (TIMEOUT_S if self._known else WHOLE_S)
 
     @property
     def _playing(self) -> bool:

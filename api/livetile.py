@@ -236,8 +236,9 @@ class LiveTile:
     def _speak(self) -> None:
         """Send the sound that has come since the last time."""
         units, self._unheard = self._unheard, []
-        for run in _unbroken(units) if self._stretch is not None else ():
-            self._give(FRAGMENT, self._stretch.sound(run, self._wall0_ns))
+        if self._stretch is not None:
+            for run in _unbroken(units):
+                self._give(FRAGMENT, self._stretch.sound(run, self._wall0_ns))
 
     # -- out --
 

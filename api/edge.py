@@ -58,9 +58,10 @@ class Seat:
         return self._edge.from_access_point()
 
     def leave(self) -> None:
-        """Nothing is told any more."""
-        self.left = True
-        self._edge.remove(self)
+        """Nothing is told any more; a second time does nothing."""
+        if not self.left:
+            self.left = True
+            self._edge.remove(self)
 
     def give(self, units: list[Unit]) -> None:
         """Hand units on; who joined late gets the window first."""

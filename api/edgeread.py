@@ -153,13 +153,13 @@ class EdgeReader:
         return raw
 
     def _recognise(self, footage: Footage, back: int) -> None:
-        """The AU before the place is the one that was given: Gone if a killed worker has lost it, since its row's number is then given again."""
+        """The AU before the place is the one that was given. Gone if a killed worker has lost it: its row's number is then given again."""
         last = self._newest
         if last is None or self._broken:
             return
         at = (int(footage.first_au[back]) if len(footage.run) > back else len(footage)) + self._aus - 1
-        if not 0 <= at < len(footage) or (footage.run.first + int(footage.aus.row[at]), int(footage.aus.dts[at]), int(footage.aus.offset[at])) != (
-                last[0], last[3], last[5]):
+        aus, known = footage.aus, (last[0], last[3], last[5])
+        if not 0 <= at < len(footage) or (footage.run.first + int(aus.row[at]), int(aus.dts[at]), int(aus.offset[at])) != known:
             raise Gone("the newest footage was lost when its recorder ended", where=self.track.where, remedy="begin anew")
 
     def _relocate(self, tape: _Tape) -> None:

@@ -217,7 +217,7 @@ def _behind_it(track: Track, footage: Footage, stop: int, found: Ahead, end_ns: 
     after, reader = found.after, footage.reader
     assert after is not None
     ended_ns = int(row_ends(footage.run.rows[footage.row[stop - 1]:][:1])[0])
-    if broken or (look and elsewhere(track, reader, after.row)):
+    if broken or elsewhere(track, reader, after.row):
         following = _next(track, reader, after)
         if following is not None:
             done = end_ns is not None and following.time_ns >= end_ns

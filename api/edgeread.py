@@ -155,13 +155,13 @@ class EdgeReader:
         return raw
 
     def _recognise(self, footage: Footage, back: int) -> None:
-        """The AU before the place is the one that was given: Gone if a killed worker has lost it (its row's number is then given again)."""
-        last, aus = self._newest, footage.aus
+        """The AU before the place is the one that was given. Gone if a killed worker has lost it: its row's number is then given again."""
+        last = self._newest
         if last is None or self._broken:
             return
         at = (int(footage.first_au[back]) if len(footage.run) > back else len(footage)) + self._aus - 1
-        known = 0 <= at < len(footage)
-        if not known or (footage.run.first + int(aus.row[at]), int(aus.dts[at]), int(aus.offset[at])) != (last[0], last[3], last[5]):
+        aus, known = footage.aus, (last[0], last[3], last[5])
+        if not 0 <= at < len(footage) or (footage.run.first + int(aus.row[at]), int(aus.dts[at]), int(aus.offset[at])) != known:
             raise Gone("the newest footage was lost when its recorder ended", where=self.track.where, remedy="begin anew")
 
     def _relocate(self, tape: _Tape) -> None:
@@ -183,8 +183,8 @@ class EdgeReader:
             entry = tape.entry(number)
             breaks = self._broken or not leads or entry is not self._last
             own = data if len(raw) == 1 else data[at:at + size]
-            made.append(Unit(self.number, own, entry, dts, cts, wall_ns, bool(flags & KEY), bool(flags & LEADING), bool(flags & DAMAGED), breaks,
-                             row))
+            made.append(Unit(self.number, own, entry, dts, cts, wall_ns, bool(flags & KEY), bool(flags & LEADING), bool(flags & DAMAGED),
+                             breaks, row))
             self._last, self._broken = entry, False
             self.number += 1
             at += size

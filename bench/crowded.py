@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
+from bench.late import Ages
 from bench.viewers import tile_viewer
 
 CAMERA = "cam-0"
@@ -22,7 +23,7 @@ class Crowded:
     def __init__(self) -> None:
         self.told: dict[str, Any] = {}
 
-    async def watch(self, port: int, count: int, ages_ms: list[float]) -> None:
+    async def watch(self, port: int, count: int, ages_ms: Ages) -> None:
         """So many, until cancelled. RuntimeError if the crowd does not come in."""
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.crowd", str(port), CAMERA, str(count - SAMPLED),
                                                        stdout=asyncio.subprocess.PIPE, cwd=Path(bench.__file__).parent.parent)

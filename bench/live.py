@@ -1,8 +1,8 @@
 """`watchroom bench live`: how long after its arrival a picture leaves the server for who watches now, and what a viewer costs.
 
-Tiles of one WebSocket, then low-latency HLS, each of another camera of those that are recorded; with `--same`, that many who watch one camera,
-a WebSocket each. A picture's own UTC is that of its arrival, so its age when its bytes come is the way through the server. Nobody watches in
-the first window.
+Tiles of one WebSocket, then low-latency HLS, each of another camera of those that are recorded; then viewers of one camera over RTSP; with
+`--same`, that many who watch one camera, a WebSocket each. A picture's age when its bytes come counts from when its camera sent it
+(bench/late.py). Nobody watches in the first window.
 """
 
 import argparse
@@ -17,18 +17,19 @@ from pathlib import Path
 from bench.camsim.process import SimProcess
 from bench.chart import draw
 from bench.crowded import SAMPLED, Crowded
+from bench.late import Ages, late_ms
 from bench.load import Load, numbers
 from bench.machine import allow_files, describe, orderly, sample, steal_s
 from bench.playback import readers_core, share
 from bench.report import Figure, about_line, add_report_arguments, figure_table, table, write_reports
 from bench.site import Site, wait_until
 from bench.subjects import RECORDER_CORE, SIM_CORE, Bench, recorded, remove, site_of, tape_loss, tracks
-from bench.viewers import hls_viewer, tile_viewer
+from bench.viewers import hls_viewer, rtsp_viewer, tile_viewer
 from bench.window import START_TIMEOUT_S, Plan, playing
 
 CROWD, CROWD_MAX = " of one camera", 2000
 Say = Callable[[str], None]
-Viewers = Callable[[int, int, list[float]], Coroutine[None, None, None]]       # port, how many, where ages in ms go
+Viewers = Callable[[int, int, Ages], Coroutine[None, None, None]]       # port, how many, where ages in ms go
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--cameras", type=int, default=64, help="cameras that are recorded (64)")
     add("--kbps", type=int, default=2000, help="kbit/s of each (2000)")
-    add("--viewers", type=int, default=16, help="tiles, and then players of HLS (16)")
+    add("--viewers", type=int, default=16, help="tiles, then players of HLS, then viewers over RTSP (16)")
     add("--same", default="",
         help="viewers of one camera: 200, or several numbers with commas, each a window (none); no core is set aside then")
     add("--seconds", type=float, default=20.0, help="length of a window (20)")
@@ -95,12 +96,16 @@ def measure(args: argparse.Namespace, crowds: Sequence[int], say: Say) -> tuple[
                     wait_until(lambda: len(playing(sim, 0)) >= load.cameras and recorded(site, load) >= load.cameras, START_TIMEOUT_S,
                                "all cameras recorded")
                     time.sleep(bench.plan.warm_up_s)
-                    say(f"{load.cameras} cameras record; nobody watches, then {viewers} tiles, then {viewers} players of HLS")
-                    windows = {"nobody": _window(site, None, 0, args.seconds), "WebSocket": _window(site, tile_viewer, viewers, args.seconds),
-                               "HLS": _window(site, hls_viewer, viewers, args.seconds)}
+                    late = late_ms(site, load)
+                    say(f"{load.cameras} cameras record; nobody watches, then {viewers} tiles, then {viewers} players of HLS, then "
+                        f"{args.viewers} viewers over RTSP")
+                    windows = {"nobody": _window(site, late, None, 0, args.seconds),
+                               "WebSocket": _window(site, late, tile_viewer, viewers, args.seconds),
+                               "HLS": _window(site, late, hls_viewer, viewers, args.seconds),
+                               "RTSP": _window(site, late, rtsp_viewer, args.viewers, args.seconds)}
                     for count in crowds:
                         say(f"{count} watch one camera")
-                        windows[f"{count}{CROWD}"] = _crowd(site, count, args.seconds)
+                        windows[f"{count}{CROWD}"] = _crowd(site, late, count, args.seconds)
                     dropped = sum(track["dropped_aus"] for _, track in tracks(site, load))
                 return windows, tape_loss(site, bench, 0) | {"dropped": dropped}
             finally:
@@ -109,22 +114,23 @@ def measure(args: argparse.Namespace, crowds: Sequence[int], say: Say) -> tuple[
         remove(root)
 
 
-def _window(site: Site, viewers: Viewers | None, count: int, seconds: float) -> Watched:
+def _window(site: Site, late: dict[str, float], viewers: Viewers | None, count: int, seconds: float) -> Watched:
     site.check_alive()
-    ages: list[float] = []
+    ages = Ages(late)
     steal = steal_s()
     worker, api = asyncio.run(_watch(site, viewers, count, seconds, ages))
     return Watched(count, worker, api, sorted(ages), round(100 * (steal_s() - steal) / seconds, 1))
 
 
-def _crowd(site: Site, count: int, seconds: float) -> Watched:
+def _crowd(site: Site, late: dict[str, float], count: int, seconds: float) -> Watched:
     crowded = Crowded()
-    found = _window(site, crowded.watch, count, seconds)
+    found = _window(site, late, crowded.watch, count, seconds)
     return replace(found, spread=crowded.spread(count - SAMPLED))
 
 
-async def _watch(site: Site, viewers: Viewers | None, count: int, seconds: float, ages: list[float]) -> tuple[float, float]:
-    task = asyncio.create_task(viewers(site.port, count, ages)) if viewers is not None else None
+async def _watch(site: Site, viewers: Viewers | None, count: int, seconds: float, ages: Ages) -> tuple[float, float]:
+    port = site.rtsp_port if viewers is rtsp_viewer else site.port
+    task = asyncio.create_task(viewers(port, count, ages)) if viewers is not None else None
     await asyncio.sleep(5.0 + count / 50)        # until all have begun
     ages.clear()
     workers, apis = site.worker_pids(), site.api_pids()
@@ -142,7 +148,7 @@ async def _watch(site: Site, viewers: Viewers | None, count: int, seconds: float
 
 def figures(windows: Mapping[str, Watched]) -> list[Figure]:
     """What is promised of who watches live, and how it came out."""
-    nobody, tiles, players = windows["nobody"], windows["WebSocket"], windows["HLS"]
+    nobody, tiles, players, relayed = windows["nobody"], windows["WebSocket"], windows["HLS"], windows["RTSP"]
 
     def each(one: Watched, of: str) -> float:
         return float(getattr(one, of) - getattr(nobody, of)) / one.viewers
@@ -156,6 +162,9 @@ def figures(windows: Mapping[str, Watched]) -> list[Figure]:
         Figure("CPU of the API for a tile, % of a core", each(tiles, "api"), "", 0.4, 0.2),
         Figure("CPU of the worker for a camera that is watched, % of a core", each(tiles, "worker"), ""),
         Figure("CPU of the API for a player of HLS, % of a core", each(players, "api"), ""),
+        Figure("RTSP: picture in to byte out, p50", share(relayed.ages_ms, 50), "ms"),
+        Figure("the same, p99", share(relayed.ages_ms, 99), "ms"),
+        Figure("CPU of the API for a viewer over RTSP, % of a core", each(relayed, "api"), "", 0.4, 0.2),
         *(figure for name, one in crowds for figure in (
             Figure(f"{name}: picture in to byte out, p50", share(one.ages_ms, 50), "ms", 120, 40),
             Figure("the same, p99", share(one.ages_ms, 99), "ms"),

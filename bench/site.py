@@ -43,7 +43,7 @@ class Site:
     """`with Site(folder, cameras) as site:` records until the block ends. `cameras`: TOML lines of each `[[camera]]` table, by id.
 
     `core`: the CPU all its processes are pinned to. `server`, `recording`, `webrtc`: more lines of these tables. `whole`: `watchroom serve` (of
-    `module`) instead of a worker alone. The folder must be empty and stays.
+    `module`) instead of a worker alone; it serves RTSP on `rtsp_port`. The folder must be empty and stays.
     """
 
     def __init__(self, folder: Path, cameras: Mapping[str, Sequence[str]], *, core: int | None = None, bytes_max: int = 0,
@@ -55,7 +55,7 @@ class Site:
         self._module = module
         self.volume = folder / "volume"
         self.state_dir = folder / "state"
-        self.port, self.webrtc_port = free_port(), free_port()
+        self.port, self.rtsp_port, self.webrtc_port = free_port(), free_port(), free_port()
         self.live_dir = Path(tempfile.mkdtemp(prefix="watchroom-bench-", dir="/dev/shm"))
         self._clean = weakref.finalize(self, shutil.rmtree, self.live_dir, ignore_errors=True)
         self._core = core
@@ -69,7 +69,8 @@ class Site:
 
     def _toml(self, cameras: Mapping[str, Sequence[str]]) -> str:
         lines = ['name = "bench"', f'state_dir = "{self.state_dir}"', f'live_dir = "{self.live_dir}"', "[server]", f"port = {self.port}",
-                 *self._server, "[webrtc]", f"port = {self.webrtc_port}", f"per_token = {SESSIONS}", *self._webrtc, "[recording]",
+                 *self._server, "[rtsp_out]", f"port = {self.rtsp_port}",
+                 "[webrtc]", f"port = {self.webrtc_port}", f"per_token = {SESSIONS}", *self._webrtc, "[recording]",
                  'camera_networks = ["127.0.0.0/8"]', *self._recording, "[[volume]]", f'path = "{self.volume}"', "on_root = true"]
         for name, options in cameras.items():
             lines += ["[[camera]]", f'id = "{name}"', *options]

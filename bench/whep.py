@@ -17,6 +17,7 @@ from pathlib import Path
 import aiohttp
 
 from bench.camsim.process import SimProcess
+from bench.late import late_ms
 from bench.load import Load
 from bench.machine import allow_files, describe, orderly, sample, steal_s
 from bench.playback import readers_core, share
@@ -90,7 +91,7 @@ def measure(args: argparse.Namespace, say: Say) -> tuple[dict[str, Window], dict
                     wait_until(lambda: len(playing(sim, 0)) >= load.cameras and recorded(site, load) >= load.cameras, START_TIMEOUT_S,
                                "all cameras recorded")
                     time.sleep(bench.plan.warm_up_s)
-                    windows = _windows(site, apart, counts, args.seconds, say)
+                    windows = _windows(site, late_ms(site, load), apart, counts, args.seconds, say)
                     dropped = sum(track["dropped_aus"] for _, track in tracks(site, load))
                 return windows, tape_loss(site, bench, 0) | {"dropped": dropped}
             finally:
@@ -99,20 +100,20 @@ def measure(args: argparse.Namespace, say: Say) -> tuple[dict[str, Window], dict
         remove(root)
 
 
-def _windows(site: Site, apart: int, counts: list[int], seconds: float, say: Say) -> dict[str, Window]:
+def _windows(site: Site, late: dict[str, float], apart: int, counts: list[int], seconds: float, say: Say) -> dict[str, Window]:
     wanted = {"nobody": [], "a camera each": [f"cam-{n}" for n in range(apart)],
               **{f"{count} one camera": ["cam-0"] * count for count in counts}}
     found = {}
     for name, cameras in wanted.items():
         if cameras or name == "nobody":
             site.check_alive()
-            found[name] = asyncio.run(_window(site, cameras, seconds))
+            found[name] = asyncio.run(_window(site, late, cameras, seconds))
             one = found[name]
             say(f"{name}: API {one.api} %, worker {one.worker} %, viewers {one.own} %, p50 {share(one.ages_ms, 50)} ms")
     return found
 
 
-async def _window(site: Site, cameras: list[str], seconds: float) -> Window:
+async def _window(site: Site, late: dict[str, float], cameras: list[str], seconds: float) -> Window:
     async with AsyncExitStack() as stack:
         viewers = await watch(site.port, cameras, stack)
         await asyncio.sleep(SETTLE_S)
@@ -128,8 +129,9 @@ async def _window(site: Site, cameras: list[str], seconds: float) -> Window:
         def percent(cpu_s: float) -> float:
             return round(100 * cpu_s / lasted, 2)
 
+        ages = sorted(age + late[camera] for camera, viewer in zip(cameras, viewers, strict=True) for age in viewer.ages_ms)
         return Window(len(viewers), percent(after.cpu_s - before.cpu_s), percent(api_after.cpu_s - api_before.cpu_s),
-                      percent(time.process_time() - own_s), sorted(age for viewer in viewers for age in viewer.ages_ms),
+                      percent(time.process_time() - own_s), ages,
                       sum(one.packets for one in viewers) - packets, sum(one.missing for one in viewers) - missing,
                       percent(steal_s() - steal))
 

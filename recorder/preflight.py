@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import importlib.metadata
+import ipaddress
 import os
 import resource
 import socket
@@ -103,17 +104,27 @@ def _outside(volume: VolumeConfig, path: Path, where: str, remedy: str) -> None:
 
 
 def check_port(site: SiteConfig) -> None:
-    """Nobody else listens where the API is to listen, and the address is this machine's."""
-    address = site.server.listen
+    """Nobody else listens where the API is to listen, and the addresses are this machine's."""
+    _check_port("server", site.server.listen, site.server.port)
+    if site.rtsp_out.port:
+        _check_port("rtsp_out", site.rtsp_out.bind, site.rtsp_out.port)
+
+
+def loopback(address: str) -> bool:
+    """True if only this machine can reach it."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+def _check_port(table: str, address: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((address, site.server.port))
+            probe.bind((address, port))
             probe.listen(1)
         except OSError as error:
             what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
-            raise Conflict(what, where=f"server.port {address}:{site.server.port}",
+            raise Conflict(what, where=f"{table}.port {address}:{port}",
                            remedy="end the program that listens there, or set another port") from None
 
 

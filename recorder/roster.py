@@ -72,6 +72,10 @@ class Roster:
         """True if any token could be valid."""
         return any(token.revoked_ns is None for token in self._catalogue.tokens())
 
+    def has_logins(self) -> bool:
+        """True if any token could be valid over RTSP."""
+        return any(token.revoked_ns is None and token.login_md5 for token in self._catalogue.tokens())
+
     def call(self, name: str, args: Mapping[str, Any]) -> Outcome:
         """Does one call. Raises NotFound for a call that does not exist, and what the call raises; nothing is changed then."""
         if name not in self._calls:
@@ -241,7 +245,8 @@ def describe_camera(record: CameraRecord) -> dict[str, Any]:
 def describe_token(token: TokenRecord) -> dict[str, Any]:
     """A token for callers of the supervisor; no secret."""
     return {"number": token.number, "name": token.name, "scopes": sorted(token.scopes), "cameras": list(token.cameras),
-            "partner": token.partner, "created_ns": token.created_ns, "expires_ns": token.expires_ns, "revoked_ns": token.revoked_ns}
+            "partner": token.partner, "created_ns": token.created_ns, "expires_ns": token.expires_ns, "revoked_ns": token.revoked_ns,
+            "rtsp": bool(token.login_md5)}
 
 
 # --- arguments of calls

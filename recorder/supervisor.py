@@ -108,6 +108,10 @@ class Supervisor:
         if server.tls is not None and not await self._at_desk(self._roster.has_tokens):
             raise ConfigError("others can reach this server and there is no token", where=f"server.listen {server.listen}",
                               remedy="make one with: watchroom token add NAME --scope admin")
+        relay = self._site.rtsp_out
+        if relay.port and not preflight.loopback(relay.bind) and not await self._at_desk(self._roster.has_logins):
+            raise ConfigError("others can reach it and there is no token that can log in over RTSP", where=f"rtsp_out.bind {relay.bind}",
+                              remedy="make one with: watchroom token add NAME (those made by an older version cannot)")
 
     # --- serving
 

@@ -208,6 +208,18 @@ def built() -> None:
                        "user": "rtsp://viewer:hunter2secret@cam.example.org/h264", "odd": "rtsp://a:p@ss:w/rd?@10.0.0.7/s#1",
                        "base": "rtsp://rtsp://192.168.1.10:554/Streaming/Channels/101/"}.items():
         put("url", name, text.encode())
+    for name, lines in {
+        "describe": ["DESCRIBE rtsp://h:8554/yard RTSP/1.0", "CSeq: 2", "Accept: application/sdp", "User-Agent: LibVLC/3.0"],
+        "setup-tcp": ["SETUP rtsp://h/yard/track-main RTSP/1.0", "CSeq: 3", "Transport: RTP/AVP/TCP;unicast;interleaved=0-1"],
+        "setup-udp": ["SETUP rtsp://h/yard/sub/track-sub RTSP/1.0", "CSeq: 4", "Session: 1a2b",
+                      "Transport: RTP/AVP;unicast;client_port=5000-5001"],
+        "play": ["PLAY rtsp://h/replay/yard/ RTSP/1.0", "CSeq: 5", "Session: 1a2b;timeout=60", "Range: npt=0-", "Require: onvif-replay"],
+        "digest": ["OPTIONS rtsp://token:word@h/yard RTSP/1.0", "CSeq: 6",
+                   'Authorization: Digest username="token", realm="watchroom", nonce="5-ab", uri="rtsp://h/yard", response="0123", '
+                   'algorithm=SHA-256, qop=auth, nc=00000001, cnonce="c"'],
+        "body": ["SET_PARAMETER rtsp://h/yard RTSP/1.0", "CSeq: 7", "Content-Length: 4", "", "a: b"],
+    }.items():
+        put("rtsp-request", name, "\r\n".join([*lines, *([] if "" in lines else ["", ""])]).encode())
     start = b"\0\0\0\1"
     put("parameter-sets", "h264", start + start.join([rtpkit.sps264(), rtpkit.pps264(), rtpkit.slice264(5)]))
     put("parameter-sets", "h265", start + start.join([rtpkit.vps265(), rtpkit.sps265(), rtpkit.pps265(), rtpkit.slice265(19)]))

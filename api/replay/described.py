@@ -18,12 +18,12 @@ class Described:
     first_ns: int
 
 
-def described(store: TapeStore, camera: int, names: tuple[str, ...], time_ns: int | None) -> tuple[Described, ...]:
+def described(store: TapeStore, camera: int, names: tuple[str, ...], time_ns: int | None, now_ns: int) -> tuple[Described, ...]:
     """Those of the tracks that have footage, as they are coded at a time, or behind it; None: at the newest. NotFound if none has any."""
     found = []
     for name in names:
         try:
-            one = _described(store, camera, name, time_ns)
+            one = _described(store, camera, name, time_ns, now_ns)
         except NotFound:
             continue
         if one is not None:
@@ -33,9 +33,9 @@ def described(store: TapeStore, camera: int, names: tuple[str, ...], time_ns: in
     return tuple(found)
 
 
-def _described(store: TapeStore, camera: int, name: str, time_ns: int | None) -> Described | None:
+def _described(store: TapeStore, camera: int, name: str, time_ns: int | None, now_ns: int) -> Described | None:
     track = store.whole(camera, name)
-    at = clean_point(store, camera, name, time_ns) if time_ns is not None else None
+    at = clean_point(store, camera, name, time_ns, now_ns) if time_ns is not None else None
     reader = track.newest if at is None else store.tape(camera, name, at.place)
     number = _newest(reader) if at is None else at.row
     run = reader.rows_from(number, 1)

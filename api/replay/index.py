@@ -98,12 +98,12 @@ class Behind:
 # -- where to begin --
 
 
-def clean_point(store: TapeStore, camera: int, name: str, time_ns: int) -> At | None:
+def clean_point(store: TapeStore, camera: int, name: str, time_ns: int, now_ns: int) -> At | None:
     """The first access point at or before a time that footage covers; of a time in a gap the first one behind the gap; None if there is
     none yet (ONVIF Streaming 6.5.4). A time that has just not been reached yet is the newest one's."""
     track = store.whole(camera, name)
     end_ns = track.bounds().visible_end_ns
-    if end_ns and end_ns <= time_ns < end_ns + LATE_NS and not stopped(track, end_ns):
+    if end_ns and end_ns <= time_ns < end_ns + LATE_NS and not stopped(track, end_ns, now_ns):
         time_ns = end_ns - 1
     return track.without_sick(lambda: _clean_point(track, time_ns), time_ns - NEAR_NS, time_ns + NEAR_NS, entries=True)
 
@@ -168,11 +168,12 @@ def _at(footage: Footage, au: int) -> At:
     return At(footage.reader.place, footage.run.first + index, au - int(footage.first_au[index]), int(footage.wall_ns[au]))
 
 
-def stopped(track: Track, end_ns: int) -> bool:
-    """True if the track ends at `end_ns` and nothing is being recorded: nobody writes it, or its last gap is open."""
+def stopped(track: Track, end_ns: int, now_ns: int) -> bool:
+    """True if the track ends at `end_ns` and at `now_ns` nothing is being recorded: nobody writes it, or a gap is open. Gaps of several causes
+    may follow each other."""
     if not track.newest.edges().live:
         return True
-    gaps = track.gaps(end_ns - NS, end_ns + NS)
+    gaps = track.gaps(end_ns - NS, max(end_ns, now_ns) + NS)
     return bool(gaps) and gaps[-1].end_ns is None
 
 
@@ -206,21 +207,22 @@ def ahead(store: TapeStore, camera: int, name: str, at: At, end_ns: int | None, 
     if not broken and len(footage.run) > rows:
         return Ahead(aus, after)
     over = end_ns is not None and end_ns + LATE_NS < now_ns
-    found = _behind_it(track, footage, stop, Ahead(aus, after), end_ns, broken=broken, look=look or over)
+    found = _behind_it(track, footage, stop, Ahead(aus, after), end_ns, now_ns, broken=broken, look=look or over)
     return replace(found, done=True) if found.edge and over else found
 
 
-def _behind_it(track: Track, footage: Footage, stop: int, found: Ahead, end_ns: int | None, *, broken: bool, look: bool) -> Ahead:
+def _behind_it(track: Track, footage: Footage, stop: int, found: Ahead, end_ns: int | None, now_ns: int, *, broken: bool,
+               look: bool) -> Ahead:
     """What is behind the end of a stretch, or behind the newest that is there."""
     after, reader = found.after, footage.reader
     assert after is not None
     ended_ns = int(row_ends(footage.run.rows[footage.row[stop - 1]:][:1])[0])
-    if broken or (look and elsewhere(track, reader, after.row)):
+    if broken or elsewhere(track, reader, after.row):
         following = _next(track, reader, after)
         if following is not None:
             done = end_ns is not None and following.time_ns >= end_ns
             return Ahead(found.aus, following, broken=True, hole=following.time_ns - ended_ns > HOLE_NS, done=done)
-    return Ahead(found.aus, after, edge=True, stopped=look and stopped(track, ended_ns))
+    return Ahead(found.aus, after, edge=True, stopped=look and stopped(track, ended_ns, now_ns))
 
 
 def _next(track: Track, reader: TrackReader, at: At) -> At | None:

@@ -36,13 +36,12 @@ class Outlet(Protocol):
 
 @dataclass(slots=True)
 class Track:
-    """One track that was set up. `pictures`: breaks in it move the pace."""
+    """One track that was set up. Breaks in the first of a player's move the pace."""
 
     name: str
     walk: Walk
     reading: Reading
     ticks: Ticks
-    pictures: bool
 
 
 class Player:
@@ -58,7 +57,7 @@ class Player:
         self._since_turn = 0
         self._going = asyncio.Event()
         self._going.set()
-        self._ended, self._shown_ns = False, 0            # of the newest picture: its section ended with it; its UTC
+        self._ended, self._shown_ns = False, 0            # of the first track's newest AU: its section ended with it; its UTC
         self._since: tuple[float, int] | None = None      # the monotonic clock when a playing time was due
 
     # -- from outside --
@@ -152,12 +151,10 @@ class Player:
     async def _play(self, track: Track, shot: Shot) -> None:
         if self._left_out(track, shot):
             return None
-        if track.pictures:
+        if track is self._tracks[0]:
             if shot.anew and (self._pace.scale > 0 or self._ended):
                 self._pace.begin(shot.due_ns, self._clock_ns())
-            self._ended = bool(shot.flags & END)
-        if track is self._tracks[0]:
-            self._shown_ns = shot.wall_ns
+            self._ended, self._shown_ns = bool(shot.flags & END), shot.wall_ns
         play_ns = self._pace.play_ns(shot.wall_ns)
         if self._pace.paced:
             await self._until(self._pace.play_ns(shot.due_ns))
@@ -187,10 +184,10 @@ class Player:
 
     def _left_out(self, track: Track, shot: Shot) -> bool:
         """True for sound of a gap in the pictures where gaps take no time."""
-        if track.pictures or not self._pace.paced or not self._tracks[0].pictures:
+        if track is self._tracks[0] or not self._pace.paced:
             return False
         ready = self._tracks[0].walk.line.ready
-        return bool(ready) and ready[0].anew and self._shown_ns + EARLY_NS < shot.wall_ns < ready[0].due_ns - EARLY_NS
+        return bool(ready) and ready[0].anew and self._shown_ns + EARLY_NS < shot.wall_ns < ready[0].due_ns
 
     def _clock_ns(self) -> int:
         """The playing time that is due now; 0 before the first."""

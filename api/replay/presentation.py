@@ -71,8 +71,7 @@ class Replay:
     async def play(self, request: Request, outs: Mapping[str, Out]) -> Started:
         """See api.rtspout.presentation. Raises Fault 400, 456, 457, 501."""
         self._counts.plays += 1
-        for name in outs.keys() - self._streams.keys():
-            self._streams[name] = _Stream(outs[name], packer_of(self._tracks[name].entry, outs[name].ssrc, channel=outs[name].channel))
+        self._set_up(outs)
         try:
             ask = read_ask(request.headers.get)
             begun = await self._session.play(ask, request.cseq, self, outs.keys())
@@ -82,6 +81,12 @@ class Replay:
         self._knows_flags = FEATURE in request.headers.get("require", "") or not ask.paced
         first = {name: (self._streams[name].packer.sequence, begun.stamps[name]) for name in outs}
         return Started(_headers(request, ask, begun), first)
+
+    def _set_up(self, outs: Mapping[str, Out]) -> None:
+        """A packetiser for each way out; those that are there go on."""
+        known = {name: stream for name, stream in self._streams.items() if outs.get(name) is stream.out}
+        self._streams = known | {name: _Stream(out, packer_of(self._tracks[name].entry, out.ssrc, channel=out.channel))
+                                 for name, out in outs.items() if name not in known}
 
     def go(self) -> None:
         """See api.rtspout.presentation."""
@@ -100,13 +105,16 @@ class Replay:
 
     def send(self, track: str, unit: bytes | bytearray, timestamp: int, extension: bytes, now: int | None) -> None:
         """An AU as packets. One that cannot be packed (not coded as its index says) is left out and counted."""
-        stream = self._streams[track]
+        stream = self._streams.get(track)
+        if stream is None:
+            return                           # it has been torn down
         try:
             data, offsets = stream.packer.pack(unit, timestamp, extension)
         except ValueError:
             self._counts.broken += 1
             return
         self._counts.units += 1
+        self._media.counts.bytes_sent += len(data)
         stream.out.send(data, offsets)
         if now is not None:
             self._report(stream, now)
@@ -145,7 +153,7 @@ class ReplayOpener:
         """The replay of a camera, and its sound beside the main track. Raises NotFound if nothing is recorded, Fault 400 for a bad `start`."""
         names, number = ("sub",) if address.sub else ("main", "audio"), address.camera.number
         zero_ns = _start_of(address.query)
-        tracks = await self.media.look_up(partial(described, camera=number, names=names, time_ns=zero_ns))
+        tracks = await self.media.look_up(partial(described, camera=number, names=names, time_ns=zero_ns, now_ns=self.media.clock.wall_ns()))
         tracks = tuple(track for track in tracks if _sendable(track))
         if not tracks:
             raise NotFound("nothing of this camera can be sent over RTSP")

@@ -163,14 +163,14 @@ class Session:
         else:
             at = await begin(self._media, self._camera, told.name, start_ns)
             walk = Forwards(self._media, self._camera, told.name, told.entry, thin, at, start_ns, end_ns, keys=keys)
-        return Track(told.name, walk, reading, self._ticks[told.name], told.entry.kind is TrackKind.VIDEO)
+        return Track(told.name, walk, reading, self._ticks[told.name])
 
     def _beside(self, told: Described, ask: Ask, from_ns: int, end_ns: int | None) -> Track:
         """Sound from the first picture on."""
         reading = Reading(self._media, self._camera, told.name)
         thin = Thin(Frames.ALL, 0, reading.part)
         walk = Forwards(self._media, self._camera, told.name, told.entry, thin, None, from_ns, end_ns)
-        return Track(told.name, walk, reading, self._ticks[told.name], pictures=False)
+        return Track(told.name, walk, reading, self._ticks[told.name])
 
     def _keys(self, ask: Ask) -> bool:
         """True if only access points are sent: asked for, or too fast for more (at 4 times and above)."""

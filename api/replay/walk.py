@@ -15,9 +15,11 @@ from recorder.base.errors import NotFound, Unreadable
 from recorder.base.media import NS, SampleEntry
 from storage.heldtape import HELD_PLACE
 from storage.live import watch
+from storage.reader import TrackReader
 from storage.sickdisk import sick
 from storage.store import TapeStore
 
+POLL_S = 0.018                # how often, at the newest, the live block is looked at
 LOOK_AGAIN_S = 1.0            # how often it is looked, at the newest, whether recording has stopped or goes on elsewhere
 WATCH_NS = 4 * NS
 SETBACKS_MAX = 12             # times in a row that a disk reads nothing; each time it goes twice as far on
@@ -42,6 +44,7 @@ class Walk(Protocol):
 
     def past(self, time_ns: int, *, failed: bool) -> None:
         """Go on behind a time of which nothing can be read: retired, or (`failed`) a disk cannot."""
+        ...
 
 
 class _Track:
@@ -90,7 +93,7 @@ class Forwards(_Track):
         self._at, self._time_ns, self._end_ns = at, time_ns, end_ns
         self._keys = keys
         self._jump = True                    # what comes next does not lead on
-        self._seen_bytes, self._looked_s = -1, -LOOK_AGAIN_S
+        self._seen_bytes, self._looked_s, self._polled_s = -1, -LOOK_AGAIN_S, 0.0
 
     async def fetch(self) -> bool:
         """See Walk."""
@@ -142,15 +145,25 @@ class Forwards(_Track):
         """False at the edge while nothing has become visible since the last look, but for one look a second."""
         if not self.edge:
             return True
+        now_s = time.monotonic()
+        if now_s < self._polled_s + POLL_S:
+            return False
+        self._polled_s = now_s
+        due = now_s >= self._looked_s + LOOK_AGAIN_S
         try:
-            store = self._media.store
-            reader = store.track(self._camera, self._name) if self._at is None else store.tape(self._camera, self._name, self._at.place)
-            watch(reader, time.monotonic_ns() + WATCH_NS)
+            reader = self._reader()
+            if due:
+                watch(reader, time.monotonic_ns() + WATCH_NS)
             visible = visible_bytes(reader)
         except (OSError, NotFound):
-            return time.monotonic() >= self._looked_s + LOOK_AGAIN_S
+            return due
         news, self._seen_bytes = visible != self._seen_bytes, visible
-        return news or time.monotonic() >= self._looked_s + LOOK_AGAIN_S
+        return news or due
+
+    def _reader(self) -> TrackReader:
+        """The tape that it reads, or will."""
+        store = self._media.store
+        return store.track(self._camera, self._name) if self._at is None else store.tape(self._camera, self._name, self._at.place)
 
     def past(self, time_ns: int, *, failed: bool) -> None:
         """See Walk."""
@@ -211,4 +224,4 @@ class Backwards(_Track):
 
 async def begin(media: Media, camera: int, name: str, time_ns: int) -> At | None:
     """Where forward play of a time begins; None if there is nothing yet."""
-    return await media.look_up(partial(clean_point, camera=camera, name=name, time_ns=time_ns))
+    return await media.look_up(partial(clean_point, camera=camera, name=name, time_ns=time_ns, now_ns=media.clock.wall_ns()))

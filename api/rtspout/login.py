@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from api.authorise import Authority, Grant
 from api.registry import Registry
@@ -56,6 +57,15 @@ def parse_digest(text: str) -> DigestAnswer | None:
                         found.get("nc", ""), found.get("cnonce", ""))
 
 
+def covers(uri: str, url: str) -> bool:
+    """Whether a response for `uri` is good for a request of `url`: some players take the presentation's address for all that lies below it."""
+    try:
+        asked, signed = urlsplit(url).path.rstrip("/"), urlsplit(uri).path.rstrip("/")
+    except ValueError:
+        return False
+    return asked == signed or (signed != "" and asked.startswith(signed + "/"))
+
+
 def expected(answer: DigestAnswer, method: str, secret: bytes) -> str:
     """The response that a holder of the token gives; `secret` is the H(A1) of its algorithm (RFC 7616 3.4.1)."""
     def digest(text: str) -> str:
@@ -97,7 +107,7 @@ class Login:
         if scheme.lower() == "basic" and self._plain:
             return self._basic(text)
         answer = parse_digest(text.strip()) if scheme.lower() == "digest" else None
-        if answer is None or answer.username != USER:
+        if answer is None or answer.username != USER or not covers(answer.uri, request.url):
             return None
         age_s = self._age_s(answer.nonce)
         if age_s is None or (age_s > NONCE_S and request.method not in KEEPING):

@@ -1,7 +1,7 @@
 """RTSP requests: bytes in, values out (RFC 2326 4, 6, 10.12). Interleaved packets of the client are told apart and skipped."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.rtspout.fault import Fault
 
@@ -43,13 +43,14 @@ class RequestReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._skip = 0
+        self._begun: tuple[Request, int] | None = None      # a head, and how long its body is
         self.packets = 0
         self.broken = False
 
     @property
     def idle(self) -> bool:
         """True if nothing of a request or packet waits for its rest."""
-        return not self._buffer and not self._skip
+        return not self._buffer and not self._skip and self._begun is None
 
     @property
     def waiting(self) -> int:
@@ -63,6 +64,8 @@ class RequestReader:
 
     def take(self) -> Request | Broken | None:
         """The next request; None: it is not whole yet."""
+        if self._begun is not None:
+            return self._body()
         while self._buffer:
             if self._skip:
                 taken = min(self._skip, len(self._buffer))
@@ -85,15 +88,13 @@ class RequestReader:
         return True
 
     def _head(self) -> Request | Broken | None:
-        if not 0x41 <= self._buffer[0] <= 0x5A:
-            return self._fail(Fault(400, "a request begins with its method"))
-        if len(self._buffer) > LINE_MAX and self._buffer.find(b"\r\n", 0, LINE_MAX) < 0:
-            return self._fail(Fault(413, "a request's first line has at most 2 KiB"))
+        fault = self._hopeless()
+        if fault is not None:
+            return self._fail(fault)
         end = self._buffer.find(b"\r\n\r\n", 0, HEAD_MAX)
         if end < 0:
-            return self._fail(Fault(413, "a request's head has at most 16 KiB")) if len(self._buffer) >= HEAD_MAX else None
-        head = bytes(self._buffer[:end])
-        found = parse_head(head)
+            return None
+        found = parse_head(bytes(self._buffer[:end]))
         if isinstance(found, Broken):
             return self._fail(found.fault, found.cseq)
         length = found.headers.get("content-length", "0")
@@ -101,11 +102,29 @@ class RequestReader:
             return self._fail(Fault(400, "Content-Length is no number"), found.cseq)
         if int(length) > BODY_MAX:
             return self._fail(Fault(413, "a request's body has at most 64 KiB"), found.cseq)
-        if len(self._buffer) < end + 4 + int(length):
+        del self._buffer[:end + 4]
+        self._begun = found, int(length)
+        return self._body()
+
+    def _body(self) -> Request | None:
+        assert self._begun is not None
+        head, length = self._begun
+        if len(self._buffer) < length:
             return None
-        body = bytes(self._buffer[end + 4:end + 4 + int(length)])
-        del self._buffer[:end + 4 + int(length)]
-        return Request(found.method, found.url, found.headers, found.cseq, body)
+        body = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        self._begun = None
+        return replace(head, body=body)
+
+    def _hopeless(self) -> Fault | None:
+        """Why what has come can become no request, whatever follows."""
+        if not 0x41 <= self._buffer[0] <= 0x5A:
+            return Fault(400, "a request begins with its method")
+        if len(self._buffer) > LINE_MAX and self._buffer.find(b"\r\n", 0, LINE_MAX) < 0:
+            return Fault(413, "a request's first line has at most 2 KiB")
+        if len(self._buffer) >= HEAD_MAX and self._buffer.find(b"\r\n\r\n", 0, HEAD_MAX) < 0:
+            return Fault(413, "a request's head has at most 16 KiB")
+        return None
 
     def _fail(self, fault: Fault, cseq: int = 0) -> Broken:
         self.broken = True

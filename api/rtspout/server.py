@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import ipaddress
 import itertools
 import logging
 import os
@@ -10,7 +9,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
 
@@ -135,24 +134,38 @@ OPENERS = web.AppKey("rtsp_openers", dict[str, Open])
 
 def check_reach(config: RtspOutConfig, tokens: int) -> None:
     """ConfigError unless the server may listen where it is told to: off loopback it takes a token that can log in."""
-    ipaddress.ip_address(config.bind)
     if config.port and tokens == 0 and not is_loopback(config.bind):
         raise ConfigError("other machines can reach this server, and no token exists that would let anybody in over RTSP",
                           where="rtsp_out.bind", remedy="make one first: watchroom token add (those made before RTSP came cannot log in there)")
 
 
+def _openers(app: web.Application) -> Openers:
+    """Live, and what else has been put on the application."""
+    found: Openers = {"": LiveOpener(Relays(app[BOARD].join))}
+    if OPENERS in app:
+        more: Openers = app[OPENERS]
+        found.update(more)
+    return found
+
+
 @asynccontextmanager
 async def rtsp_serving(app: web.Application, config: RtspOutConfig) -> AsyncIterator[RtspServer | None]:
-    """The server of a running application (BOARD is on it), while the block runs; None if it is off."""
-    if not config.port:
-        yield None
-        return
+    """The server of a running application (BOARD is on it), while the block runs; None if it is off.
+
+    What keeps it from listening is logged and keeps nothing else from being served: `watchroom serve` has refused to start with it.
+    """
+    async with AsyncExitStack() as stack:
+        yield await _start(app, config, stack) if config.port else None
+
+
+async def _start(app: web.Application, config: RtspOutConfig, stack: AsyncExitStack) -> RtspServer | None:
     tokens = sum(1 for token in app[keys.REGISTRY].tokens() if token.valid(app[keys.CLOCK].wall_ns()) and token.login_md5)
-    check_reach(config, tokens)
-    openers: Openers = {"": LiveOpener(Relays(app[BOARD].join))}
-    more = app.get(OPENERS, {})
-    openers.update(more)
-    server = RtspServer(app, config, openers, open_door=is_loopback(config.bind))
+    server = RtspServer(app, config, _openers(app), open_door=is_loopback(config.bind))
+    try:
+        check_reach(config, tokens)
+        await stack.enter_async_context(server.serving())
+    except ConfigError as error:
+        log.error("RTSP is not served: %s", error)
+        return None
     app[EXTRA].append(server.figures)
-    async with server.serving():
-        yield server
+    return server

@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
 def row(token: dict[str, Any], now_ns: int) -> tuple[Any, ...]:
     """One token's line."""
     expired = 0 < token["expires_ns"] <= now_ns
-    state = "revoked" if token["revoked_ns"] else "expired" if expired else "valid"
+    good = "valid" if token.get("rtsp", True) else "valid, not over RTSP"
+    state = "revoked" if token["revoked_ns"] else "expired" if expired else good
     return (token["number"], token["name"], ",".join(token["scopes"]), ",".join(token["cameras"]) or "all", token["partner"] or "all",
             rfc3339(token["expires_ns"])[:19] + "Z" if token["expires_ns"] else "never", state)
 

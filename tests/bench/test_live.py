@@ -25,9 +25,9 @@ def test_tiles_and_players_are_shown_pictures_and_nothing_is_lost(tmp_path: Path
         assert live.main(run) == 0
         assert list(Path(folder).iterdir()) == [], "the volume is removed"
     found = json.loads(files[0].read_text())
-    assert set(found["windows"]) == {"nobody", "WebSocket", "HLS"}
+    assert set(found["windows"]) == {"nobody", "WebSocket", "HLS", "RTSP"}
     assert found["windows"]["nobody"]["ages_ms"] == []
-    for name in ("WebSocket", "HLS"):
+    for name in ("WebSocket", "HLS", "RTSP"):
         ages = found["windows"][name]["ages_ms"]
         assert ages and ages[0] > -1000 and ages[-1] < 60_000
     assert (found["loss"]["missing"], found["loss"]["wrong"], found["loss"]["dropped"]) == (0, 0, 0)

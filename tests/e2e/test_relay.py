@@ -7,7 +7,7 @@ import pytest
 
 from bench.camsim import jpeg
 from bench.camsim.process import SimProcess
-from bench.site import Site, free_port, wait_until
+from bench.site import Site, wait_until
 from bench.tapes import tape_aus
 
 pytestmark = pytest.mark.live
@@ -24,13 +24,13 @@ def units(site: Site, track: str, codec: str) -> list[bytes]:
     return [jpeg.parse(data).scan for data in found] if codec == "jpeg" else found
 
 
-@pytest.mark.parametrize(("codec", "audio", "bframes", "way"), [("h264", "aac", 2, "tcp"), ("h265", "pcma", 0, "udp"), ("jpeg", "opus", 0, "tcp"),
-                                                                ("h264", "g726", 0, "udp"), ("h265", "l16", 0, "tcp")])
+@pytest.mark.parametrize(("codec", "audio", "bframes", "way"), [
+    ("h264", "aac", 2, "tcp"), ("h265", "pcma", 0, "udp"), ("jpeg", "opus", 0, "tcp"), ("h264", "g726", 0, "udp"), ("h265", "l16", 0, "tcp")])
 def test_a_chain_of_two_recorders_keeps_every_byte(codec: str, audio: str, bframes: int, way: str, simulate: Callable[..., SimProcess],
                                                    make_site: Callable[..., Site]) -> None:
-    sim, port = simulate("--count", "1", "--codec", codec, "--audio", audio, "--bframes", str(bframes), *SMALL), free_port()
-    first = make_site({"yard": [f'main = {{ url = "{sim.url(0)}", kbps = 400 }}']}, whole=True, recording=["[rtsp_out]", f"port = {port}"])
-    second = make_site({"copy": [f'main = {{ url = "rtsp://127.0.0.1:{port}/yard", kbps = 400, transport = "{way}" }}']})
+    sim = simulate("--count", "1", "--codec", codec, "--audio", audio, "--bframes", str(bframes), *SMALL)
+    first = make_site({"yard": [f'main = {{ url = "{sim.url(0)}", kbps = 400 }}']}, whole=True)
+    second = make_site({"copy": [f'main = {{ url = "rtsp://127.0.0.1:{first.rtsp_port}/yard", kbps = 400, transport = "{way}" }}']})
 
     def recorded(site: Site, track: str, count: int) -> bool:
         site.check_alive()

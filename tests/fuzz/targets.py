@@ -15,12 +15,21 @@ from rtpkit import MS, WALL
 from watched import CLOCK, CODECS, Watched
 
 from api.replay.ask import Rejected, read_ask
+from api.rtspout.address import parse_address
+from api.rtspout.answer import answer, refusal
+from api.rtspout.fault import Fault
+from api.rtspout.login import expected, parse_digest
+from api.rtspout.request import BODY_MAX as REQUEST_BODY_MAX
+from api.rtspout.request import HEAD_MAX as REQUEST_HEAD_MAX
+from api.rtspout.request import URL_MAX as REQUEST_URL_MAX
+from api.rtspout.request import Broken, Request, RequestReader
+from api.rtspout.transport import choose
 from recorder._ext import nal as nal_kernel
 from recorder._ext.framing import Connection
 from recorder._ext.rtp import EVENT_DAMAGED_STREAM
 from recorder._ext.rtppack import Packer
 from recorder.base.errors import SourceError
-from recorder.base.media import GapCause
+from recorder.base.media import GapCause, valid_id
 from recorder.rtp import aac, h264, h265
 from recorder.rtp.formats import rtp_format, sample_entry_for, split_start_codes, video_facts
 from recorder.rtsp.auth import CHALLENGES_MAX, Authenticator, parse_challenges
@@ -160,6 +169,50 @@ def well_formed(raw: bytes, headers_max: int) -> None:
     assert not any(byte < 32 or byte == 127 for line in lines for byte in line)
 
 
+def rtsp_request(data: bytes) -> Hashable:
+    """What a client of our RTSP server sends, in splits: limits hold, and whatever it says, our answer is well formed."""
+    rng, reader, at, told = dice(data), RequestReader(), 0, []
+    while at < len(data):
+        piece = data[at:at + rng.choice([1, 3, 17, 500, 5000, 70000])]
+        at += len(piece)
+        reader.feed(piece)
+        while (found := reader.take()) is not None:
+            told.append(rtsp_answer(found))
+        assert reader.waiting <= REQUEST_HEAD_MAX + REQUEST_BODY_MAX
+    assert not told or not reader.broken or reader.take() is None
+    return tuple(told[:6]), reader.packets.bit_length(), reader.idle
+
+
+def rtsp_answer(found: Request | Broken) -> Hashable:
+    """One request through what is read of it before it is known who asks."""
+    if isinstance(found, Broken):
+        well_formed(refusal(found.cseq, found.fault).partition(b"\r\n\r\n")[0] + b"\r\n\r\n", 6)
+        return found.fault.status
+    assert len(found.url) <= REQUEST_URL_MAX
+    assert len(found.headers) <= HEADERS_MAX
+    told: list[Hashable] = [found.method[:12], bool(found.body)]
+    try:
+        named = parse_address(found.url, frozenset({"replay"}))
+        assert valid_id(named.camera)
+        assert "@" not in named.base
+        told.append((named.kind, named.sub, named.track != ""))
+    except Fault as fault:
+        told.append(fault.status)
+    try:
+        offer = choose(found.headers.get("transport", ""), "10.0.0.9")
+        assert offer.pair is None or all(0 <= number < 65536 for number in offer.pair)
+        told.append((offer.udp, offer.pair is None))
+    except Fault as fault:
+        assert fault.status == 461
+    answered = parse_digest(found.headers.get("authorization", "").removeprefix("Digest "))
+    if answered is not None:
+        assert len(expected(answered, found.method, bytes(32 if answered.sha256 else 16))) == (64 if answered.sha256 else 32)
+        told.append((answered.sha256, answered.qop))
+    headers = [("Session", found.headers.get("session", "")), ("RTP-Info", found.url)]
+    well_formed(answer(found.cseq, 200, headers), 5)
+    return tuple(told)
+
+
 def sdp(data: bytes) -> Hashable:
     """A description: limits hold, every medium either has a format or says why not, formats fit the depacketisers."""
     try:
@@ -279,6 +332,12 @@ WORDS = [
     b"\r\n", b"\r\n\r\n", b"RTSP/1.0 200 OK\r\n", b"Content-Length: 5\r\n", b"Content-Length: 99999999\r\n", b"CSeq: 1\r\n",
     b"Session: 1;timeout=5\r\n", b"$\0\0\x04abcd", b"OPTIONS rtsp://h/ RTSP/1.0\r\n", b"\0", b"\x80", b": ", b"\n"
 ]
+REQUESTS = [
+    b"\r\n", b"\r\n\r\n", b"PLAY rtsp://h/yard RTSP/1.0\r\nCSeq: 3\r\n\r\n", b"Content-Length: 5\r\n",
+    b"Transport: RTP/AVP;client_port=5000-5001\r\n", b"$\1\0\x04abcd", b"/track-main", b"/sub", b"/replay/",
+    b'Authorization: Digest username="token", realm="watchroom", nonce="1", uri="/", response="x"\r\n', b", qop=auth",
+    b", algorithm=SHA-256", b"user:word@", b"RTSP/2.0", b"CSeq: 99999999999\r\n",
+]
 LINES = [
     b"m=video 0 RTP/AVP 96\n", b"a=rtpmap:96 H264/90000\n", b"a=rtpmap:97 mpeg4-generic/16000/1\n", b"a=fmtp:96 ", b"a=control:*\n",
     b"=", b";", b"/", b"a=fmtp:97 config=1408;sizelength=13\n", b"sprop-parameter-sets=Z0LAHtoCgPaEAAADAAQAAAMAyDxYuSA=,aM48gA==",
@@ -322,6 +381,7 @@ TARGETS = {target.name: target for target in (
     Target("rtcp", rtp_target("h264"), mutation.packets, RTCP),
     Target("framing", framing, mutation.frames, WORDS),
     Target("rtsp-message", rtsp_message, mutation.lines, WORDS),
+    Target("rtsp-request", rtsp_request, mutation.lines, REQUESTS),
     Target("sdp", sdp, mutation.lines, LINES),
     Target("url", url, mutation.bytes_of, ADDRESS),
     Target("auth", auth, mutation.lines, CHALLENGE),

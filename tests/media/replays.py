@@ -56,7 +56,7 @@ class Client:
 
 
 async def open_session(media, camera, names=("main",), time_ns=None):
-    tracks = await media.look_up(lambda store: described(store, camera, names, time_ns))
+    tracks = await media.look_up(lambda store: described(store, camera, names, time_ns, media.clock.wall_ns()))
     return Session(media, camera, tracks, time_ns or min(track.first_ns for track in tracks))
 
 

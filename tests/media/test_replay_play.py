@@ -120,6 +120,60 @@ async def test_sound_and_pictures_come_in_the_order_of_their_time(api, maker, vo
     assert {after.stamp - before.stamp & 0xFFFFFFFF for before, after in pairwise(heard)} == {1024}
 
 
+async def test_sound_alone_is_replayed_and_its_gaps_take_no_time(maker, api, volume, hurried):
+    sound = volume.track(1, "audio", TrackKind.AUDIO, clock_rate=8000, start_ns=maker.T0)
+    maker.write(sound, maker.audio(2.0, "alaw"))
+    sound.gap(300.0)
+    sound.session = 2
+    maker.write(sound, maker.audio(2.0, "alaw"))
+    client = await played(api.media, 1, {"range": range_text(maker.T0, maker.T0 + 400 * NS)}, ("audio",))
+    assert len(client.units) == 200
+    assert [number for number, unit in enumerate(client.units) if unit.jump] == [0, 100]
+    assert client.units[99].end
+    steps = [after.stamp - before.stamp & 0xFFFFFFFF for before, after in pairwise(client.units)]
+    assert set(steps[:99] + steps[100:]) == {160}
+    assert steps[99] == 8000 // 25
+    assert hurried.slept == pytest.approx(4.0, abs=0.1)
+
+
+async def test_paced_sound_inside_a_gap_of_the_pictures_is_left_out(api, maker, volume, hurried):
+    maker.write(api.main, maker.video(frames=100))
+    api.main.gap(20.0)
+    api.main.session = 2
+    maker.write(api.main, maker.video(frames=100))
+    sound = volume.track(1, "audio", TrackKind.AUDIO, clock_rate=8000, start_ns=maker.T0)
+    maker.write(sound, maker.audio(28.0, "alaw"))
+    headers = {"range": range_text(maker.T0, maker.T0 + 400 * NS)}
+    paced = await played(api.media, 1, headers, ("main", "audio"))
+    free = await played(api.media, 1, headers | {"rate-control": "no"}, ("main", "audio"))
+    heard = [unit.wall_ns - maker.T0 for unit in paced.of("audio")]
+    assert not any(5 * NS < time_ns < 24 * NS for time_ns in heard)
+    assert sum(time_ns < 4 * NS for time_ns in heard) == 200
+    assert sum(time_ns >= 24 * NS for time_ns in heard) == 200
+    assert hurried.slept < 12
+    assert len(free.of("audio")) == 1400
+
+
+async def test_another_scale_takes_effect_where_it_stands(api, maker):
+    maker.write(api.main, maker.video(frames=400))
+    session, client = await open_session(api.media, 1), Client(full=True)
+    await start(session, client, unpaced(maker.T0))
+    client.full = False
+    await until(lambda: len(client.units) > 200)
+    client.full = True
+    await asyncio.sleep(0.02)
+    here_ns = client.units[-1].wall_ns
+    begun = await start(session, client, {"scale": "-1.0", "rate-control": "no"}, cseq=9)
+    client.full = False
+    await ended(session)
+    session.close()
+    mine = [unit for unit in client.units if unit.cseq == 9]
+    assert abs(begun.start_ns - here_ns) <= NS
+    assert mine[0].wall_ns <= here_ns + 2 * NS // 25
+    assert mine[0].jump
+    assert min(unit.wall_ns for unit in mine) == maker.T0
+
+
 async def test_no_sound_backwards_nor_beside_access_points_alone(api, maker, volume):
     maker.write(api.main, maker.video(frames=100))
     maker.write(volume.track(1, "audio", TrackKind.AUDIO, clock_rate=48_000, start_ns=maker.T0), maker.audio(4.0))
@@ -290,6 +344,20 @@ async def test_the_live_edge_goes_on_without_a_flag_and_ends_with_one_when_recor
     await until(lambda: len(client.units) == 54 + 49)
     assert client.units[54].jump
     assert client.units[54].wall_ns == stopped_ns + 5 * NS
+    session.close()
+
+
+async def test_the_end_is_told_too_where_several_gaps_follow_each_other(api, maker, growing):
+    growing.send(60)
+    session, client = await open_session(api.media, 1), Client()
+    await start(session, client, unpaced(maker.T0 + NS))
+    await until(lambda: len(client.units) == 34)
+    stopped_ns = api.main.next_ns
+    api.main.log(items.GapOpen(stopped_ns, GapCause.SENDER_RESTART), items.GapClose(stopped_ns, stopped_ns + 2 * NS),
+                 items.GapOpen(stopped_ns + 2 * NS, GapCause.OFFLINE))
+    await until(lambda: len(client.units) == 35)
+    assert client.units[-1].end
+    assert client.units[-1].last
     session.close()
 
 

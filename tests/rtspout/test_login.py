@@ -80,6 +80,14 @@ async def test_a_token_without_reach_gets_nothing(lab, change):
     assert not lab.relays.open
 
 
+async def test_what_one_token_had_described_is_not_set_up_by_another(lab):
+    seeing, other = keeper(lab.token()), keeper(lab.token(cameras=("north",)))
+    client = await lab.client()
+    assert (await ask(client, seeing, "DESCRIBE", "yard")).status == 200
+    assert (await ask(client, other, "SETUP", "yard/track-main", Transport="RTP/AVP/TCP")).status == 404
+    assert not client.session
+
+
 async def test_admin_may_look(lab):
     client, who = await lab.client(), keeper(lab.token(scopes={"admin"}))
     assert (await ask(client, who, "DESCRIBE", "yard")).status == 200
@@ -101,6 +109,14 @@ async def test_what_was_overheard_is_worth_nothing_on_another_connection(lab):
     assert found.status == 401
     assert all("stale=true" in way for way in found.all("www-authenticate")[1:])
     assert (await client.ask("SETUP", "yard/track-main", Authorization=header, Transport="RTP/AVP/TCP;interleaved=0-1")).status == 401
+
+
+@pytest.mark.parametrize(("uri", "url", "good"), [
+    ("rtsp://h/yard", "rtsp://h/yard", True), ("/yard", "rtsp://h:8554/yard", True), ("rtsp://h/yard/", "rtsp://h/yard/track-main", True),
+    ("*", "*", True), ("rtsp://h/north", "rtsp://h/yard", False), ("rtsp://h/", "rtsp://h/yard", False), ("", "rtsp://h/yard", False),
+    ("rtsp://h/ya", "rtsp://h/yard", False), ("rtsp://[", "rtsp://h/yard", False)])
+def test_a_response_is_good_for_its_address_and_below(uri, url, good):
+    assert login_module.covers(uri, url) is good
 
 
 async def test_an_old_nonce_keeps_a_session_but_begins_nothing(lab, monkeypatch):

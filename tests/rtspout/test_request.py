@@ -2,6 +2,7 @@
 
 import pytest
 
+from api.rtspout.address import parse_address
 from api.rtspout.fault import Fault
 from api.rtspout.request import BODY_MAX, HEAD_MAX, Broken, RequestReader
 from api.rtspout.transport import Offer, choose
@@ -11,7 +12,8 @@ GOOD = b"PLAY rtsp://h/x RTSP/1.0\r\nCSeq: 7\r\nRange: npt=now-\r\n\r\n"
 
 @pytest.mark.parametrize("step", [1, 7, 1000])
 def test_requests_are_cut_out_of_what_comes_between_them(step):
-    data = b"\r\n" + GOOD + b"$\1\0\x05abcde" + b"SET_PARAMETER rtsp://h/x RTSP/1.0\r\nCSeq: 8\r\nContent-Length: 3\r\n\r\nx:y" + GOOD + b"$\0\0\0"
+    with_body = b"SET_PARAMETER rtsp://h/x RTSP/1.0\r\nCSeq: 8\r\nContent-Length: 3\r\n\r\nx:y"
+    data = b"\r\n" + GOOD + b"$\1\0\x05abcde" + with_body + GOOD + b"$\0\0\0"
     reader, found = RequestReader(), []
     for at in range(0, len(data), step):
         reader.feed(data[at:at + step])
@@ -58,3 +60,13 @@ def test_ways_that_will_not_do_are_refused(value):
     with pytest.raises(Fault) as caught:
         choose(value, "10.0.0.9")
     assert caught.value.status == 461
+
+
+@pytest.mark.parametrize(("path", "named"), [
+    ("track-side", ("", "track-side", False, "")), ("track-side/track-main", ("", "track-side", False, "main")),
+    ("track-side/sub/track-sub", ("", "track-side", True, "sub")), ("replay/track-side", ("replay", "track-side", False, "")),
+    ("replay/track-side/track-audio", ("replay", "track-side", False, "audio")), ("live/track-side", ("", "track-side", False, "")),
+    ("replay/track-main", ("", "replay", False, "main")), ("live/sub/track-sub", ("", "live", True, "sub"))])
+def test_cameras_may_be_called_like_parts_of_an_address(path, named):
+    found = parse_address(f"rtsp://h:8554/{path}", frozenset({"replay"}))
+    assert (found.kind, found.camera, found.sub, found.track) == named

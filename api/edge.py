@@ -88,7 +88,7 @@ class Edge:
     """One track's newest units. `opened` once the start has been looked at."""
 
     def __init__(self, media: Media, camera: int, track: str, forget: Callable[[], None]) -> None:
-        self._media, self._camera, self._track, self._forget = media, camera, track, forget
+        self._media, self._forget = media, forget
         self.where = f"cam-{camera}/{track}"
         self.seats: list[Seat] = []
         self.window: deque[Unit] = deque()
@@ -101,6 +101,7 @@ class Edge:
         self._looked_s = 0.0
         self._came_s = time.monotonic()
         self._wait_until_s = 0.0
+        self._complained = ""
 
     # -- viewers --
 
@@ -142,7 +143,7 @@ class Edge:
             return
         try:
             units = self._reader.poll()
-        except (WatchroomError, OSError) as error:
+        except Exception as error:  # a track's defect holds up no other: it begins anew
             self._anew(error)
             return
         if units is None:
@@ -157,7 +158,7 @@ class Edge:
             if not units:
                 self._wait_until_s = time.monotonic() + TICK_S * 4
             self._deliver(units)
-        except (WatchroomError, OSError) as error:
+        except Exception as error:  # the one catch-all of this task
             self._anew(error)
         finally:
             self._stepping = None
@@ -166,7 +167,7 @@ class Edge:
         first = not self.opened
         self.opened = True
         if units:
-            self._came_s = time.monotonic()
+            self._came_s, self._complained = time.monotonic(), ""
             self.entry = units[-1].entry
             for unit in units:
                 self._keep(unit)
@@ -202,7 +203,7 @@ class Edge:
                 watch(self._reader.reader, time.monotonic_ns() + WATCH_NS)
             if now_s > self._came_s + QUIET_S and self.opened:
                 self._say(self._gap())
-        except (WatchroomError, OSError) as error:
+        except Exception as error:  # as in `tick`
             self._anew(error)
 
     def _gap(self) -> Silence | None:
@@ -222,12 +223,13 @@ class Edge:
             seat.tell(silence)
 
     def _anew(self, error: Exception) -> None:
-        """The disk cannot read, or retention was faster: begin at the newest access point, a moment later."""
-        if not isinstance(error, Gone):
-            (log.warning if isinstance(error, WatchroomError) or sick(error) else log.error)("the edge of %s: %s", self.where, error)
-        self._reader.close()
-        self._reader = EdgeReader(self._media, self._camera, self._track, self._reader.number)
+        """The disk cannot read, the volume is out, or retention was faster: begin at the newest access point, a moment later."""
         self._wait_until_s = time.monotonic() + LOOK_S
+        if not isinstance(error, Gone) and repr(error) != self._complained:
+            self._complained = repr(error)              # once, not twice a second
+            known = isinstance(error, WatchroomError) or sick(error)
+            log.log(logging.WARNING if known else logging.ERROR, "the edge of %s: %s", self.where, error, exc_info=None if known else error)
+        self._reader.restart()
 
     def close(self) -> None:
         """Nobody watches."""

@@ -7,7 +7,7 @@ a place the block has left behind, another tape) is done by `step`, which waits.
 from dataclasses import dataclass
 
 from api.feed import Place, elsewhere, newest_access_point
-from api.footage import load
+from api.footage import Footage, load
 from api.media import Media
 from api.tapebytes import TapeBytes
 from api.unit import Unit
@@ -42,15 +42,16 @@ class _Tape:
 
 
 class EdgeReader:
-    """One track. `poll` and `step` give units in decode order, numbered from `number` on; loop thread only; `close` at the end."""
+    """One track. `poll` and `step` give units in decode order, numbered from 0 on; loop thread only; `close` at the end."""
 
-    def __init__(self, media: Media, camera: int, name: str, number: int = 0) -> None:
+    def __init__(self, media: Media, camera: int, name: str) -> None:
         self._media = media
         self.track = media.store.whole(camera, name)
         self._tape: _Tape | None = None
-        self.number = number                      # of the next unit
+        self.number = 0                           # of the next unit
         self._row, self._aus = 0, 0
         self._last: SampleEntry | None = None
+        self._newest: Raw | None = None           # the last that was given
         self._pending: list[Raw] = []             # known, but their bytes have not been read
         self._broken = True                       # the next unit leads on from nothing
 
@@ -77,7 +78,7 @@ class EdgeReader:
     async def step(self) -> list[Unit]:
         """What is new, by the way that waits. The first time from the newest access point on; [] while there is none.
 
-        Raises Gone, Unreadable or OSError: begin anew then, with another reader.
+        Raises Gone, Unreadable or OSError, NotFound while the track's volumes are out: `restart` then.
         """
         if self._tape is None:
             self._start()
@@ -109,6 +110,11 @@ class EdgeReader:
             tape.bytes.close()
             self._tape = None
 
+    def restart(self) -> None:
+        """Begin again at the newest access point, with the next number."""
+        self.close()
+        self._pending, self._broken = [], True
+
     def close(self) -> None:
         """Give the chunk back."""
         if self._tape is not None:
@@ -132,6 +138,7 @@ class EdgeReader:
         if len(run) and run.first != self._row - back:
             raise Gone("the footage has been retired", where=tape.reader.where, remedy="ask for a later time")
         footage = load(tape.reader, run)
+        self._recognise(footage, back)
         if len(footage.run) <= back:
             return []
         aus, first, breaks = footage.aus, footage.first_au, footage.breaks
@@ -144,6 +151,16 @@ class EdgeReader:
                         int(aus.wall_ns[at]), numbers[index], leads))
         self._row, self._aus = run.first + len(footage.run) - 1, len(footage) - int(first[-1])
         return raw
+
+    def _recognise(self, footage: Footage, back: int) -> None:
+        """The AU before the place is the one that was given: Gone if a killed worker has lost it, since its row's number is then given again."""
+        last = self._newest
+        if last is None or self._broken:
+            return
+        at = (int(footage.first_au[back]) if len(footage.run) > back else len(footage)) + self._aus - 1
+        if not 0 <= at < len(footage) or (footage.run.first + int(footage.aus.row[at]), int(footage.aus.dts[at]), int(footage.aus.offset[at])) != (
+                last[0], last[3], last[5]):
+            raise Gone("the newest footage was lost when its recorder ended", where=self.track.where, remedy="begin anew")
 
     def _relocate(self, tape: _Tape) -> None:
         """Go on in the live block, if there is one and all before it has been taken."""
@@ -168,6 +185,7 @@ class EdgeReader:
             self._last, self._broken = entry, False
             self.number += 1
             at += size
+        self._newest = raw[-1] if raw else self._newest
         return made
 
 

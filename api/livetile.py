@@ -8,7 +8,8 @@ a minute.
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -71,20 +72,21 @@ class LiveTile:
         self._due: asyncio.TimerHandle | None = None
         self._wait_until_s = 0.0
         self._late_s = self._keys_until_s = -SLOW_S
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """Join, and stay."""
+        """Join, and stay; raises what has gone wrong with this tile."""
         hubs = self._app[HUBS]
         self._wait_until_s = time.monotonic() + SOUND_WAIT_S
         try:
             if self._track == "main" and self._account.wish.play - {"avc1", "hvc1"}:
                 self._sound = self._join_sound()
             self._pictures = hubs.join(self._camera, self._track, self)
-            self._account.on_credit = self._go_on
+            self._account.on_credit = partial(self._guarded, self._go_on)
             if self._pictures.opened:
                 self._go_on()
-                self.quiet(self._pictures, self._pictures.silence)
-            await asyncio.Event().wait()
+                self._quiet(self._pictures, self._pictures.silence)
+            await self._failed
         finally:
             self._account.on_credit = None
             if self._due is not None:
@@ -103,6 +105,22 @@ class LiveTile:
 
     def came(self, hub: Hub, units: list[Unit]) -> None:
         """Units of a hub."""
+        self._guarded(self._came, hub, units)
+
+    def quiet(self, hub: Hub, silence: Silence | None) -> None:
+        """A gap has begun, or is over."""
+        self._guarded(self._quiet, hub, silence)
+
+    def _guarded(self, call: Callable[..., None], *arguments: object) -> None:
+        """All tiles of a track are told in one go: one that fails ends by itself, in `run`."""
+        if self._failed.done():
+            return
+        try:
+            call(*arguments)
+        except Exception as error:
+            self._failed.set_exception(error)
+
+    def _came(self, hub: Hub, units: list[Unit]) -> None:
         if hub is not self._pictures:
             if self._with is not None:
                 self._hear(units)
@@ -112,8 +130,7 @@ class LiveTile:
         else:
             self._go_on()
 
-    def quiet(self, hub: Hub, silence: Silence | None) -> None:
-        """A gap has begun, or is over."""
+    def _quiet(self, hub: Hub, silence: Silence | None) -> None:
         if hub is not self._pictures or (silence is None and self._stretch is None):
             return
         if silence is None:
@@ -150,7 +167,7 @@ class LiveTile:
 
     def _look_again(self) -> None:
         self._due = None
-        self._go_on()
+        self._guarded(self._go_on)
 
     def _blocked(self) -> bool:
         return not self._account.has_credit or self._outlet.full
@@ -219,8 +236,8 @@ class LiveTile:
     def _speak(self) -> None:
         """Send the sound that has come since the last time."""
         units, self._unheard = self._unheard, []
-        if units and self._stretch is not None:
-            self._give(FRAGMENT, self._stretch.sound(units, self._wall0_ns))
+        for run in _unbroken(units) if self._stretch is not None else ():
+            self._give(FRAGMENT, self._stretch.sound(run, self._wall0_ns))
 
     # -- out --
 
@@ -231,3 +248,13 @@ class LiveTile:
 
     def _say(self, kind: int, body: Mapping[str, Any]) -> None:
         self._outlet.send(self._account.number, kind, json.dumps(body).encode())
+
+
+def _unbroken(units: list[Unit]) -> list[list[Unit]]:
+    """The units, cut where one does not lead on from the one before: its DTS say nothing of the time between them."""
+    runs: list[list[Unit]] = []
+    for unit in units:
+        if unit.breaks or not runs:
+            runs.append([])
+        runs[-1].append(unit)
+    return runs

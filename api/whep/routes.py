@@ -155,7 +155,7 @@ def figures(page: Page, app: web.Application) -> None:
 def routes() -> list[Route]:
     """The routes of this module."""
     place = f"{ROOT}/cameras/{{camera}}/whep"
-    session = place + "/{session:[0-9a-f]+}"
+    session = place + "/{session}"
     return [
         Route("POST", place, begin, "Watch live over WebRTC (WHEP): an SDP offer for its answer", scopes=VIEW, parameters=(SMALL,), tag="media",
               body={"type": "string"}, body_type=SDP, problems=(404, 406, 415, 429, 501, 503),

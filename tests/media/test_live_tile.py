@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from api import live
+from api.livetile import LiveTile
 from api.times import rfc3339
 from recorder.base.media import NS, GapCause, TrackKind
 from storage import items
 from tests.media.growing import Growing
 
 INIT, FRAGMENT, STATE, EVENT = 1, 2, 3, 4
-WAIT_S = 60
+WAIT_S = 6
 
 
 class Client:
@@ -213,3 +214,47 @@ async def test_a_camera_that_is_offline_says_since_when_and_shows_its_last_pictu
             await asyncio.sleep(0.01)
     state = client.states()[1]
     assert (state["state"], state["cause"], state["last"]) == ("offline", "offline", rfc3339(maker.T0 + 49 * NS // 25))
+
+
+async def test_a_tile_with_a_defect_ends_alone(api, client, maker, monkeypatch):
+    """All tiles of a track sit on one seat at its edge: one that fails must not take it from the others, nor from who comes later."""
+    camera = Growing(api.main, maker, maker.video(frames=80, gop=20), maker.T0)
+    camera.send(30)
+    for tile in (1, 2):
+        await client.say(op="subscribe", tile=tile, camera="yard")
+        await client.has(10, tile)
+    came = LiveTile._came
+
+    def broken(self, hub, units):
+        if self._account.number == 1:
+            raise RuntimeError("broken")
+        came(self, hub, units)
+
+    monkeypatch.setattr(LiveTile, "_came", broken)
+    await send(camera, 5)
+    await client.has(15, 2)
+    await client.has(2, 1, STATE)
+    assert client.states()[-1]["state"] == "ended"
+    await client.say(op="subscribe", tile=3, camera="yard")
+    await client.has(15, 3)
+    await send(camera, 5)
+    await client.has(20, 2)
+    await client.has(20, 3)
+
+
+async def test_sound_that_jumps_far_between_two_pictures_is_sent(api, client, maker, volume):
+    """A camera that comes back begins its clock anew: between two units of sound there may be any number of ticks."""
+    track, tone = volume.track(1, "audio", TrackKind.AUDIO, start_ns=maker.T0), maker.audio(3.0)
+    camera = Growing(api.main, maker, maker.video(frames=80, gop=60), maker.T0)
+    maker.write(track, tone, stop=46, t_ns=maker.T0)
+    camera.send(25)
+    await client.say(op="subscribe", tile=1, camera="yard")
+    await client.has(26)
+    maker.write(track, tone, first=46, stop=70, t_ns=maker.T0 + NS)
+    track.dts += 1 << 40
+    track.session = 2
+    maker.write(track, tone, first=70, stop=90, t_ns=maker.T0 + NS * 3 // 2)
+    await asyncio.sleep(0.1)
+    await send(camera, 10)
+    await client.has(26 + 11)
+    assert len(client.states()) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import hashlib
 import random
 import re
@@ -17,6 +18,7 @@ from recorder.base.config import CameraConfig, RtspOutConfig, StreamConfig
 from recorder.base.media import NS, TrackKind
 from storage.camera_record import CameraRecord, TokenRecord
 from storage.digest_login import logins
+from storage.reader import TrackReader
 from tests.media.replayclient import ReplayClient
 from tests.media.test_random_footage import site
 from tests.media.test_replay_plan import Truth, a_time
@@ -286,6 +288,24 @@ async def test_revoking_a_token_ends_its_replay(api, maker, doored):
         await client.until(lambda: client.units)
         revoke()
         await client.until(lambda: api.app[OPENERS]["replay"].counts.sessions == 0, seconds=5)
+
+
+async def test_a_disk_that_cannot_be_read_is_an_answer_and_no_end(api, maker, port, monkeypatch):
+    recorded(api, maker)
+
+    def broken(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with ReplayClient(port) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(TrackReader, "rows_from", broken)
+            assert (await client.ask("DESCRIBE"))[0] == 503
+        assert (await client.ask("DESCRIBE"))[0] == 200
+        await client.set_up("main")
+        with monkeypatch.context() as patch:
+            patch.setattr(TrackReader, "rows_from", broken)
+            assert (await client.ask("PLAY", Range=range_text(maker.T0, None)))[0] == 503
+        assert (await client.ask("PLAY", Range=range_text(maker.T0, None)))[0] == 200
 
 
 async def test_metrics_tell_of_replays(api, maker, port):

@@ -107,7 +107,8 @@ def test_every_au_comes_once_as_its_row_tells(steps: list[object]) -> None:
             assert taken == drain(twin)
             found += taken
     assert [au[:8] for au in drain(Newest(block.live, 0, 1, b"main"))] == block.all_aus()
-    assert [(*au[:6], au[7]) for au in found] == [(*au[:6], au[7]) for au in block.all_aus()]       # UTC follows the row's length, as known then
+    # UTC follows the row's length as it was known at each look
+    assert [(*au[:6], au[7]) for au in found] == [(*au[:6], au[7]) for au in block.all_aus()]
     assert newest.tail_offset == (77 if found else newest.tail_offset)
     starts = [at for at, (au, before) in enumerate(zip(found, [None, *found], strict=False)) if before is None or au[0] != before[0]]
     assert all(au[8] for at, au in enumerate(found) if at not in starts)

@@ -139,8 +139,10 @@ class Newest:
         if not max(int(head["tail_row"]), following - LIVE_ROWS + 1) <= number <= following:
             return None
         if number == following and (not is_open or head["open_row"]["aus"] <= have):
+            if not is_open and have:
+                return None
             self.seen = int(head["seq"])
-            return False if is_open or have == 0 else None
+            return False
         at = self.at + LIVE_ROWS_AT + number % LIVE_ROWS * 64
         row = head["open_row"] if number == following else np.frombuffer(self.live, ROW, 1, at)[0]
         data = self._entries(int(row["frames_off"]), int(head["entries_end"]))

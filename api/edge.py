@@ -24,6 +24,7 @@ from storage.sickdisk import sick
 
 log = logging.getLogger("watchroom.api")
 TICK_S = 0.008
+WATCH_S = 2.0                 # how often the writer is told
 LOOK_S = 0.5                  # how often it is looked whether the track has moved, is silent, or a disk reads again
 WATCH_NS = 5 * NS             # how long the writer keeps a track on its fast pass after the last viewer has been seen
 QUIET_S = 0.6                 # so long without a unit, and it is asked whether there is a gap
@@ -57,9 +58,10 @@ class Seat:
         return self._edge.from_access_point()
 
     def leave(self) -> None:
-        """Nothing is told any more."""
-        self.left = True
-        self._edge.remove(self)
+        """Nothing is told any more; a second time does nothing."""
+        if not self.left:
+            self.left = True
+            self._edge.remove(self)
 
     def give(self, units: list[Unit]) -> None:
         """Hand units on; who joined late gets the window first."""
@@ -88,7 +90,7 @@ class Edge:
     """One track's newest units. `opened` once the start has been looked at."""
 
     def __init__(self, media: Media, camera: int, track: str, forget: Callable[[], None]) -> None:
-        self._media, self._camera, self._track, self._forget = media, camera, track, forget
+        self._media, self._forget = media, forget
         self.where = f"cam-{camera}/{track}"
         self.seats: list[Seat] = []
         self.window: deque[Unit] = deque()
@@ -98,9 +100,10 @@ class Edge:
         self._window_bytes = 0
         self._reader = EdgeReader(media, camera, track)      # NotFound
         self._stepping: asyncio.Task[None] | None = None
-        self._looked_s = 0.0
+        self._looked_s = self._watched_s = 0.0
         self._came_s = time.monotonic()
         self._wait_until_s = 0.0
+        self._complained = ""
 
     # -- viewers --
 
@@ -142,7 +145,7 @@ class Edge:
             return
         try:
             units = self._reader.poll()
-        except (WatchroomError, OSError) as error:
+        except Exception as error:  # a track's defect holds up no other: it begins anew
             self._anew(error)
             return
         if units is None:
@@ -157,7 +160,7 @@ class Edge:
             if not units:
                 self._wait_until_s = time.monotonic() + TICK_S * 4
             self._deliver(units)
-        except (WatchroomError, OSError) as error:
+        except Exception as error:  # the one catch-all of this task
             self._anew(error)
         finally:
             self._stepping = None
@@ -165,8 +168,10 @@ class Edge:
     def _deliver(self, units: list[Unit]) -> None:
         first = not self.opened
         self.opened = True
+        if first:
+            self._looked_s = 0.0        # the writer is told at the next tick
         if units:
-            self._came_s = time.monotonic()
+            self._came_s, self._complained = time.monotonic(), ""
             self.entry = units[-1].entry
             for unit in units:
                 self._keep(unit)
@@ -198,11 +203,11 @@ class Edge:
         self._looked_s = now_s
         try:
             self._reader.look()
-            if self._reader.reader is not None:
-                watch(self._reader.reader, time.monotonic_ns() + WATCH_NS)
+            if self._reader.reader is not None and now_s >= self._watched_s + WATCH_S:
+                self._watched_s = now_s if watch(self._reader.reader, time.monotonic_ns() + WATCH_NS) else 0.0
             if now_s > self._came_s + QUIET_S and self.opened:
                 self._say(self._gap())
-        except (WatchroomError, OSError) as error:
+        except Exception as error:  # as in `tick`
             self._anew(error)
 
     def _gap(self) -> Silence | None:
@@ -222,12 +227,13 @@ class Edge:
             seat.tell(silence)
 
     def _anew(self, error: Exception) -> None:
-        """The disk cannot read, or retention was faster: begin at the newest access point, a moment later."""
-        if not isinstance(error, Gone):
-            (log.warning if isinstance(error, WatchroomError) or sick(error) else log.error)("the edge of %s: %s", self.where, error)
-        self._reader.close()
-        self._reader = EdgeReader(self._media, self._camera, self._track, self._reader.number)
+        """The disk cannot read, the volume is out, or retention was faster: begin at the newest access point, a moment later."""
         self._wait_until_s = time.monotonic() + LOOK_S
+        if not isinstance(error, Gone) and repr(error) != self._complained:
+            self._complained = repr(error)              # once, not twice a second
+            known = isinstance(error, WatchroomError) or sick(error)
+            log.log(logging.WARNING if known else logging.ERROR, "the edge of %s: %s", self.where, error, exc_info=None if known else error)
+        self._reader.restart()
 
     def close(self) -> None:
         """Nobody watches."""

@@ -7,7 +7,7 @@ a place the block has left behind, another tape) is done by `step`, which waits.
 from dataclasses import dataclass
 
 from api.feed import Place, elsewhere, newest_access_point
-from api.footage import load
+from api.footage import Footage, load
 from api.media import Media
 from api.tapebytes import TapeBytes
 from api.unit import Unit
@@ -21,6 +21,7 @@ from storage.reader import TrackReader
 STEP_ROWS = 4                 # at once by the slow way
 SOUND_ROWS = 8                # in which sound from before the newest picture lies
 READ_BYTES = 8 << 20          # AUs read at once by the slow way
+KEY, LEADING, DAMAGED = int(AuFlag.KEY), int(AuFlag.LEADING), int(AuFlag.DAMAGED)
 Raw = tuple[int, int, int, int, int, int, int, int, bool]
 
 
@@ -42,15 +43,16 @@ class _Tape:
 
 
 class EdgeReader:
-    """One track. `poll` and `step` give units in decode order, numbered from `number` on; loop thread only; `close` at the end."""
+    """One track. `poll` and `step` give units in decode order, numbered from 0 on; loop thread only; `close` at the end."""
 
-    def __init__(self, media: Media, camera: int, name: str, number: int = 0) -> None:
+    def __init__(self, media: Media, camera: int, name: str) -> None:
         self._media = media
         self.track = media.store.whole(camera, name)
         self._tape: _Tape | None = None
-        self.number = number                      # of the next unit
+        self.number = 0                           # of the next unit
         self._row, self._aus = 0, 0
         self._last: SampleEntry | None = None
+        self._newest: Raw | None = None           # the last that was given
         self._pending: list[Raw] = []             # known, but their bytes have not been read
         self._broken = True                       # the next unit leads on from nothing
 
@@ -68,7 +70,8 @@ class EdgeReader:
         if not raw:
             return [] if raw is not None else None
         self._row, self._aus = tape.newest.place
-        data = tape.bytes.warm(raw[0][5], sum(one[1] for one in raw), tape.newest.tail_offset) if _joined(raw) else None
+        size = raw[0][1] if len(raw) == 1 else _joined_size(raw)
+        data = tape.bytes.warm(raw[0][5], size, tape.newest.tail_offset) if size else None
         if data is None:
             self._pending = list(raw)
             return None
@@ -77,7 +80,7 @@ class EdgeReader:
     async def step(self) -> list[Unit]:
         """What is new, by the way that waits. The first time from the newest access point on; [] while there is none.
 
-        Raises Gone, Unreadable or OSError: begin anew then, with another reader.
+        Raises Gone, Unreadable or OSError, NotFound while the track's volumes are out: `restart` then.
         """
         if self._tape is None:
             self._start()
@@ -109,6 +112,11 @@ class EdgeReader:
             tape.bytes.close()
             self._tape = None
 
+    def restart(self) -> None:
+        """Begin again at the newest access point, with the next number."""
+        self.close()
+        self._pending, self._broken = [], True
+
     def close(self) -> None:
         """Give the chunk back."""
         if self._tape is not None:
@@ -132,6 +140,7 @@ class EdgeReader:
         if len(run) and run.first != self._row - back:
             raise Gone("the footage has been retired", where=tape.reader.where, remedy="ask for a later time")
         footage = load(tape.reader, run)
+        self._recognise(footage, back)
         if len(footage.run) <= back:
             return []
         aus, first, breaks = footage.aus, footage.first_au, footage.breaks
@@ -144,6 +153,16 @@ class EdgeReader:
                         int(aus.wall_ns[at]), numbers[index], leads))
         self._row, self._aus = run.first + len(footage.run) - 1, len(footage) - int(first[-1])
         return raw
+
+    def _recognise(self, footage: Footage, back: int) -> None:
+        """The AU before the place is the one that was given. Gone if a killed worker has lost it: its row's number is then given again."""
+        last = self._newest
+        if last is None or self._broken:
+            return
+        at = (int(footage.first_au[back]) if len(footage.run) > back else len(footage)) + self._aus - 1
+        aus, known = footage.aus, (last[0], last[3], last[5])
+        if not 0 <= at < len(footage) or (footage.run.first + int(aus.row[at]), int(aus.dts[at]), int(aus.offset[at])) != known:
+            raise Gone("the newest footage was lost when its recorder ended", where=self.track.where, remedy="begin anew")
 
     def _relocate(self, tape: _Tape) -> None:
         """Go on in the live block, if there is one and all before it has been taken."""
@@ -163,17 +182,20 @@ class EdgeReader:
         for row, size, flags, dts, cts, _, wall_ns, number, leads in raw:
             entry = tape.entry(number)
             breaks = self._broken or not leads or entry is not self._last
-            made.append(Unit(self.number, data[at:at + size], entry, dts, cts, wall_ns, bool(flags & AuFlag.KEY), bool(flags & AuFlag.LEADING),
-                             bool(flags & AuFlag.DAMAGED), breaks, row))
+            own = data if len(raw) == 1 else data[at:at + size]
+            made.append(Unit(self.number, own, entry, dts, cts, wall_ns, bool(flags & KEY), bool(flags & LEADING), bool(flags & DAMAGED),
+                             breaks, row))
             self._last, self._broken = entry, False
             self.number += 1
             at += size
+        self._newest = raw[-1] if raw else self._newest
         return made
 
 
-def _joined(raw: tuple[Raw, ...]) -> bool:
-    """True if the AUs follow each other on the tape."""
-    return len(raw) == 1 or raw[-1][5] - raw[0][5] == sum(one[1] for one in raw[:-1])
+def _joined_size(raw: tuple[Raw, ...]) -> int:
+    """Bytes of the AUs together, if they follow each other on the tape; else 0."""
+    size = sum(one[1] for one in raw)
+    return size if raw[-1][5] + raw[-1][1] - raw[0][5] == size else 0
 
 
 def _part(raw: list[Raw], first: int) -> list[Raw]:

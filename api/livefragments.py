@@ -88,7 +88,7 @@ class Stretch:
         self._anchor = units[0].dts, at
         steps = [after.dts - unit.dts for unit, after in pairwise(units)]
         steps.append(steps[-1] if steps else _frame(units[0].entry))
-        rows = b"".join(_SAMPLE.pack(max(0, step), len(unit.data), SYNC, 0) for unit, step in zip(units, steps, strict=True))
+        rows = b"".join(_SAMPLE.pack(min(max(0, step), 0xFFFFFFFF), len(unit.data), SYNC, 0) for unit, step in zip(units, steps, strict=True))
         data = b"".join(unit.data for unit in units)
         return _fragment(SOUND, units[0].number + 1, max(0, at), rows, len(data)) + data
 

@@ -8,7 +8,8 @@ a minute.
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -16,8 +17,9 @@ from aiohttp import web
 from api.livefragments import Stretch
 from api.livehub import HUBS, Hub
 from api.media import MEDIA
+from api.tilechoice import STALE_NS
 from api.tilefeed import EVENT, FRAGMENT, INIT, STATE
-from api.tiletrack import sound_word
+from api.tiletrack import another_track, sound_word
 from api.times import rfc3339
 from api.unit import Silence, Unit
 from api.wish import Wish
@@ -29,6 +31,7 @@ FRESH_NS = 3 * NS             # sound that is older than this beside the picture
 SOUND_WAIT_S = 0.3            # at the start: for the sound to be found
 CLOCK_NS = 2_000_000         # UTC of media time 0 that is off by more is told
 AGAIN_S = 0.02
+CHOOSE_S = 5.0                # how often a tile whose track is silent looks whether the camera has gone on on the other one
 UNHEARD_MAX = 1000
 
 
@@ -69,22 +72,23 @@ class LiveTile:
         self._cut = True                              # pictures are missing here: it goes on at an access point
         self._alone = True                            # they were before the access point of this group: its leading pictures cannot be decoded
         self._due: asyncio.TimerHandle | None = None
-        self._wait_until_s = 0.0
+        self._wait_until_s, self._came_s = 0.0, time.monotonic()
         self._late_s = self._keys_until_s = -SLOW_S
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """Join, and stay."""
+        """Join, and stay. Returns when another track is to be shown; raises what has gone wrong with this tile."""
         hubs = self._app[HUBS]
         self._wait_until_s = time.monotonic() + SOUND_WAIT_S
         try:
             if self._track == "main" and self._account.wish.play - {"avc1", "hvc1"}:
                 self._sound = self._join_sound()
             self._pictures = hubs.join(self._camera, self._track, self)
-            self._account.on_credit = self._go_on
+            self._account.on_credit = partial(self._guarded, self._go_on)
             if self._pictures.opened:
                 self._go_on()
-                self.quiet(self._pictures, self._pictures.silence)
-            await asyncio.Event().wait()
+                self._quiet(self._pictures, self._pictures.silence)
+            await self._stay()
         finally:
             self._account.on_credit = None
             if self._due is not None:
@@ -92,6 +96,14 @@ class LiveTile:
             for hub in (self._pictures, self._sound):
                 if hub is not None:
                     hub.remove(self)
+
+    async def _stay(self) -> None:
+        while not self._over.done():
+            await asyncio.wait([self._over], timeout=CHOOSE_S)
+            silent = time.monotonic() > self._came_s + STALE_NS / NS
+            if silent and not self._over.done() and another_track(self._app, self._camera, self._account.wish, self._track):
+                return
+        self._over.result()
 
     def _join_sound(self) -> Hub | None:
         try:
@@ -103,17 +115,33 @@ class LiveTile:
 
     def came(self, hub: Hub, units: list[Unit]) -> None:
         """Units of a hub."""
+        self._guarded(self._came, hub, units)
+
+    def quiet(self, hub: Hub, silence: Silence | None) -> None:
+        """A gap has begun, or is over."""
+        self._guarded(self._quiet, hub, silence)
+
+    def _guarded(self, call: Callable[..., None], *arguments: object) -> None:
+        """All tiles of a track are told in one go: one that fails ends by itself, in `run`."""
+        if self._over.done():
+            return
+        try:
+            call(*arguments)
+        except Exception as error:
+            self._over.set_exception(error)
+
+    def _came(self, hub: Hub, units: list[Unit]) -> None:
         if hub is not self._pictures:
             if self._with is not None:
                 self._hear(units)
             return
+        self._came_s = time.monotonic()
         if self._sent == units[0].number - 1 and self._stretch is not None:
             self._show(units)
         else:
             self._go_on()
 
-    def quiet(self, hub: Hub, silence: Silence | None) -> None:
-        """A gap has begun, or is over."""
+    def _quiet(self, hub: Hub, silence: Silence | None) -> None:
         if hub is not self._pictures or (silence is None and self._stretch is None):
             return
         if silence is None:
@@ -150,10 +178,10 @@ class LiveTile:
 
     def _look_again(self) -> None:
         self._due = None
-        self._go_on()
+        self._guarded(self._go_on)
 
     def _blocked(self) -> bool:
-        return not self._account.has_credit or self._outlet.full
+        return not self._account.has_credit or self._outlet.full or self._over.done()
 
     def _missed(self) -> None:
         """The viewer was late: pictures are left out."""
@@ -182,6 +210,9 @@ class LiveTile:
         """Here a stream may begin: it does if the stretch is another one, or sound has come or gone."""
         if self._keys_until_s > 0 and time.monotonic() > self._keys_until_s:
             self._keys_until_s = -SLOW_S
+        if unit.entry.codec not in self._account.wish.play:
+            self._over.set_result(None)
+            return
         sound = self._fresh_sound(unit)
         if stretch is not self._stretch or sound != self._with:
             self._announce(stretch, unit, sound)
@@ -219,8 +250,9 @@ class LiveTile:
     def _speak(self) -> None:
         """Send the sound that has come since the last time."""
         units, self._unheard = self._unheard, []
-        if units and self._stretch is not None:
-            self._give(FRAGMENT, self._stretch.sound(units, self._wall0_ns))
+        if self._stretch is not None:
+            for run in _unbroken(units):
+                self._give(FRAGMENT, self._stretch.sound(run, self._wall0_ns))
 
     # -- out --
 
@@ -231,3 +263,13 @@ class LiveTile:
 
     def _say(self, kind: int, body: Mapping[str, Any]) -> None:
         self._outlet.send(self._account.number, kind, json.dumps(body).encode())
+
+
+def _unbroken(units: list[Unit]) -> list[list[Unit]]:
+    """The units, cut where one does not lead on from the one before: its DTS say nothing of the time between them."""
+    runs: list[list[Unit]] = []
+    for unit in units:
+        if unit.breaks or not runs:
+            runs.append([])
+        runs[-1].append(unit)
+    return runs

@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--viewers", type=int, default=16, help="tiles, then players of HLS, then viewers over RTSP (16)")
     add("--same", default="",
         help="viewers of one camera: 200, or several numbers with commas, each a window (none); no core is set aside then")
+    add("--watched-ms", type=int, default=8, help="how often what is watched is received and published (8; 40: as often as all else)")
     add("--seconds", type=float, default=20.0, help="length of a window (20)")
     add("--folder", type=Path, help="where footage is written (a temporary folder there)")
     add("--cache", type=Path, help="where the simulation keeps its content")
@@ -89,7 +90,7 @@ def measure(args: argparse.Namespace, crowds: Sequence[int], say: Say) -> tuple[
     try:
         with SimProcess([*load.sim_options(args.cache), "--timeout", "120"], core=SIM_CORE) as sim:
             bench = Bench(sim, load, Plan(10.0, args.seconds, 3 + len(crowds), say), root / "site", whole=True,
-                          core=None if crowds else RECORDER_CORE)
+                          core=None if crowds else RECORDER_CORE, recording=(f"watched_ms = {args.watched_ms}",))
             bench.folder.mkdir()
             site = site_of(bench)
             try:

@@ -217,7 +217,7 @@ def _behind_it(track: Track, footage: Footage, stop: int, found: Ahead, end_ns: 
     after, reader = found.after, footage.reader
     assert after is not None
     ended_ns = int(row_ends(footage.run.rows[footage.row[stop - 1]:][:1])[0])
-    if broken or (look and elsewhere(track, reader, after.row)):
+    if broken or elsewhere(track, reader, after.row):
         following = _next(track, reader, after)
         if following is not None:
             done = end_ns is not None and following.time_ns >= end_ns
@@ -286,7 +286,7 @@ def groups_before(store: TapeStore, camera: int, name: str, before_ns: int, *, k
     """The newest picture groups that begin before a time; of the newest of them only what was before it too; with `keys` of each its access
     point alone."""
     track = store.whole(camera, name)
-    found = newest_row(track, before_ns)
+    found = track.without_sick(lambda: newest_row(track, before_ns), before_ns - 1, before_ns)
     if found is None:
         return Behind((), None)
     reader, number, floor_ns = found

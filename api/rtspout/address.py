@@ -7,6 +7,8 @@ from api.rtspout.fault import Fault
 from api.rtspout.sdp import CONTROL
 from recorder.base.media import valid_id
 
+CONTROLS = frozenset(CONTROL + track for track in ("main", "sub", "audio", "metadata"))     # a camera's id may begin like them
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -29,7 +31,7 @@ def parse_address(url: str, kinds: frozenset[str]) -> Named:
     words = [word for word in parts.path.split("/") if word]
     if parts.scheme not in {"rtsp", "rtsps", "rtspu"} or not words or len(words) > 4:
         raise Fault(404, "an address is rtsp://host:port/camera, or .../camera/sub")
-    track = words.pop().removeprefix(CONTROL) if words[-1].startswith(CONTROL) else ""
+    track = words.pop().removeprefix(CONTROL) if words[-1] in CONTROLS else ""
     kind = words.pop(0) if len(words) > 1 and words[0] in kinds else ""
     if words and words[0] == "live" and len(words) > 1 and words[1] != "sub":
         words.pop(0)

@@ -2,10 +2,12 @@
 
 | what | ends it after |
 |---|---|
-| no request, or one that does not become whole | 10 s |
+| no request that could be answered with 200, or one that does not become whole | 10 s |
+| no session | 120 s |
 | nothing that plays and no word of the client | 60 s |
 | UDP: neither a request nor RTCP | 60 s (the session) |
 | TCP: something waits and the client takes nothing | 30 s |
+| it is closed, and the client does not take what waits | 30 s |
 | its token is revoked or has run out | 1 s |
 | five wrong logins, or bytes that are no RTSP | at once, behind the answer |
 """
@@ -27,7 +29,9 @@ log = logging.getLogger("watchroom.rtsp")
 
 WHOLE_S = 10.0
 STUCK_S = 30.0
+UNUSED_S = 120.0
 UNREAD_MAX = 96 << 10       # bytes of requests that wait; one request is shorter
+ANSWERS_MAX = 64 << 10      # bytes of answers to one that plays, before it is looked whether it reads them
 
 
 class Doors(Protocol):
@@ -54,9 +58,12 @@ class Connection(asyncio.Protocol):
         self._reader = RequestReader()
         self._task: asyncio.Task[None] | None = None
         self._read = True
+        self._known = False         # it has been answered with success: it speaks RTSP and may be here
         self._entered = False
+        self._said = 0              # bytes of answers since the client had taken most of what it was sent
+        self._closed_s = 0.0
         self.peer = ""
-        self.heard_s = self._begun_s = time.monotonic()
+        self.heard_s = self._begun_s = self._used_s = time.monotonic()
 
     # -- asyncio's calls --
 
@@ -76,11 +83,14 @@ class Connection(asyncio.Protocol):
         """Requests wait for their turn."""
         if not self._entered:
             return
-        self.heard_s = time.monotonic()
+        now_s = time.monotonic()
+        if self.desk.sessions:
+            self.heard_s = now_s
         if self._reader.idle:
-            self._begun_s = self.heard_s
+            self._begun_s = now_s
         self._reader.feed(data)
         if self._task is None and (request := self._reader.take()) is not None:
+            self.heard_s = now_s
             self._task = asyncio.get_running_loop().create_task(self._work(request), name=f"rtsp {self.peer}")
         self._throttle()
 
@@ -115,7 +125,7 @@ class Connection(asyncio.Protocol):
             while request is not None and not self.wire.closed:
                 await self._answer(request)
                 await self._read_answers()
-                self._begun_s = time.monotonic()
+                self.heard_s = self._begun_s = time.monotonic()
                 request = self._reader.take()
                 self._throttle()
         except asyncio.CancelledError:
@@ -134,15 +144,18 @@ class Connection(asyncio.Protocol):
             return
         reply = await self.desk.handle(request)
         self._doors.answered(reply.status)
+        self._known |= reply.status == 200
         self.wire.write(reply.data)
+        self._said += len(reply.data)
         reply.then()
         if self._login.wrong >= WRONG_MAX:
             self.wire.close()
 
     async def _read_answers(self) -> None:
-        """A client that asks on and reads nothing is answered no further; one that plays is held to account by its viewers."""
-        if not self._playing:
+        """A client that asks on and reads nothing is answered no further. One that plays may be late; its viewers see to the pictures."""
+        if not self._playing or self._said > ANSWERS_MAX:
             await self.wire.room()
+            self._said = 0
 
     def _throttle(self) -> None:
         """Read on only while there is room for what comes."""
@@ -156,7 +169,12 @@ class Connection(asyncio.Protocol):
     def look(self, now_s: float) -> None:
         """Once a second: is this still a connection?"""
         if self.wire.closed:
+            self._closed_s = self._closed_s or now_s
+            if now_s - self._closed_s > STUCK_S:
+                self._transport.abort()
             return
+        if self.desk.sessions:
+            self._used_s = now_s
         for session in tuple(self.desk.sessions.values()):
             session.look()
             if not session.grant.alive():
@@ -173,7 +191,9 @@ class Connection(asyncio.Protocol):
             return True
         if not self._reader.idle and self._task is None and now_s - self._begun_s > WHOLE_S and not self._playing:
             return True
-        return not self._playing and now_s - self.heard_s > (TIMEOUT_S if self.desk.sessions else WHOLE_S)
+        if not self.desk.sessions and now_s - self._used_s > UNUSED_S:
+            return True
+        return not self._playing and now_s - self.heard_s > (TIMEOUT_S if self._known else WHOLE_S)
 
     @property
     def _playing(self) -> bool:

@@ -23,6 +23,7 @@ from api.rtspout.session import Session
 from api.rtspout.transport import Offer, choose
 from api.rtspout.wire import Wire
 from recorder.base.errors import WatchroomError
+from storage.sickdisk import sick
 
 SESSIONS_MAX = 4            # of a connection
 VIEW = frozenset({Scope.VIEW})
@@ -68,7 +69,9 @@ class Desk:
             grant = await self._login.grant(request)
             grant.require(VIEW)
             return await method(request, grant)
-        except (Fault, WatchroomError) as error:
+        except (Fault, WatchroomError, OSError) as error:
+            if isinstance(error, OSError) and not sick(error):
+                raise
             fault = error if isinstance(error, Fault) else fault_of(error)
             return Reply(fault.status, refusal(request.cseq, fault, self._session_of(request)))
 
@@ -145,10 +148,10 @@ class Desk:
 
     async def _keep(self, request: Request, grant: Grant) -> Reply:
         """GET_PARAMETER and SET_PARAMETER without a body keep a session alive; there are no parameters."""
-        if request.body.strip():
-            raise Fault(451, "there are no parameters here")
         if "session" in request.headers:
             self._session(request)
+        if request.body.strip():
+            raise Fault(451, "there are no parameters here")
         return self._reply(request, self._session_of(request))
 
     # -- what they are made of --
@@ -169,6 +172,7 @@ class Desk:
             return session, False
         if len(self.sessions) >= SESSIONS_MAX:
             raise Fault(453, f"a connection has at most {SESSIONS_MAX} sessions")
+        within_reach(grant, self._house.registry, named.camera)       # also of what was described: with another token, or before a change
         if self._described is not None and self._described[0] == named.base:
             presentation = self._described[1]
             self._described = None

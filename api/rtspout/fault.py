@@ -1,7 +1,11 @@
 """A request that is answered with a status of RTSP (RFC 2326 7.1.1, 11), and how the project's own errors are answered."""
 
-from api.problems import SILENT, scrub
+import logging
+
+from api.problems import RETRY_S, SILENT, scrub
 from recorder.base.errors import Gone, NotFound, Refused, Unreadable, WatchroomError
+
+log = logging.getLogger("watchroom.rtsp")
 
 Headers = tuple[tuple[str, str], ...]
 REASONS = {
@@ -23,8 +27,11 @@ class Fault(Exception):
         self.headers = headers
 
 
-def fault_of(error: WatchroomError) -> Fault:
-    """How an error is answered; words that may name files stay in the log."""
+def fault_of(error: WatchroomError | OSError) -> Fault:
+    """How an error of ours, or of a disk, is answered; words that may name files stay in the log."""
+    if isinstance(error, OSError):
+        log.warning("a disk cannot be read: %s", error.strerror)
+        return Fault(503, "a disk cannot read this now; ask again later", (("Retry-After", str(RETRY_S)),))
     if isinstance(error, NotFound | Gone):
         return Fault(404, scrub(str(error)) if isinstance(error, NotFound) else SILENT[410])
     if isinstance(error, Refused):

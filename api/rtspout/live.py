@@ -68,9 +68,9 @@ class Live:
         return entry is not None and entry.kind is TrackKind.VIDEO
 
     def _group(self, track: str) -> list[Packets]:
-        """What the track begins with: the newest picture group; sound from there on; nothing of what is long past."""
+        """What the track begins with: the newest picture group; sound from there on; nothing of what is long past, or while much waits."""
         relay = self._relays[track]
-        if relay.silent is not None or relay.ended:
+        if relay.silent is not None or relay.ended or self._viewers[track].late:
             return []
         if self._video(track):
             return relay.group

@@ -43,13 +43,14 @@ class RequestReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._skip = 0
+        self._begun: tuple[Request, int] | None = None      # a head, and how long its body is
         self.packets = 0
         self.broken = False
 
     @property
     def idle(self) -> bool:
         """True if nothing of a request or packet waits for its rest."""
-        return not self._buffer and not self._skip
+        return not self._buffer and not self._skip and self._begun is None
 
     @property
     def waiting(self) -> int:
@@ -63,6 +64,8 @@ class RequestReader:
 
     def take(self) -> Request | Broken | None:
         """The next request; None: it is not whole yet."""
+        if self._begun is not None:
+            return self._body()
         while self._buffer:
             if self._skip:
                 taken = min(self._skip, len(self._buffer))
@@ -99,13 +102,18 @@ class RequestReader:
             return self._fail(Fault(400, "Content-Length is no number"), found.cseq)
         if int(length) > BODY_MAX:
             return self._fail(Fault(413, "a request's body has at most 64 KiB"), found.cseq)
-        return self._with_body(found, end + 4, end + 4 + int(length))
+        del self._buffer[:end + 4]
+        self._begun = found, int(length)
+        return self._body()
 
-    def _with_body(self, head: Request, start: int, end: int) -> Request | None:
-        if len(self._buffer) < end:
+    def _body(self) -> Request | None:
+        assert self._begun is not None
+        head, length = self._begun
+        if len(self._buffer) < length:
             return None
-        body = bytes(self._buffer[start:end])
-        del self._buffer[:end]
+        body = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        self._begun = None
         return replace(head, body=body)
 
     def _hopeless(self) -> Fault | None:

@@ -37,6 +37,11 @@ class Viewer:
         self.skipped = 0
         self.done = False
 
+    @property
+    def late(self) -> bool:
+        """True if so much waits that a picture group on top would only make it later."""
+        return self._out.waiting > WAITING_MAX
+
     def first(self, group: list[Packets]) -> tuple[int, int] | None:
         """Sequence number and timestamp that `begin` will send first; None while nobody knows."""
         if not group:

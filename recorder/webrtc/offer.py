@@ -23,6 +23,7 @@ TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}")
 ICE_TEXT = re.compile(r"[A-Za-z0-9+/]{4,256}")         # ice-char, RFC 8839 5.4; a ufrag has 4 and more, a pwd 22 and more
 PWD_MIN = 22
 FINGERPRINT = re.compile(r"([A-Za-z0-9-]{3,10}) +((?:[0-9A-Fa-f]{2}:){15,63}[0-9A-Fa-f]{2})")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 RTPMAP = re.compile(r"([0-9]{1,3}) +(([A-Za-z0-9._-]{1,40})/([0-9]{1,7})(?:/([0-9]{1,2}))?)")
 FEEDBACK = re.compile(r"([0-9]{1,3}|\*) +([a-z0-9 -]{1,40})")
 
@@ -118,6 +119,8 @@ def _lines(body: bytes) -> Iterator[tuple[str, str]]:
         kind, equals, value = line.partition("=")
         if len(line) > LINE_MAX:
             raise _wrong(f"a line of more than {LINE_MAX} characters")
+        if CONTROL.search(line):        # what stands in the answer again must not look like lines of ours
+            raise _wrong("control characters")
         if equals and len(kind) == 1:
             yield kind, value.strip()
 

@@ -190,6 +190,19 @@ async def test_a_viewer_with_a_defect_ends_alone(api, maker):
     assert (len(calls), seat.left) == (1, True)
 
 
+async def test_who_leaves_twice_ends_nobody_elses_edge(api, maker):
+    camera = Growing(api.main, maker, maker.video(frames=150, gop=25), maker.T0)
+    camera.send(30)
+    gone = Viewer(api.app[BOARD])
+    gone.seat.leave()
+    viewer = Viewer(api.app[BOARD])
+    await viewer.has(5)
+    gone.seat.leave()
+    count = len(viewer.units)
+    camera.send(25)
+    await viewer.has(count + 20)
+
+
 async def test_a_picture_group_beyond_the_window_is_not_kept(api, maker, monkeypatch):
     """Who joins then waits for the next access point; who was there already gets all."""
     monkeypatch.setattr(edge_module, "WINDOW_BYTES", 20_000)
@@ -236,3 +249,62 @@ async def test_after_an_error_numbers_go_on(api, maker, monkeypatch):
     await viewer.has(15)
     again = viewer.units[10]
     assert (again.data, again.number, again.breaks) == (stream.aus[60].data, 10, True)
+
+
+@pytest.mark.parametrize("kept", [0, 4])
+async def test_rows_that_a_killed_worker_loses_are_not_taken_for_those_that_come_after(kept, api, maker, volume):
+    """What it had not written is gone, and the row numbers are given again: the new rows begin with a picture that needs no other."""
+    stream, after = maker.video(frames=60, gop=20), maker.video(frames=60, gop=20, first=500)
+    camera, track = Growing(api.main, maker, stream, maker.T0), api.main
+    camera.send(20)
+    track.close_row()
+    before = track.offset, track.dts, track.next_ns, bytes(track.entries)
+    camera.send(10)
+    viewer = Viewer(api.app[BOARD])
+    await viewer.has(10)
+    track.open, (track.offset, track.dts, track.next_ns) = None, before[:3]
+    track.entries[:] = before[3]
+    if kept:
+        maker.write(track, stream, first=20, stop=20 + kept)
+    track.session, track.dts = 2, 7_000_000
+    volume.new_live_file()
+    maker.write(track, after, stop=40, t_ns=track.next_ns + NS)
+    maker.write(track, after, first=40, close=False, t_ns=track.next_ns)
+    await viewer.has(30)
+    again = viewer.units[10:]
+    assert [unit.data for unit in again] == [au.data for au in after.aus[60 - len(again):]]
+    assert [unit.breaks for unit in again] == [True] + [False] * (len(again) - 1)
+
+
+async def test_a_track_that_cannot_be_found_for_a_while_holds_up_no_other_and_comes_back(api, maker, volume, monkeypatch):
+    """Its volume is taken out: what is asked then is NotFound, on every tick."""
+    stream = maker.video(frames=100, gop=20)
+    camera, other = Growing(api.main, maker, stream, maker.T0), Growing(volume.track(2, "main", start_ns=maker.T0), maker, stream, maker.T0)
+    camera.send(30)
+    other.send(30)
+    viewer, beside = Viewer(api.app[BOARD]), Viewer(api.app[BOARD], 2)
+    await viewer.has(10)
+    await beside.has(10)
+    whole, polled = api.media.store.whole, EdgeReader.poll
+
+    def gone(number, name):
+        if number == 1:
+            raise NotFound("no such track")
+        return whole(number, name)
+
+    def poll(self):
+        if self.track.camera == 1:
+            raise OSError(errno.EIO, "broken")
+        return polled(self)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(api.media.store, "whole", gone)
+        broken.setattr(EdgeReader, "poll", poll)
+        for _ in range(6):
+            await asyncio.sleep(0.1)
+            other.send(5)
+        await beside.has(40)
+    camera.send(30)
+    await viewer.has(30)
+    assert viewer.units[-20].breaks
+    assert [unit.data for unit in viewer.units[-20:]] == [au.data for au in stream.aus[40:60]]

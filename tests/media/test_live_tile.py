@@ -3,18 +3,20 @@
 import asyncio
 import json
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from api import live
+from api import live, livetile
+from api.livetile import LiveTile
 from api.times import rfc3339
 from recorder.base.media import NS, GapCause, TrackKind
 from storage import items
 from tests.media.growing import Growing
 
 INIT, FRAGMENT, STATE, EVENT = 1, 2, 3, 4
-WAIT_S = 60
+WAIT_S = 6
 
 
 class Client:
@@ -213,3 +215,105 @@ async def test_a_camera_that_is_offline_says_since_when_and_shows_its_last_pictu
             await asyncio.sleep(0.01)
     state = client.states()[1]
     assert (state["state"], state["cause"], state["last"]) == ("offline", "offline", rfc3339(maker.T0 + 49 * NS // 25))
+
+
+async def test_a_tile_with_a_defect_ends_alone(api, client, maker, monkeypatch):
+    """All tiles of a track sit on one seat at its edge: one that fails must not take it from the others, nor from who comes later."""
+    camera = Growing(api.main, maker, maker.video(frames=80, gop=20), maker.T0)
+    camera.send(30)
+    for tile in (1, 2):
+        await client.say(op="subscribe", tile=tile, camera="yard")
+        await client.has(10, tile)
+    came = LiveTile._came
+
+    def broken(self, hub, units):
+        if self._account.number == 1:
+            raise RuntimeError("broken")
+        came(self, hub, units)
+
+    monkeypatch.setattr(LiveTile, "_came", broken)
+    await send(camera, 5)
+    await client.has(15, 2)
+    await client.has(2, 1, STATE)
+    assert client.states()[-1]["state"] == "ended"
+    await client.say(op="subscribe", tile=3, camera="yard")
+    await client.has(15, 3)
+    await send(camera, 5)
+    await client.has(20, 2)
+    await client.has(20, 3)
+
+
+async def test_sound_that_jumps_far_between_two_pictures_is_sent(api, client, maker, volume):
+    """A camera that comes back begins its clock anew: between two units of sound there may be any number of ticks."""
+    track, tone = volume.track(1, "audio", TrackKind.AUDIO, start_ns=maker.T0), maker.audio(3.0)
+    camera = Growing(api.main, maker, maker.video(frames=80, gop=60), maker.T0)
+    maker.write(track, tone, stop=46, t_ns=maker.T0)
+    camera.send(25)
+    await client.say(op="subscribe", tile=1, camera="yard")
+    await client.has(26)
+    maker.write(track, tone, first=46, stop=70, t_ns=maker.T0 + NS)
+    track.dts += 1 << 40
+    track.session = 2
+    maker.write(track, tone, first=70, stop=90, t_ns=maker.T0 + NS * 3 // 2)
+    await asyncio.sleep(0.1)
+    await send(camera, 10)
+    await client.has(26 + 11)
+    assert len(client.states()) == 1
+
+
+async def test_a_coding_that_the_client_cannot_play_is_said_and_the_other_track_is_shown(api, client, maker, volume):
+    track = api.main
+    maker.write(track, maker.video(frames=20, gop=20), t_ns=maker.T0)
+    await client.say(op="subscribe", tile=1, camera="yard", play=["avc1"])
+    await client.has(20)
+    maker.write(track, maker.video(codec="hevc", frames=20, gop=20))
+    await client.has(2, kind=STATE)
+    assert client.states()[1] == {"state": "unsupported", "codec": "hvc1", "track": "main"}
+    assert (len(client.of(INIT)), len(client.of(FRAGMENT))) == (1, 20)
+    sub = volume.track(1, "sub", start_ns=track.next_ns)
+    maker.write(sub, maker.video(frames=20, gop=20))
+    await client.has(40)
+    assert client.states()[2]["track"] == "sub"
+
+
+async def test_a_track_that_the_camera_no_longer_sends_gives_way(api, client, maker, volume, monkeypatch):
+    sub = volume.track(1, "sub", start_ns=maker.T0)
+    maker.write(api.main, maker.video(frames=20, gop=20), t_ns=maker.T0)
+    maker.write(sub, maker.video(frames=20, gop=20), t_ns=maker.T0)
+    monkeypatch.setattr(livetile, "CHOOSE_S", 0.05)
+    monkeypatch.setattr(livetile, "STALE_NS", NS // 10)
+    await client.say(op="subscribe", tile=1, camera="yard", small=True)
+    await client.has(20)
+    await asyncio.sleep(0.3)
+    assert [state["track"] for state in client.states() if "track" in state] == ["sub"]
+    maker.write(api.main, maker.video(frames=20, gop=20), t_ns=maker.T0 + 60 * NS)
+    await client.has(40)
+    assert [state["track"] for state in client.states() if "track" in state] == ["sub", "main"]
+
+
+async def test_a_camera_that_is_removed_ends_its_tiles(api, client, maker):
+    """Also one that is given to a partner whom the token does not reach: the registry tells both in the same way."""
+    camera = Growing(api.main, maker, maker.video(frames=60, gop=20), maker.T0)
+    camera.send(20)
+    await client.say(op="subscribe", tile=1, camera="yard")
+    await client.say(op="subscribe", tile=2, camera="gate")
+    await client.has(20)
+    api.registry.replace([camera for camera in api.registry.cameras() if camera.id != "yard"], [])
+    await client.has(2, kind=STATE)
+    assert client.states()[-1] == {"state": "ended", "cause": "there is no such camera"}
+    camera.send(20)
+    await asyncio.sleep(0.1)
+    assert len(client.of(FRAGMENT)) == 20
+    assert [state["state"] for state in client.states(2)] == ["waiting for the first picture"]
+
+
+async def test_states_that_nobody_takes_end_the_connection():
+    """Each wish for a camera without footage is answered; who wishes and wishes and reads nothing would fill the memory with answers."""
+    gone = []
+    transport = SimpleNamespace(get_write_buffer_size=lambda: live.CUT_BYTES + 1, is_closing=lambda: False, abort=lambda: gone.append(True),
+                                writelines=lambda data: pytest.fail("more was written"))
+    request = SimpleNamespace(transport=transport, __getitem__=None)
+    socket = live.LiveSocket.__new__(live.LiveSocket)
+    socket._request, socket._socket = request, SimpleNamespace(closed=False)
+    socket._say(1, STATE, {"state": "offline"})
+    assert gone == [True]

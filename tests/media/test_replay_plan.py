@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from api.footage import load
 from api.replay.ask import Rejected, range_text
 from recorder.base.media import NS
@@ -117,10 +119,11 @@ def a_time(dice, truth):
     return dice.choice((wall, wall - 1, wall + 1, dice.randrange(truth.begin_ns - NS, truth.end_ns + NS), dice.choice(truth.ends)))
 
 
-async def test_a_thousand_seeks_begin_at_a_clean_point_at_or_before_the_time(site):
-    dice, truths = random.Random(61), [Truth(site, camera) for camera in site.cameras]
+async def seek(site, count, seed):
+    """How many of `count` random seeks played something, and how many of these were to a time that footage covers."""
+    dice, truths = random.Random(seed), [Truth(site, camera) for camera in site.cameras]
     begun = inside = 0
-    for number in range(1000):
+    for number in range(count):
         truth = dice.choice(truths)
         time_ns = a_time(dice, truth)
         end_ns = time_ns + dice.randrange(1, NS)
@@ -128,16 +131,42 @@ async def test_a_thousand_seeks_begin_at_a_clean_point_at_or_before_the_time(sit
         try:
             client = await played(site.media, truth.number, unpaced(time_ns, end_ns))
         except Rejected as error:
-            assert (error.status, expected) == (457, []), (number, time_ns)
+            assert (error.status, expected) == (457, []), (seed, number)
             continue
-        assert said(client.of()) == expected, (number, time_ns - truth.begin_ns)
+        assert said(client.of()) == expected, (seed, number, time_ns - truth.begin_ns)
         first, covered = client.of()[0], any(truth.covers(section, time_ns) for section in truth.sections())
         assert first.clean
         assert first.jump
         assert first.wall_ns <= time_ns or not covered
         begun, inside = begun + 1, inside + covered
+    return begun, inside
+
+
+async def rewind(site, count, seed):
+    """`count` random ranges backwards of each camera, the first of them all that there is."""
+    dice = random.Random(seed)
+    for camera in site.cameras:
+        truth = Truth(site, camera)
+        for number in range(count):
+            time_ns = a_time(dice, truth) if number else truth.end_ns
+            end_ns = time_ns - dice.randrange(1, 8 * NS) if number else truth.begin_ns
+            expected = truth.backward(time_ns, end_ns)
+            try:
+                client = await played(site.media, camera.number, unpaced(time_ns, end_ns, scale="-1.0"))
+            except Rejected as error:
+                assert (error.status, expected) == (457, []), (seed, number)
+                continue
+            assert said(client.of()) == expected, (seed, number, time_ns - truth.begin_ns, end_ns - truth.begin_ns)
+
+
+async def test_a_thousand_seeks_begin_at_a_clean_point_at_or_before_the_time(site):
+    begun, inside = await seek(site, 1000, 61)
     assert begun > 700
     assert inside > 500
+
+
+async def test_backwards_groups_come_in_reverse_and_their_pictures_in_order(site):
+    await rewind(site, 40, 62)
 
 
 async def test_all_of_a_recording_forwards(site):
@@ -149,17 +178,7 @@ async def test_all_of_a_recording_forwards(site):
         assert [unit.last for unit in client.of()] == [False] * (len(client.of()) - 1) + [True]
 
 
-async def test_backwards_groups_come_in_reverse_and_their_pictures_in_order(site):
-    dice = random.Random(62)
-    for camera in site.cameras:
-        truth = Truth(site, camera)
-        for number in range(40):
-            time_ns = a_time(dice, truth) if number else truth.end_ns
-            end_ns = time_ns - dice.randrange(1, 8 * NS) if number else truth.begin_ns
-            expected = truth.backward(time_ns, end_ns)
-            try:
-                client = await played(site.media, camera.number, unpaced(time_ns, end_ns, scale="-1.0"))
-            except Rejected as error:
-                assert (error.status, expected) == (457, [])
-                continue
-            assert said(client.of()) == expected, (number, time_ns - truth.begin_ns, end_ns - truth.begin_ns)
+@pytest.mark.soak
+async def test_many_random_seeks_and_rewinds(site, questions, seed):
+    await seek(site, 10 * questions, seed)
+    await rewind(site, questions, seed)

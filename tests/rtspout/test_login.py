@@ -80,6 +80,14 @@ async def test_a_token_without_reach_gets_nothing(lab, change):
     assert not lab.relays.open
 
 
+async def test_what_one_token_had_described_is_not_set_up_by_another(lab):
+    seeing, other = keeper(lab.token()), keeper(lab.token(cameras=("north",)))
+    client = await lab.client()
+    assert (await ask(client, seeing, "DESCRIBE", "yard")).status == 200
+    assert (await ask(client, other, "SETUP", "yard/track-main", Transport="RTP/AVP/TCP")).status == 404
+    assert not client.session
+
+
 async def test_admin_may_look(lab):
     client, who = await lab.client(), keeper(lab.token(scopes={"admin"}))
     assert (await ask(client, who, "DESCRIBE", "yard")).status == 200

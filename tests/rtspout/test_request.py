@@ -2,6 +2,7 @@
 
 import pytest
 
+from api.rtspout.address import parse_address
 from api.rtspout.fault import Fault
 from api.rtspout.request import BODY_MAX, HEAD_MAX, Broken, RequestReader
 from api.rtspout.transport import Offer, choose
@@ -59,3 +60,13 @@ def test_ways_that_will_not_do_are_refused(value):
     with pytest.raises(Fault) as caught:
         choose(value, "10.0.0.9")
     assert caught.value.status == 461
+
+
+@pytest.mark.parametrize(("path", "named"), [
+    ("track-side", ("", "track-side", False, "")), ("track-side/track-main", ("", "track-side", False, "main")),
+    ("track-side/sub/track-sub", ("", "track-side", True, "sub")), ("replay/track-side", ("replay", "track-side", False, "")),
+    ("replay/track-side/track-audio", ("replay", "track-side", False, "audio")), ("live/track-side", ("", "track-side", False, "")),
+    ("replay/track-main", ("", "replay", False, "main")), ("live/sub/track-sub", ("", "live", True, "sub"))])
+def test_cameras_may_be_called_like_parts_of_an_address(path, named):
+    found = parse_address(f"rtsp://h:8554/{path}", frozenset({"replay"}))
+    assert (found.kind, found.camera, found.sub, found.track) == named

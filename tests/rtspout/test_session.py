@@ -171,6 +171,30 @@ async def test_channels_are_those_asked_for_or_the_next_that_are_free(lab):
     assert await client.packet(0)
 
 
+async def test_new_parameter_sets_of_the_same_coding_are_sent_and_the_session_goes_on(stack):
+    lab = Lab({MAIN: video().entry}, stack)
+    sender = Sender(lab.board, MAIN, video())
+    sender.send(1)
+    await lab.start()
+    client, _ = await lab.playing()
+    larger = Sender(lab.board, MAIN, video(width=480, height=272))
+    larger.send(1)
+    sets = {}
+    while len(sets) < 2:
+        packet = await client.packet(0)
+        if packet[12] & 31 == 24:
+            size = int.from_bytes(packet[13:15])
+            sets[packet[15:15 + size]] = packet
+    assert list(sets) == [sps_of(video().entry), sps_of(video(width=480, height=272).entry)]
+    assert (await client.ask("GET_PARAMETER", "yard")).status == 200
+    assert b"x-dimensions:480,272" in (await (await lab.client()).ask("DESCRIBE", "yard")).body
+
+
+def sps_of(entry):
+    """The first SPS of an AVCDecoderConfigurationRecord."""
+    return entry.config[8:8 + int.from_bytes(entry.config[6:8])]
+
+
 async def test_a_sub_stream_of_h265_is_described_and_sent(lab):
     client = await lab.client()
     found = await client.ask("DESCRIBE", "yard/sub")

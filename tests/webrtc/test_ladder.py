@@ -38,7 +38,11 @@ def test_lasting_loss_leads_down_step_by_step_and_no_farther():
 def test_a_low_estimate_counts_only_when_it_lasts_and_not_at_the_start():
     assert run(Ladder(3, 0.0), 0.0, 5, estimate=(100.0, 1000.0)) == [0] * 5
     assert run(Ladder(3, 0.0), 0.0, 15, estimate=(100.0, 1000.0))[-1] > 0
-    assert run(Ladder(3, 0.0), 0.0, 60, estimate=(700.0, 1000.0))[-1] == 0
+    assert run(Ladder(3, 0.0), 0.0, 60, estimate=(600.0, 1000.0))[-1] == 0
+    now_and_then = Ladder(3, 0.0)
+    for second in range(60):
+        now_and_then.estimate(600.0 if second % 5 == 0 else 100.0, 1000.0, float(second))
+        assert not now_and_then.look(float(second))
 
 
 def test_calm_leads_up_and_a_step_that_does_not_hold_is_tried_less_and_less_often():

@@ -102,6 +102,7 @@ def test_pictures_have_no_place_in_such_an_offer(old, new):
     b"", b"v=0", b"hello", b"\xff\xfe", b"v=0\r\nm=video\r\n", b"v=0\r\nm=video x UDP 1\r\n", b"v=0\r\nm=vid\xc3\xa9o 9 UDP 1\r\n",
     b"v=0\r\n" + b"m=video 9 RTP 96\r\n" * (MEDIAS_MAX + 1), b"v=0\r\n" + b"a=x\r\n" * LINES_MAX + b"m=video 9 RTP 96\r\n",
     b"v=0\r\nm=video 9 RTP" + b" 96" * (FORMATS_MAX + 1) + b"\r\n", b"v=0\r\na=" + b"x" * 3000 + b"\r\n", b"v=0\r\n" + b" " * SIZE_MAX,
+    b"v=0\r\nm=video 9 RTP 96\r\na=fmtp:96 x\ra=candidate:1\r\n", b"v=0\r\nm=video 9 RTP 96\r\na=rtpmap:96 H264/90000\0\r\n",
     b"v=0\r\nm=video 9 RTP 96\r\na=mid:0\r\nm=video 9 RTP 96\r\na=mid:0\r\n", b"v=0\r\na=ice-ufrag:a b\r\nm=video 9 RTP 96\r\n",
     b"v=0\r\na=ice-pwd:\r\nm=video 9 RTP 96\r\n", b"v=0\r\na=fingerprint:sha-256 AB\r\nm=video 9 RTP 96\r\n",
     b"v=0\r\nm=video 9 RTP 96\r\n"

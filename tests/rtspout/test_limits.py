@@ -1,0 +1,130 @@
+"""Limits that a client could get round: what waits for one that reads nothing, connections that nobody uses, and addresses that look alike."""
+
+import asyncio
+
+import pytest
+
+from api.rtspout import connection as connection_module
+from api.rtspout import request as request_module
+from api.rtspout import server as server_module
+from api.rtspout.request import RequestReader
+from tests.media.conftest import video
+from tests.rtspout.conftest import Lab, Sender
+
+MAIN = (1, "main")
+
+
+@pytest.fixture
+async def lab(stack, monkeypatch):
+    monkeypatch.setattr(server_module, "LOOK_S", 0.05)
+    made = Lab({MAIN: video().entry}, stack)
+    made.main = Sender(made.board, MAIN, video())
+    made.main.send(10)
+    return await made.start()
+
+
+async def until(what):
+    async with asyncio.timeout(20):
+        while not what():
+            await asyncio.sleep(0.01)
+
+
+async def deaf(lab):
+    """A client that plays, and reads nothing more; its connection there."""
+    client, _ = await lab.playing()
+    client.writer.transport.pause_reading()
+    (mine,) = lab.server._connections.values()
+    return client, mine
+
+
+async def test_a_connection_that_was_closed_over_bytes_nobody_reads_ends(lab, monkeypatch):
+    monkeypatch.setattr(connection_module, "STUCK_S", 1.0)
+    client, mine = await deaf(lab)
+    while mine.wire.waiting < 300_000:
+        lab.main.send(20)
+        await asyncio.sleep(0)
+    client.writer.write(b"no request\r\n\r\n")
+    await until(lambda: not lab.server._connections)
+
+
+async def test_one_that_plays_and_reads_nothing_is_not_answered_for_ever(lab):
+    client, mine = await deaf(lab)
+    for _ in range(40_000):
+        client.write("DESCRIBE", "yard")
+        if client.writer.transport.get_write_buffer_size() > 2 << 20:
+            break
+        if not client.cseq % 100:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0.5)
+    assert mine.wire.waiting < 4 << 20
+
+
+async def test_playing_again_and_again_without_reading_piles_up_no_picture_groups(lab):
+    lab.main.send(15)
+    filler = (200_000).to_bytes(4) + b"\x0c" + bytes(199_999)
+    unit = lab.main.unit(lab.main.sent)
+    assert unit.key
+    lab.main.send(data=unit.data + filler)
+    client, mine = await deaf(lab)
+    other = await asyncio.wait_for(_second_session(client, mine), 20)
+    for _ in range(300):
+        for method in ("PAUSE", "PLAY"):
+            client.write(method, "yard", Session=other)
+        await asyncio.sleep(0.005)
+    assert mine.wire.waiting < 6 << 20
+
+
+async def _second_session(client, mine):
+    client.session = ""
+    client.write("SETUP", "yard/track-main", Transport="RTP/AVP/TCP")
+    while len(mine.desk.sessions) < 2:
+        await asyncio.sleep(0.01)
+    return list(mine.desk.sessions)[1]
+
+
+@pytest.mark.parametrize("drip", [b"\r\n", b"$\0\0\4abcd"])
+async def test_what_is_no_request_keeps_no_connection(lab, monkeypatch, drip):
+    monkeypatch.setattr(connection_module, "WHOLE_S", 0.5)
+    client = await lab.client()
+
+    async def send():
+        while True:
+            client.writer.write(drip)
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(send())
+    try:
+        assert await asyncio.wait_for(client.closed(), 5)
+    finally:
+        task.cancel()
+
+
+def test_a_head_is_read_once_however_its_body_comes(monkeypatch):
+    read = []
+    whole = request_module.parse_head
+    monkeypatch.setattr(request_module, "parse_head", lambda head: read.append(head) or whole(head))
+    reader = RequestReader()
+    reader.feed(b"GET_PARAMETER rtsp://h/yard RTSP/1.0\r\nCSeq: 7\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(999):
+        assert reader.take() is None
+        reader.feed(b"x")
+    assert reader.take() is None
+    reader.feed(b"xOPTIONS * RTSP/1.0\r\nCSeq: 8\r\n\r\n")
+    found = reader.take()
+    assert (found.cseq, found.body) == (7, b"x" * 1000)
+    assert reader.take().cseq == 8
+    assert len(read) == 2
+
+
+async def test_a_connection_that_only_asks_ends(lab, monkeypatch):
+    monkeypatch.setattr(connection_module, "UNUSED_S", 0.5)
+    client = await lab.client()
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        async with asyncio.timeout(10):
+            while True:
+                await client.ask("OPTIONS", "*")
+                await asyncio.sleep(0.05)
+    player, _ = await lab.playing()
+    for _ in range(20):
+        assert (await player.ask("OPTIONS", "*")).status == 200
+        await asyncio.sleep(0.05)

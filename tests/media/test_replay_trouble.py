@@ -69,7 +69,7 @@ async def test_a_stream_that_is_set_up_again_is_sent_again(maker, volume, tmp_pa
             await client.ended()
             await client.ask("PAUSE")
             assert (await client.ask("TEARDOWN", f"{client.address}/track-audio"))[0] == 200
-            status, headers, _ = await client.ask("SETUP", f"{client.address}/track-audio", Transport="RTP/AVP/TCP;unicast;interleaved=4-5")
+            status, _headers, _ = await client.ask("SETUP", f"{client.address}/track-audio", Transport="RTP/AVP/TCP;unicast;interleaved=4-5")
             assert status == 200
             assert (await client.play(Range=range_text(maker.T0, maker.T0 + NS), Rate_Control="no"))[0] == 200
             await client.until(lambda: sum(unit.stream == 2 for unit in client.units) > 10)

@@ -24,6 +24,7 @@ from storage.sickdisk import sick
 
 log = logging.getLogger("watchroom.api")
 TICK_S = 0.008
+WATCH_S = 2.0                 # how often the writer is told
 LOOK_S = 0.5                  # how often it is looked whether the track has moved, is silent, or a disk reads again
 WATCH_NS = 5 * NS             # how long the writer keeps a track on its fast pass after the last viewer has been seen
 QUIET_S = 0.6                 # so long without a unit, and it is asked whether there is a gap
@@ -57,9 +58,10 @@ class Seat:
         return self._edge.from_access_point()
 
     def leave(self) -> None:
-        """Nothing is told any more."""
-        self.left = True
-        self._edge.remove(self)
+        """Nothing is told any more; a second time does nothing."""
+        if not self.left:
+            self.left = True
+            self._edge.remove(self)
 
     def give(self, units: list[Unit]) -> None:
         """Hand units on; who joined late gets the window first."""
@@ -98,7 +100,7 @@ class Edge:
         self._window_bytes = 0
         self._reader = EdgeReader(media, camera, track)      # NotFound
         self._stepping: asyncio.Task[None] | None = None
-        self._looked_s = 0.0
+        self._looked_s = self._watched_s = 0.0
         self._came_s = time.monotonic()
         self._wait_until_s = 0.0
         self._complained = ""
@@ -166,6 +168,8 @@ class Edge:
     def _deliver(self, units: list[Unit]) -> None:
         first = not self.opened
         self.opened = True
+        if first:
+            self._looked_s = 0.0        # the writer is told at the next tick
         if units:
             self._came_s, self._complained = time.monotonic(), ""
             self.entry = units[-1].entry
@@ -199,8 +203,8 @@ class Edge:
         self._looked_s = now_s
         try:
             self._reader.look()
-            if self._reader.reader is not None:
-                watch(self._reader.reader, time.monotonic_ns() + WATCH_NS)
+            if self._reader.reader is not None and now_s >= self._watched_s + WATCH_S:
+                self._watched_s = now_s if watch(self._reader.reader, time.monotonic_ns() + WATCH_NS) else 0.0
             if now_s > self._came_s + QUIET_S and self.opened:
                 self._say(self._gap())
         except Exception as error:  # as in `tick`

@@ -21,6 +21,7 @@ from storage.reader import TrackReader
 STEP_ROWS = 4                 # at once by the slow way
 SOUND_ROWS = 8                # in which sound from before the newest picture lies
 READ_BYTES = 8 << 20          # AUs read at once by the slow way
+KEY, LEADING, DAMAGED = int(AuFlag.KEY), int(AuFlag.LEADING), int(AuFlag.DAMAGED)
 Raw = tuple[int, int, int, int, int, int, int, int, bool]
 
 
@@ -69,7 +70,8 @@ class EdgeReader:
         if not raw:
             return [] if raw is not None else None
         self._row, self._aus = tape.newest.place
-        data = tape.bytes.warm(raw[0][5], sum(one[1] for one in raw), tape.newest.tail_offset) if _joined(raw) else None
+        size = raw[0][1] if len(raw) == 1 else _joined_size(raw)
+        data = tape.bytes.warm(raw[0][5], size, tape.newest.tail_offset) if size else None
         if data is None:
             self._pending = list(raw)
             return None
@@ -153,13 +155,13 @@ class EdgeReader:
         return raw
 
     def _recognise(self, footage: Footage, back: int) -> None:
-        """The AU before the place is the one that was given: Gone if a killed worker has lost it, since its row's number is then given again."""
+        """The AU before the place is the one that was given. Gone if a killed worker has lost it: its row's number is then given again."""
         last = self._newest
         if last is None or self._broken:
             return
         at = (int(footage.first_au[back]) if len(footage.run) > back else len(footage)) + self._aus - 1
-        if not 0 <= at < len(footage) or (footage.run.first + int(footage.aus.row[at]), int(footage.aus.dts[at]), int(footage.aus.offset[at])) != (
-                last[0], last[3], last[5]):
+        aus, known = footage.aus, (last[0], last[3], last[5])
+        if not 0 <= at < len(footage) or (footage.run.first + int(aus.row[at]), int(aus.dts[at]), int(aus.offset[at])) != known:
             raise Gone("the newest footage was lost when its recorder ended", where=self.track.where, remedy="begin anew")
 
     def _relocate(self, tape: _Tape) -> None:
@@ -180,8 +182,9 @@ class EdgeReader:
         for row, size, flags, dts, cts, _, wall_ns, number, leads in raw:
             entry = tape.entry(number)
             breaks = self._broken or not leads or entry is not self._last
-            made.append(Unit(self.number, data[at:at + size], entry, dts, cts, wall_ns, bool(flags & AuFlag.KEY), bool(flags & AuFlag.LEADING),
-                             bool(flags & AuFlag.DAMAGED), breaks, row))
+            own = data if len(raw) == 1 else data[at:at + size]
+            made.append(Unit(self.number, own, entry, dts, cts, wall_ns, bool(flags & KEY), bool(flags & LEADING), bool(flags & DAMAGED),
+                             breaks, row))
             self._last, self._broken = entry, False
             self.number += 1
             at += size
@@ -189,9 +192,10 @@ class EdgeReader:
         return made
 
 
-def _joined(raw: tuple[Raw, ...]) -> bool:
-    """True if the AUs follow each other on the tape."""
-    return len(raw) == 1 or raw[-1][5] - raw[0][5] == sum(one[1] for one in raw[:-1])
+def _joined_size(raw: tuple[Raw, ...]) -> int:
+    """Bytes of the AUs together, if they follow each other on the tape; else 0."""
+    size = sum(one[1] for one in raw)
+    return size if raw[-1][5] + raw[-1][1] - raw[0][5] == size else 0
 
 
 def _part(raw: list[Raw], first: int) -> list[Raw]:

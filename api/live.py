@@ -23,9 +23,9 @@ from api.problems import scrub
 from api.routes import ROOT, VIEW, Answer, Route
 from api.sending import end_now
 from api.tilefeed import EVENT, STATE, Piece, open_feed
-from api.tiletrack import find_track
+from api.tiletrack import LOOK_S, find_track
 from api.wish import MESSAGE_MAX, Message, Wish, read
-from recorder.base.errors import WatchroomError
+from recorder.base.errors import NotFound, WatchroomError
 from storage.sickdisk import sick
 
 log = logging.getLogger("watchroom.api")
@@ -35,6 +35,7 @@ ALIVE_S = 2.0
 CLOSE_S = 2.0
 ROOM_BYTES = 16 << 20
 BACKLOG_BYTES = 4 << 20       # that a client has not taken: live tiles then wait, and go on at the newest access point
+CUT_BYTES = 32 << 20          # a backlog that states alone have made so large: the client asks and asks, and takes nothing
 ACK_COST, OTHER_COST = 1, 20  # of what a client says; about 20 us of the loop's time is 1
 COST_S, COST_BURST = 10_000, 30_000
 WS_REVOKED, WS_NONSENSE = 4001, 4002
@@ -181,8 +182,10 @@ class LiveSocket:
             app, wish = self._request.app, tile.wish
             camera = within_reach(self._grant, app[keys.REGISTRY], wish.camera)
             offer = await find_track(app, camera, wish, partial(self._say, tile.number, STATE))
-            if wish.start_ns is None:
+            while wish.start_ns is None:
                 await LiveTile(app, camera.number, offer.track, tile, self).run()
+                await asyncio.sleep(LOOK_S)
+                offer = await find_track(app, camera, wish, partial(self._say, tile.number, STATE))
             async with aclosing(open_feed(app, camera, offer.track, wish, tile.take)) as pieces:
                 async for piece in pieces:
                     await self._pass_on(tile, piece)
@@ -206,6 +209,9 @@ class LiveSocket:
         """A message to the client, at once and without waiting (`full` says whether to); none once the client has gone."""
         transport = self._request.transport
         if transport is None or self._socket.closed or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > CUT_BYTES:
+            end_now(self._request)
             return
         size = HEAD.size + len(payload)
         head = struct.pack(">BB", BINARY, size) if size < 126 else (
@@ -234,6 +240,17 @@ class LiveSocket:
                         await self._socket.close(code=WS_REVOKED, message=b"the token has ended")
                 end_now(self._request)       # a client that takes nothing takes no close frame either
                 return
+            for tile in list(self._tiles.values()):
+                await self._still_in_reach(tile)
+
+    async def _still_in_reach(self, tile: Tile) -> None:
+        """End a tile whose camera has been removed, or is no longer one of those that the token reaches."""
+        try:
+            within_reach(self._grant, self._request.app[keys.REGISTRY], tile.wish.camera)
+        except NotFound as error:
+            if self._tiles.get(tile.number) is tile and tile.task is not None and not tile.task.done():
+                await self._drop(tile.number)
+                self._say(tile.number, STATE, {"state": "ended", "cause": error.message})
 
 
 def _why(error: Exception, camera: str) -> str:

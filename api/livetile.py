@@ -17,8 +17,9 @@ from aiohttp import web
 from api.livefragments import Stretch
 from api.livehub import HUBS, Hub
 from api.media import MEDIA
+from api.tilechoice import STALE_NS
 from api.tilefeed import EVENT, FRAGMENT, INIT, STATE
-from api.tiletrack import sound_word
+from api.tiletrack import another_track, sound_word
 from api.times import rfc3339
 from api.unit import Silence, Unit
 from api.wish import Wish
@@ -30,6 +31,7 @@ FRESH_NS = 3 * NS             # sound that is older than this beside the picture
 SOUND_WAIT_S = 0.3            # at the start: for the sound to be found
 CLOCK_NS = 2_000_000         # UTC of media time 0 that is off by more is told
 AGAIN_S = 0.02
+CHOOSE_S = 5.0                # how often a tile whose track is silent looks whether the camera has gone on on the other one
 UNHEARD_MAX = 1000
 
 
@@ -70,12 +72,12 @@ class LiveTile:
         self._cut = True                              # pictures are missing here: it goes on at an access point
         self._alone = True                            # they were before the access point of this group: its leading pictures cannot be decoded
         self._due: asyncio.TimerHandle | None = None
-        self._wait_until_s = 0.0
+        self._wait_until_s, self._came_s = 0.0, time.monotonic()
         self._late_s = self._keys_until_s = -SLOW_S
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """Join, and stay; raises what has gone wrong with this tile."""
+        """Join, and stay. Returns when another track is to be shown; raises what has gone wrong with this tile."""
         hubs = self._app[HUBS]
         self._wait_until_s = time.monotonic() + SOUND_WAIT_S
         try:
@@ -86,7 +88,7 @@ class LiveTile:
             if self._pictures.opened:
                 self._go_on()
                 self._quiet(self._pictures, self._pictures.silence)
-            await self._failed
+            await self._stay()
         finally:
             self._account.on_credit = None
             if self._due is not None:
@@ -94,6 +96,14 @@ class LiveTile:
             for hub in (self._pictures, self._sound):
                 if hub is not None:
                     hub.remove(self)
+
+    async def _stay(self) -> None:
+        while not self._over.done():
+            await asyncio.wait([self._over], timeout=CHOOSE_S)
+            silent = time.monotonic() > self._came_s + STALE_NS / NS
+            if silent and not self._over.done() and another_track(self._app, self._camera, self._account.wish, self._track):
+                return
+        self._over.result()
 
     def _join_sound(self) -> Hub | None:
         try:
@@ -113,18 +123,19 @@ class LiveTile:
 
     def _guarded(self, call: Callable[..., None], *arguments: object) -> None:
         """All tiles of a track are told in one go: one that fails ends by itself, in `run`."""
-        if self._failed.done():
+        if self._over.done():
             return
         try:
             call(*arguments)
         except Exception as error:
-            self._failed.set_exception(error)
+            self._over.set_exception(error)
 
     def _came(self, hub: Hub, units: list[Unit]) -> None:
         if hub is not self._pictures:
             if self._with is not None:
                 self._hear(units)
             return
+        self._came_s = time.monotonic()
         if self._sent == units[0].number - 1 and self._stretch is not None:
             self._show(units)
         else:
@@ -170,7 +181,7 @@ class LiveTile:
         self._guarded(self._go_on)
 
     def _blocked(self) -> bool:
-        return not self._account.has_credit or self._outlet.full
+        return not self._account.has_credit or self._outlet.full or self._over.done()
 
     def _missed(self) -> None:
         """The viewer was late: pictures are left out."""
@@ -199,6 +210,9 @@ class LiveTile:
         """Here a stream may begin: it does if the stretch is another one, or sound has come or gone."""
         if self._keys_until_s > 0 and time.monotonic() > self._keys_until_s:
             self._keys_until_s = -SLOW_S
+        if unit.entry.codec not in self._account.wish.play:
+            self._over.set_result(None)
+            return
         sound = self._fresh_sound(unit)
         if stretch is not self._stretch or sound != self._with:
             self._announce(stretch, unit, sound)
@@ -236,8 +250,9 @@ class LiveTile:
     def _speak(self) -> None:
         """Send the sound that has come since the last time."""
         units, self._unheard = self._unheard, []
-        for run in _unbroken(units) if self._stretch is not None else ():
-            self._give(FRAGMENT, self._stretch.sound(run, self._wall0_ns))
+        if self._stretch is not None:
+            for run in _unbroken(units):
+                self._give(FRAGMENT, self._stretch.sound(run, self._wall0_ns))
 
     # -- out --
 

@@ -8,10 +8,10 @@ from aiohttp import web
 
 from api import keys
 from api.status import CameraStatus
-from api.tilechoice import Offer, choose
+from api.tilechoice import STALE_NS, Offer, choose
 from api.times import rfc3339
 from api.wish import Wish
-from recorder.base.errors import NotFound
+from recorder.base.errors import NotFound, WatchroomError
 from recorder.base.media import SampleEntry
 from storage.camera_record import CameraRecord
 
@@ -23,7 +23,7 @@ async def find_track(app: web.Application, camera: CameraRecord, wish: Wish, tel
     """The track to show, once there is one; `tell` gets the state until then, whenever it changes."""
     told: dict[str, Any] = {}
     while True:
-        offer, words = _choose(app, camera, wish)
+        offer, words = _choose(app, camera.number, wish)
         if offer is not None:
             return offer
         if words != told:
@@ -32,15 +32,30 @@ async def find_track(app: web.Application, camera: CameraRecord, wish: Wish, tel
         await asyncio.sleep(LOOK_S)
 
 
-def _choose(app: web.Application, camera: CameraRecord, wish: Wish) -> tuple[Offer | None, dict[str, Any]]:
+def another_track(app: web.Application, camera: int, wish: Wish, shown: str) -> bool:
+    """True if the camera has gone on on a track that suits the wish, and not on the one that is shown."""
+    try:
+        found = _offers(app, camera, wish)
+    except (WatchroomError, OSError):       # who shows it hears of that
+        return False
+    chosen = choose(found, wish)
+    end_ns = max((offer.end_ns for offer in found if offer.track == shown), default=0)
+    return chosen is not None and chosen.track != shown and chosen.end_ns > end_ns + STALE_NS
+
+
+def _choose(app: web.Application, camera: int, wish: Wish) -> tuple[Offer | None, dict[str, Any]]:
     """The track to show; without one, the state to tell."""
-    names = ("main", "sub") if wish.track == "auto" else (wish.track,)
-    found = [offer for name in names if (offer := _newest(app, camera.number, name)) is not None]
+    found = _offers(app, camera, wish)
     if (chosen := choose(found, wish)) is not None:
         return chosen, {}
     if found:
         return None, {"state": "unsupported", "codec": found[0].entry.codec, "track": found[0].track}
-    return None, _waiting(app[keys.STATUS].camera(camera.number))
+    return None, _waiting(app[keys.STATUS].camera(camera))
+
+
+def _offers(app: web.Application, camera: int, wish: Wish) -> list[Offer]:
+    names = ("main", "sub") if wish.track == "auto" else (wish.track,)
+    return [offer for name in names if (offer := _newest(app, camera, name)) is not None]
 
 
 def _newest(app: web.Application, camera: int, name: str) -> Offer | None:

@@ -32,7 +32,7 @@ ENDED_OK = 50           # AUs under way at the end: at most 2 s
 class Bench:
     """What all subjects of a load share. `volume_bytes`: a volume of this size, whose chunks go round; 0: one that the run does not fill.
     `used_bytes`: of chunks that are written before anything is recorded, so that those taken are no fresh ones. `verify`: cameras whose
-    tapes are compared, 0: all. `core`: the CPU that Watchroom is pinned to, None: all of them.
+    tapes are compared, 0: all. `core`: the CPU that Watchroom is pinned to, None: all of them. `recording`: more lines of that table.
     """
 
     sim: SimProcess
@@ -44,6 +44,7 @@ class Bench:
     used_bytes: int = 0
     verify: int = 0
     core: int | None = RECORDER_CORE
+    recording: tuple[str, ...] = ()
 
     @property
     def urls(self) -> list[str]:
@@ -118,7 +119,7 @@ def site_of(bench: Bench) -> Site:
     seconds = bench.plan.warm_up_s + 2 * bench.plan.rounds * bench.plan.window_s(load) + 60
     roomy = int(load.bytes_s * seconds) + 4 * load.cameras * LARGE.file_bytes + (4 << 30)
     return Site(bench.folder, cameras, core=bench.core, bytes_max=bench.volume_bytes or roomy, whole=bench.whole,
-                recording=[f"slots = {load.slots}"])
+                recording=[f"slots = {load.slots}", *bench.recording])
 
 
 def _windows(bench: Bench, subject: Subject, site: Site) -> tuple[list[Window], int, int]:

@@ -286,7 +286,7 @@ def groups_before(store: TapeStore, camera: int, name: str, before_ns: int, *, k
     """The newest picture groups that begin before a time; of the newest of them only what was before it too; with `keys` of each its access
     point alone."""
     track = store.whole(camera, name)
-    found = newest_row(track, before_ns)
+    found = track.without_sick(lambda: newest_row(track, before_ns), before_ns - 1, before_ns)
     if found is None:
         return Behind((), None)
     reader, number, floor_ns = found

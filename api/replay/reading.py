@@ -7,6 +7,7 @@ from api.media import Media
 from api.replay.shot import Shot
 from api.rtspout.coding import sets_of
 from api.tapebytes import BLA_N_LP, CRA, NALS_MAX, TapeBytes
+from recorder.base.errors import Conflict
 from recorder.base.media import SampleEntry
 
 AU_MAX = 64 << 20             # more says a damaged index
@@ -80,5 +81,5 @@ def _has_sets(data: bytearray, codec: str) -> bool:
 def _sets(entry: SampleEntry) -> bytes:
     try:
         return b"".join(len(nal).to_bytes(4) + nal for nal in sets_of(entry))
-    except (IndexError, struct.error):
+    except (IndexError, struct.error, Conflict):
         return b""              # a decoder must know them from elsewhere

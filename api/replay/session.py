@@ -59,7 +59,10 @@ class Session:
         player = Player(await self._walks(ask, start_ns, end_ns, names), self._pace, outlet, cseq)
         try:
             first = await player.first()
-            if first is None and player.nothing(self._media.clock.wall_ns(), end_ns):
+            now_ns = self._media.clock.wall_ns()
+            if first is None and not ask.backwards and start_ns > now_ns + AHEAD_NS:      # else it is of before the clock was set back
+                raise Rejected(457, "the range lies in the future")
+            if first is None and player.nothing(now_ns, end_ns):
                 raise Rejected(457, "nothing of this range is recorded", remedy="see the camera's timeline")
             await self._end()
             if self._closed:
@@ -131,8 +134,6 @@ class Session:
         zero_ns = self._zero_ns if ask.npt else 0
         end_ns = None if ask.end_ns is None else ask.end_ns + zero_ns
         start_ns = ask.start_ns + zero_ns if ask.start_ns is not None else now_ns if ask.now else self._here_ns(now_ns, ask)
-        if start_ns > now_ns + AHEAD_NS and not ask.backwards:
-            raise Rejected(457, "the range lies in the future")
         return start_ns, end_ns
 
     def _here_ns(self, now_ns: int, ask: Ask) -> int:

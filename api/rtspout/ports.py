@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from api.rtspout.fault import Fault
 
@@ -97,20 +97,21 @@ class PortPool:
             yield self._even[self._next]
 
     def _bound(self, even: int) -> tuple[socket.socket, socket.socket] | None:
-        made = socket.socket(self._family, socket.SOCK_DGRAM), socket.socket(self._family, socket.SOCK_DGRAM)
+        made: list[socket.socket] = []
         try:
-            for one, port in zip(made, (even, even + 1), strict=True):
-                one.setblocking(False)
-                one.bind((self._address, port))
+            for port in (even, even + 1):
+                made.append(socket.socket(self._family, socket.SOCK_DGRAM))
+                made[-1].setblocking(False)
+                made[-1].bind((self._address, port))
         except OSError:
             _close(made)
             return None
-        return made
+        return made[0], made[1]
 
     def _give_back(self) -> None:
         self.taken -= 1
 
 
-def _close(sockets: tuple[socket.socket, socket.socket]) -> None:
+def _close(sockets: Iterable[socket.socket]) -> None:
     for one in sockets:
         one.close()

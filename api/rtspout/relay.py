@@ -6,6 +6,7 @@ So a viewer stays in its session whatever the camera does, as long as its coding
 
 import asyncio
 import secrets
+import struct
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Protocol
 from api.rtspout.coding import coding_of, packer_of, sets_of
 from api.unit import Silence, Unit
 from recorder._ext.rtppack import Packer
-from recorder.base.errors import WatchroomError
+from recorder.base.errors import Conflict, WatchroomError
 from recorder.base.media import NS, SampleEntry, TrackKind
 from recorder.rtp import h264, h265
 
@@ -165,14 +166,14 @@ class Relay:
             return
         if data:
             packets = Packets(data, offsets, sequence, timestamp, unit.wall_ns, unit.key, unit.leading)
-            self._keep(packets)
+            self._keep(packets, breaks=unit.breaks)
             for watcher in tuple(self._watchers):
                 watcher.take(packets)
 
-    def _keep(self, packets: Packets) -> None:
+    def _keep(self, packets: Packets, *, breaks: bool) -> None:
         assert self.entry is not None
         video = self.entry.kind is TrackKind.VIDEO
-        if video and packets.key:
+        if (video and packets.key) or (not video and breaks):       # times of before a break may lie ahead: the clock was set back
             self.group.clear()
             self._group_bytes = 0
         elif video and not self.group:
@@ -209,7 +210,7 @@ def with_sets(unit: Unit) -> bytes:
         at += 4 + int.from_bytes(data[at:at + 4])
     try:
         return b"".join(len(nal).to_bytes(4) + nal for nal in sets_of(unit.entry)) + data
-    except (IndexError, ValueError):
+    except (IndexError, struct.error, Conflict):
         return data
 
 

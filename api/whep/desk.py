@@ -52,11 +52,13 @@ class Asked:
 
 
 class WhepDesk:
-    """`entry(number, track)` is how a track was coded when it was recorded last, None if it never was. On one loop."""
+    """`entry(number, track)` is how a track was coded when it was recorded last, None if it never was; `reaches(grant, camera id)` whether the
+    camera is there and within reach of the grant. On one loop."""
 
-    def __init__(self, config: WebrtcConfig, clock: Clock, board: Board, entry: Callable[[int, str], SampleEntry | None]) -> None:
+    def __init__(self, config: WebrtcConfig, clock: Clock, board: Board, entry: Callable[[int, str], SampleEntry | None],
+                 reaches: Callable[[Grant, str], bool]) -> None:
         self.config = config
-        self._clock, self._board, self._entry = clock, board, entry
+        self._clock, self._board, self._entry, self._reaches = clock, board, entry, reaches
         self._mux: Mux | None = None
         self._egress: Egress | None = None
         self._hubs: dict[tuple[int, str], Hub] = {}
@@ -95,14 +97,16 @@ class WhepDesk:
             self._mux.close()
 
     async def run(self) -> None:
-        """Once a second: tokens that have ended, reports, congestion; hubs that nobody takes from."""
+        """Once a second: tokens and cameras that are no more, reports, congestion; hubs that nobody takes from."""
         while True:
             await asyncio.sleep(LOOK_S)
             for viewer in list(self._viewers.values()):
-                if viewer.grant.alive():
-                    viewer.look()
-                else:
+                if not viewer.grant.alive():
                     self.end(viewer, "the token has ended")
+                elif not self._reaches(viewer.grant, viewer.camera):
+                    self.end(viewer, "there is no such camera")
+                else:
+                    viewer.look()
             self._tidy()
 
     # --- sessions
@@ -234,14 +238,14 @@ class WhepDesk:
         return hub
 
     def _cannot(self, number: int, track: str, why: str) -> None:
-        """The camera has begun to code its pictures in a way that WebRTC does not carry."""
+        """The camera has begun to code in a way that WebRTC does not carry, or that was not answered."""
         hub = self._hubs.get((number, track))
         asyncio.get_running_loop().call_soon(self._give_up, hub, track, why)
 
     def _give_up(self, hub: Hub | None, track: str, why: str) -> None:
         """Viewers of the track go on with another one, or end."""
         for viewer in [one for one in self._viewers.values() if hub is not None and one.takes(hub)]:
-            if not viewer.without(track):
+            if track == "audio" or not viewer.without(track):      # another coding of sound takes another answer
                 self.end(viewer, why)
 
     def find(self, name: str, camera: str, grant: Grant) -> Viewer | dict[str, Any]:

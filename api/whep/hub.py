@@ -144,6 +144,9 @@ class Hub:
         if video and (why := why_not(unit.entry, unit.cts != 0)):
             self._end(why)
             return
+        if not video and self.entry is not None and _coding(unit.entry) != _coding(self.entry):
+            self._end("the camera codes its sound in another way than was answered")
+            return
         packets = self._pack(unit)
         if packets is not None:
             self._keep(packets, unit.key or not video)
@@ -314,6 +317,11 @@ class Hub:
         stream.base = newest - (stream.squeezed - 1) & MASK
         if ahead(stream.base, last) <= 0:
             stream.base = last + 1 & MASK
+
+
+def _coding(sound: SampleEntry) -> tuple[str, int, int]:
+    """What an answer says of sound."""
+    return sound.codec, sound.clock_rate, sound.channels
 
 
 def sets_of(entry: SampleEntry) -> bytes:

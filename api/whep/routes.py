@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from api import keys
+from api.authorise import Grant
 from api.edge import BOARD
 from api.guard import CLIENT
 from api.metrics import EXTRA, Page
 from api.parameters import BODY_S, Parameter, one_of
 from api.problems import Problem
+from api.registry import Registry
 from api.routes import ROOT, VIEW, Answer, Route
 from api.whep.desk import WHEP, Asked, WhepDesk
 from api.whep.viewer import Viewer
@@ -115,9 +117,15 @@ def newest_entry(store: TapeStore, number: int, name: str) -> SampleEntry | None
     return reader.sample_entry(int(run.rows["sample_entry"][0])) if len(run) else None
 
 
+def _reaches(registry: Registry, grant: Grant, camera_id: str) -> bool:
+    camera = registry.camera(camera_id)
+    return camera is not None and grant.reaches(camera)
+
+
 async def context(app: web.Application) -> AsyncIterator[None]:
     """For `app.cleanup_ctx`, behind that of the edge: puts WHEP on the application, and ends it."""
-    desk = app[WHEP] = WhepDesk(app[keys.SITE].webrtc, app[keys.CLOCK], app[BOARD], functools.partial(newest_entry, app[keys.STORE]))
+    desk = app[WHEP] = WhepDesk(app[keys.SITE].webrtc, app[keys.CLOCK], app[BOARD], functools.partial(newest_entry, app[keys.STORE]),
+                                functools.partial(_reaches, app[keys.REGISTRY]))
     tasks = TaskSet(_log)
     desk.open()
     tasks.start("webrtc", desk.run)

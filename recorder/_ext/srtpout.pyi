@@ -3,13 +3,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 PACKET_MAX: int
 KEPT: int
 
 _Bytes = npt.NDArray[Any] | Buffer
 
+@disjoint_base
 class Outlet:
     def __init__(self, context: int, protect: int, ssrc: int, payload_type: int, sequence: int, owner: object, keeps: bool = True) -> None: ...
     def aim(self, address: _Bytes) -> None: ...
@@ -35,6 +36,7 @@ class Outlet:
     @property
     def failed(self) -> int: ...
 
+@disjoint_base
 class Egress:
     def __init__(self, fd: int, gso: bool = True) -> None: ...
     def send(self, outlets: tuple[Outlet, ...], data: _Bytes, offsets: npt.NDArray[np.uint32] | array[int], number: int,

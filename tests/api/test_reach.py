@@ -18,7 +18,7 @@ OPEN = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/docs"), ("GET", "/doc
         ("POST", f"{ROOT}/session"), ("DELETE", f"{ROOT}/session")}
 RANGE = {"start": str(BASE_NS + 2 * NS), "end": str(BASE_NS + 8 * NS)}
 VALUES = {**RANGE, "time": str(BASE_NS + 5 * NS), "hour": str(BASE_NS), "cameras": "{camera}", "camera": "{camera}", "by": "camera"}
-PLACES = {"track": "main", "name": "1-0-0", "export": "0" * 32, "hold": "0" * 32}
+PLACES = {"track": "main", "name": "1-0-0", "export": "0" * 32, "hold": "0" * 32, "session": "0" * 32}
 BODIES: dict[str, Any] = {
     f"{ROOT}/exports": {"items": [{"camera": "{camera}", "start": BASE_NS + 2 * NS, "end": BASE_NS + 8 * NS}], "reason": "x"},
     f"{ROOT}/holds": {"cameras": ["{camera}"], "start": BASE_NS, "end": BASE_NS + NS, "reason": "x"},

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from api import keys
 from api.whep.desk import WHEP, WhepDesk
 from api.whep.viewer import AGAIN_BYTES, NACK_BURST
+from recorder.base.media import SampleEntry
 from recorder.webrtc.offer import SIZE_MAX
 from tests.api.watching import AVC, HEVC, OPUS, SETS, STEP, FakeBoard, Watcher, furnish, units_of
 
@@ -541,3 +543,32 @@ async def test_a_group_without_end_is_not_kept(api, board, desk, north, watchers
     assert late.pictures()[0][12] & 31 in {24, 28, 7}
     assert struct.unpack(">H", late.pictures()[0][2:4])
     assert api.served.app[WHEP] is desk
+
+
+async def test_sound_that_is_coded_otherwise_ends_the_session_instead_of_being_sent_as_what_it_is_not(api, board, desk, north, watchers):
+    """A-law bytes that are played as mu-law are noise, as loud as can be."""
+    board.tracks[north, "audio"] = SampleEntry("ulaw", b"", 8000, channels=1, sample_rate=8000)
+    board.push(north, count=2, key=True)
+    board.push(north, "audio", count=2)
+    watcher, reply = await watch(api, watchers, audio=True)
+    await until(lambda: len(watcher.came) == 2)
+    sound = next(packets for ssrc, packets in watcher.came.items() if ssrc != watcher.ssrc)
+    board.tracks[north, "audio"] = SampleEntry("alaw", b"", 8000, channels=1, sample_rate=8000)
+    board.push(north, "audio", count=2)
+    await until(lambda: watcher.ended)
+    assert len(sound) == 1
+    assert "sound" in (await api.get(reply.headers["Location"])).json["reason"]
+    board.push(north, "audio", count=2)
+    again, _ = await watch(api, watchers, audio=True)
+    await until(lambda: len(again.came) == 2)
+    assert {packet[1] & 127 for ssrc, packets in again.came.items() if ssrc != again.ssrc for packet in packets} == {8}
+
+
+async def test_a_camera_that_is_removed_ends_its_sessions(api, board, desk, north, watchers, catalogue):
+    board.push(north, count=2, key=True)
+    watcher, _ = await watch(api, watchers)
+    await until(watcher.pictures)
+    registry = api.served.app[keys.REGISTRY]
+    registry.replace([camera for camera in registry.cameras() if camera.id != "north"], registry.tokens())
+    await until(lambda: watcher.ended)
+    assert desk.ends["there is no such camera"] == 1

@@ -126,16 +126,19 @@ def test_the_live_edge_is_kept_by_rate_and_jump_and_gives_way_to_jitter(page: Pa
         const edge = new LiveEdge();
         const first = edge.target;
         const near = edge.steer(first, 0), behind = edge.steer(first + 0.3, 0), far = edge.steer(first + 0.51, 0);
-        edge.waited(0);
-        const after = edge.target, close = edge.steer(0.01, 1);
-        for (let n = 0; n < 50; n += 1) edge.waited(n);
+        const late = edge.steer(-0.01, 2000), after = edge.target;
+        edge.steer(-0.01, 2999);
+        const once = edge.target;
+        edge.waited(3000);
+        const twice = edge.target;
+        for (let n = 4; n < 50; n += 1) edge.steer(-0.01, n * 1000);
         const most = edge.target;
-        for (let n = 1; n < 100; n += 1) edge.steer(most, n * 11_000);
-        return { first, near, behind, far, after, close, most, least: edge.target };
+        for (let n = 5; n < 100; n += 1) edge.steer(most, n * 11_000);
+        return { first, near, behind, far, late, after, once, twice, most, least: edge.target };
     }""")
     assert (found["near"], found["behind"], found["far"]) == ({"rate": 1}, {"rate": 1.05}, {"jump": True})
-    assert found["first"] < found["after"] < 0.2
-    assert found["close"] == {"rate": 0.95}
+    assert found["late"] == {"rate": 0.95}
+    assert found["first"] < found["after"] == found["once"] < found["twice"] < 0.2
     assert found["most"] == 1 and found["least"] < found["first"]
 
 

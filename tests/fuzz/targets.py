@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import liveblock
 import mutation
 import volume
 import webrtc
@@ -396,4 +397,5 @@ TARGETS = {target.name: target for target in (
     Target("journal", volume.journal, mutation.packets),
     Target("ring", volume.ring, mutation.bytes_of),
     Target("track-log", volume.log, mutation.bytes_of),
+    Target("live-block", liveblock.block, mutation.bytes_of),
 )}

@@ -190,6 +190,19 @@ async def test_a_viewer_with_a_defect_ends_alone(api, maker):
     assert (len(calls), seat.left) == (1, True)
 
 
+async def test_who_leaves_twice_ends_nobody_elses_edge(api, maker):
+    camera = Growing(api.main, maker, maker.video(frames=150, gop=25), maker.T0)
+    camera.send(30)
+    gone = Viewer(api.app[BOARD])
+    gone.seat.leave()
+    viewer = Viewer(api.app[BOARD])
+    await viewer.has(5)
+    gone.seat.leave()
+    count = len(viewer.units)
+    camera.send(25)
+    await viewer.has(count + 20)
+
+
 async def test_a_picture_group_beyond_the_window_is_not_kept(api, maker, monkeypatch):
     """Who joins then waits for the next access point; who was there already gets all."""
     monkeypatch.setattr(edge_module, "WINDOW_BYTES", 20_000)

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from api import live
+from api import live, livetile
 from api.livetile import LiveTile
 from api.times import rfc3339
 from recorder.base.media import NS, GapCause, TrackKind
@@ -258,3 +259,61 @@ async def test_sound_that_jumps_far_between_two_pictures_is_sent(api, client, ma
     await send(camera, 10)
     await client.has(26 + 11)
     assert len(client.states()) == 1
+
+
+async def test_a_coding_that_the_client_cannot_play_is_said_and_the_other_track_is_shown(api, client, maker, volume):
+    track = api.main
+    maker.write(track, maker.video(frames=20, gop=20), t_ns=maker.T0)
+    await client.say(op="subscribe", tile=1, camera="yard", play=["avc1"])
+    await client.has(20)
+    maker.write(track, maker.video(codec="hevc", frames=20, gop=20))
+    await client.has(2, kind=STATE)
+    assert client.states()[1] == {"state": "unsupported", "codec": "hvc1", "track": "main"}
+    assert (len(client.of(INIT)), len(client.of(FRAGMENT))) == (1, 20)
+    sub = volume.track(1, "sub", start_ns=track.next_ns)
+    maker.write(sub, maker.video(frames=20, gop=20))
+    await client.has(40)
+    assert client.states()[2]["track"] == "sub"
+
+
+async def test_a_track_that_the_camera_no_longer_sends_gives_way(api, client, maker, volume, monkeypatch):
+    sub = volume.track(1, "sub", start_ns=maker.T0)
+    maker.write(api.main, maker.video(frames=20, gop=20), t_ns=maker.T0)
+    maker.write(sub, maker.video(frames=20, gop=20), t_ns=maker.T0)
+    monkeypatch.setattr(livetile, "CHOOSE_S", 0.05)
+    monkeypatch.setattr(livetile, "STALE_NS", NS // 10)
+    await client.say(op="subscribe", tile=1, camera="yard", small=True)
+    await client.has(20)
+    await asyncio.sleep(0.3)
+    assert [state["track"] for state in client.states() if "track" in state] == ["sub"]
+    maker.write(api.main, maker.video(frames=20, gop=20), t_ns=maker.T0 + 60 * NS)
+    await client.has(40)
+    assert [state["track"] for state in client.states() if "track" in state] == ["sub", "main"]
+
+
+async def test_a_camera_that_is_removed_ends_its_tiles(api, client, maker):
+    """Also one that is given to a partner whom the token does not reach: the registry tells both in the same way."""
+    camera = Growing(api.main, maker, maker.video(frames=60, gop=20), maker.T0)
+    camera.send(20)
+    await client.say(op="subscribe", tile=1, camera="yard")
+    await client.say(op="subscribe", tile=2, camera="gate")
+    await client.has(20)
+    api.registry.replace([camera for camera in api.registry.cameras() if camera.id != "yard"], [])
+    await client.has(2, kind=STATE)
+    assert client.states()[-1] == {"state": "ended", "cause": "there is no such camera"}
+    camera.send(20)
+    await asyncio.sleep(0.1)
+    assert len(client.of(FRAGMENT)) == 20
+    assert [state["state"] for state in client.states(2)] == ["waiting for the first picture"]
+
+
+async def test_states_that_nobody_takes_end_the_connection():
+    """Each wish for a camera without footage is answered; who wishes and wishes and reads nothing would fill the memory with answers."""
+    gone = []
+    transport = SimpleNamespace(get_write_buffer_size=lambda: live.CUT_BYTES + 1, is_closing=lambda: False, abort=lambda: gone.append(True),
+                                writelines=lambda data: pytest.fail("more was written"))
+    request = SimpleNamespace(transport=transport, __getitem__=None)
+    socket = live.LiveSocket.__new__(live.LiveSocket)
+    socket._request, socket._socket = request, SimpleNamespace(closed=False)
+    socket._say(1, STATE, {"state": "offline"})
+    assert gone == [True]

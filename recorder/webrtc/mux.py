@@ -5,7 +5,8 @@
     mux.remove(peer, "asked to")
 
 Nothing is sent to an address before a binding request with our peer's password has come from it, and then no more than it asks for: the port is
-no amplifier. Media go out through the socket that `fileno` names, by recorder/_ext/srtpout.pyx. First bytes: RFC 7983 7.
+no amplifier. Media follow to another address when a packet with the session's keys has come from there. They go out
+through the socket that `fileno` names, by recorder/_ext/srtpout.pyx. First bytes: RFC 7983 7.
 """
 
 import asyncio
@@ -160,7 +161,7 @@ class Mux:
             if peer.may_speak(self.counts):
                 self._shake(peer, data)
         elif 128 <= first < 192 and len(data) >= 12:
-            peer.media(data, self.counts)
+            peer.media(data, address, self.counts)
 
     def _stun(self, data: bytes, address: Address) -> None:
         message = stun.parse(data)

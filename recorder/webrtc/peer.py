@@ -29,7 +29,7 @@ class Listener(Protocol):
         ...
 
     def moved(self, address: Address) -> None:
-        """Where to send from now on: the pair that the peer has nominated. Told before `ready` as well."""
+        """Where to send from now on: the pair that the peer has nominated and sends from. Told before `ready` as well."""
         ...
 
     def rtcp(self, packet: bytes) -> None:
@@ -77,6 +77,7 @@ class Peer:
         self.contexts: Contexts | None = None
         self.addresses: list[Address] = []
         self.address: Address | None = None
+        self._sought: Address | None = None         # nominated, and not proven
         self.heard_s = self.made_s = 0.0
         self.over = False
         self.reason = ""
@@ -88,13 +89,21 @@ class Peer:
             return None
         if stun.ICE_CONTROLLED in message.attributes:       # both lite or confused: we never change roles (7.3.1.1)
             return stun.build(stun.ERROR, message.transaction, [(stun.ERROR_CODE, stun.error_code(487, "Role Conflict"))], self._key), []
-        self.heard_s = now_s
         self._know(address)
-        if stun.USE_CANDIDATE in message.attributes or self.address is None:
-            self._move(address)
+        self._nominate(address, nominated=stun.USE_CANDIDATE in message.attributes)
+        if address == self.address:
+            self.heard_s = now_s
         mapped = stun.xor_address(address[0], address[1], message.transaction)
         answer = stun.build(stun.SUCCESS, message.transaction, [(stun.XOR_MAPPED_ADDRESS, mapped)], self._key)
         return answer, self._begin()
+
+    def _nominate(self, address: Address, *, nominated: bool) -> None:
+        """Binding requests pass in the clear and can be sent again by whoever has overheard them, from anywhere: once there are keys,
+        media follow to another address only when a packet that bears them has come from there."""
+        if self.address is None or (nominated and self.contexts is None):
+            self._move(address)
+        elif nominated:
+            self._sought = address if address != self.address else None
 
     def _know(self, address: Address) -> None:
         if address not in self.addresses:
@@ -136,7 +145,7 @@ class Peer:
         """That flight."""
         return self._dtls.again()
 
-    def media(self, data: bytes, counts: Counts) -> None:
+    def media(self, data: bytes, address: Address, counts: Counts) -> None:
         """An SRTP or SRTCP packet (RFC 5761 4 tells them apart)."""
         if self.contexts is None:
             return
@@ -146,11 +155,17 @@ class Peer:
                     return
                 packet = self.contexts.unprotect_rtcp(data)
                 counts.rtcp += 1
-                self._listener.rtcp(packet)
+                tell = self._listener.rtcp
             else:
-                self._listener.rtp(self.contexts.unprotect(data))
+                packet = self.contexts.unprotect(data)
+                tell = self._listener.rtp
         except SrtpError:
             counts.srtp_refused += 1
+            return
+        if address == self._sought:
+            self._sought = None
+            self._move(address)
+        tell(packet)
 
     def late(self, now_s: float) -> str:
         """Why the peer is to be given up now; "" if it is not. To be asked once a second: it may then speak again."""

@@ -170,11 +170,12 @@ async def test_a_peer_that_falls_silent_is_given_up_and_one_that_asks_on_is_not(
 
 
 async def test_a_peer_moves_to_another_address(mux):
-    """A phone that changes from one network to another: the next binding request that nominates comes from there."""
+    """A phone that changes from one network to another: binding requests that nominate come from there, and what it says over RTCP."""
     viewer, heard, peer = await connected(mux)
     other = socket.socket(viewer.socket.family, socket.SOCK_DGRAM)
     other.connect(viewer.address)
     other.send(viewer.check())
+    other.send(viewer.contexts.protect_rtcp(RTCP))
     while len(heard.addresses) < 2:
         await asyncio.sleep(0)
     assert peer.address[1] == other.getsockname()[1]
@@ -183,13 +184,37 @@ async def test_a_peer_moves_to_another_address(mux):
     viewer.close()
 
 
-async def test_addresses_of_a_peer_are_bounded(mux):
+async def test_who_has_overheard_a_binding_request_gets_no_media_and_leads_none_astray(mux, clock):
+    """It passes in the clear, and may be sent again from anywhere, also in somebody else's name."""
     viewer, heard, peer = await connected(mux)
+    overheard, stale = viewer.check(), viewer.contexts.protect_rtcp(RTCP)
+    viewer.send(stale)
+    await heard.next()
+    thief = socket.socket(viewer.socket.family, socket.SOCK_DGRAM)
+    thief.connect(viewer.address)
+    for datagram in (overheard, stale, overheard, RTCP + bytes(20)):
+        thief.send(datagram)
+    while mux.counts.srtp_refused < 2:
+        await asyncio.sleep(0)
+    assert len(heard.addresses) == 1 and peer.address[1] == viewer.socket.getsockname()[1]
+    clock.advance(CONSENT_S + 1)
+    thief.send(overheard)
+    before = mux.counts.stun
+    while mux.counts.stun == before:
+        await asyncio.sleep(0)
+    assert peer.late(mux._now_s()) == "it is not heard of any more"
+    thief.close()
+    viewer.close()
+
+
+async def test_addresses_of_a_peer_are_bounded(mux):
+    viewer, _, peer = await connected(mux)
     sockets = [socket.socket(viewer.socket.family, socket.SOCK_DGRAM) for _ in range(3 * ADDRESSES_MAX)]
+    before = mux.counts.stun
     for one in sockets:
         one.connect(viewer.address)
         one.send(viewer.check())
-    while len(heard.addresses) < 3 * ADDRESSES_MAX + 1:
+    while mux.counts.stun < before + 3 * ADDRESSES_MAX:
         await asyncio.sleep(0)
     assert len(peer.addresses) == ADDRESSES_MAX == len(mux._by_address)
     for one in sockets:

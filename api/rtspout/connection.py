@@ -7,13 +7,16 @@
 | nothing that plays and no word of the client | 60 s |
 | UDP: neither a request nor RTCP | 60 s (the session) |
 | TCP: something waits and the client takes nothing | 30 s |
+| TCP: nothing waits, and the client's machine has gone | 120 s |
 | it is closed, and the client does not take what waits | 30 s |
 | its token is revoked or has run out | 1 s |
 | five wrong logins, or bytes that are no RTSP | at once, behind the answer |
 """
 
 import asyncio
+import contextlib
 import logging
+import socket
 import time
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -30,6 +33,8 @@ log = logging.getLogger("watchroom.rtsp")
 WHOLE_S = 10.0
 STUCK_S = 30.0
 UNUSED_S = 120.0
+KEEPALIVE = (((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1), ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60),
+             ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 10), ((socket.IPPROTO_TCP, socket.TCP_KEEPCNT), 6))
 UNREAD_MAX = 96 << 10       # bytes of requests that wait; one request is shorter
 ANSWERS_MAX = 64 << 10      # bytes of answers to one that plays, before it is looked whether it reads them
 
@@ -70,6 +75,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse by closing at once, or begin."""
         self._transport = cast(asyncio.Transport, transport)
+        with contextlib.suppress(OSError):          # it has gone already
+            for option, value in KEEPALIVE:
+                transport.get_extra_info("socket").setsockopt(*option, value)
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.peer = str(peer[0]) if peer else ""
         self.wire = Wire(self._transport)

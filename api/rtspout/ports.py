@@ -8,6 +8,7 @@ from api.rtspout.fault import Fault
 
 DATAGRAM_MAX = 2048
 READS = 16                  # datagrams that are read for one wake-up
+PAIRS_MAX = 512             # two open files each
 TRIES = 32                  # pairs that are tried before a client is told that there is none
 
 
@@ -92,7 +93,7 @@ class PortPool:
         raise Fault(503, "no UDP port is free; ask for RTP/AVP/TCP")
 
     def _candidates(self) -> Iterator[int]:
-        for _ in range(min(TRIES, len(self._even))):
+        for _ in range(min(TRIES, len(self._even)) if self.taken < PAIRS_MAX else 0):
             self._next = (self._next + 1) % len(self._even)
             yield self._even[self._next]
 

@@ -1,10 +1,12 @@
 """Limits that a client could get round: what waits for one that reads nothing, connections that nobody uses, and addresses that look alike."""
 
 import asyncio
+import socket
 
 import pytest
 
 from api.rtspout import connection as connection_module
+from api.rtspout import ports as ports_module
 from api.rtspout import request as request_module
 from api.rtspout import server as server_module
 from api.rtspout.request import RequestReader
@@ -114,6 +116,22 @@ def test_a_head_is_read_once_however_its_body_comes(monkeypatch):
     assert (found.cseq, found.body) == (7, b"x" * 1000)
     assert reader.take().cseq == 8
     assert len(read) == 2
+
+
+async def test_a_machine_that_has_gone_is_noticed_though_nothing_is_sent(lab):
+    await lab.playing()
+    (mine,) = lab.server._connections.values()
+    there = mine._transport.get_extra_info("socket")
+    assert there.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    idle, step, count = (there.getsockopt(socket.IPPROTO_TCP, one) for one in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT))
+    assert idle + step * count <= 120
+
+
+async def test_sessions_over_udp_have_not_all_files_of_the_process(lab, monkeypatch):
+    monkeypatch.setattr(ports_module, "PAIRS_MAX", 2)
+    statuses = [(await (await lab.client()).set_up("yard", "main", f"RTP/AVP;client_port={43400 + 2 * i}-{43401 + 2 * i}")).status
+                for i in range(4)]
+    assert statuses == [200, 200, 503, 503]
 
 
 async def test_a_connection_that_only_asks_ends(lab, monkeypatch):

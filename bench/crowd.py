@@ -1,7 +1,7 @@
 """Many who watch one camera over `/live`, cheaply: what comes is thrown away by the kernel. `python -m bench.crowd PORT CAMERA COUNT`.
 
 Each viewer is a WebSocket of its own (RFC 6455) with one tile. Runs until SIGTERM; then one line of JSON on stdout: `viewers` that were still
-there, and `bytes` that each of them got since SIGUSR1 (or the start).
+there, and `bytes` that each of them got in the `seconds` since SIGUSR1 (or the start).
 """
 
 import base64
@@ -61,6 +61,7 @@ class Crowd:
         self._owed = dict.fromkeys(self._viewers, 0)
         self._buffer = bytearray(PIECE)
         self._ack_s = time.monotonic() + ACK_S
+        self._since_s = time.monotonic()
 
     def turn(self, timeout_s: float) -> None:
         """Take what has come, and acknowledge from time to time."""
@@ -100,6 +101,11 @@ class Crowd:
     def count_anew(self) -> None:
         """What has come until now does not count."""
         self.got = dict.fromkeys(self.got, 0)
+        self._since_s = time.monotonic()
+
+    def told(self) -> dict[str, object]:
+        """What has come since."""
+        return {"viewers": len(self.got), "bytes": sorted(self.got.values()), "seconds": time.monotonic() - self._since_s}
 
 
 def main(port: int, camera: str, count: int) -> None:
@@ -111,7 +117,7 @@ def main(port: int, camera: str, count: int) -> None:
     print(json.dumps({"watching": count}), flush=True)
     while not ended:
         crowd.turn(0.1)
-    print(json.dumps({"viewers": len(crowd.got), "bytes": sorted(crowd.got.values())}), flush=True)
+    print(json.dumps(crowd.told()), flush=True)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,12 @@ class Crowded:
             raise RuntimeError(f"of {count} viewers of one camera {self.told.get('viewers', 0)} were served to the end")
         return apart(self.told["bytes"])
 
+    def kbps(self) -> int:
+        """What the viewer in the middle got, frames and all."""
+        rising: list[int] = self.told["bytes"]
+        seconds: float = self.told["seconds"]
+        return round(rising[len(rising) // 2] * 8 / 1000 / seconds)
+
 
 def apart(rising: Sequence[int]) -> float:
     """Percent between the middle of rising numbers and the one farthest from it."""

@@ -35,7 +35,7 @@ Viewers = Callable[[int, int, Ages], Coroutine[None, None, None]]       # port, 
 @dataclass(frozen=True, slots=True)
 class Watched:
     """A window: percent of one core of worker and API, the ages in ms of what came (rising), stolen CPU in percent, how many more or fewer
-    bytes a viewer got than the middle one, at worst, in percent (0: not looked at)."""
+    bytes a viewer got than the middle one, at worst, in percent, and what that one got in kbit/s (0: not looked at)."""
 
     viewers: int
     worker: float
@@ -43,6 +43,7 @@ class Watched:
     ages_ms: list[float]
     steal: float
     spread: float = 0.0
+    kbps: int = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +127,7 @@ def _window(site: Site, late: dict[str, float], viewers: Viewers | None, count: 
 def _crowd(site: Site, late: dict[str, float], count: int, seconds: float) -> Watched:
     crowded = Crowded()
     found = _window(site, late, crowded.watch, count, seconds)
-    return replace(found, spread=crowded.spread(count - SAMPLED))
+    return replace(found, spread=crowded.spread(count - SAMPLED), kbps=crowded.kbps())
 
 
 async def _watch(site: Site, viewers: Viewers | None, count: int, seconds: float, ages: Ages) -> tuple[float, float]:
@@ -175,8 +176,8 @@ def figures(windows: Mapping[str, Watched]) -> list[Figure]:
 
 def report(windows: Mapping[str, Watched], loss: Mapping[str, int], about: Mapping[str, str]) -> str:
     """Everything as Markdown."""
-    rows = [[name, one.viewers, one.worker, one.api, len(one.ages_ms), one.spread, one.steal] for name, one in windows.items()]
-    heads = ["watched with", "viewers", "worker %", "API %", "pieces", "bytes apart %", "steal %"]
+    rows = [[name, one.viewers, one.worker, one.api, len(one.ages_ms), one.kbps, one.spread, one.steal] for name, one in windows.items()]
+    heads = ["watched with", "viewers", "worker %", "API %", "pieces", "kbit/s each", "bytes apart %", "steal %"]
     return "\n\n".join([figure_table(figures(windows)), table(heads, rows),
                         f"AUs lost: {loss['missing'] + loss['wrong']} of {loss['expected']} on the tapes; {loss['dropped']} dropped by the "
                         "recorder.", about_line(about), ""])

@@ -125,6 +125,7 @@ class Desk:
         session = self._session(request)
         self._require(request, session.presentation)
         self._whole(request, session)
+        within_reach(grant, self._house.registry, self._named_by(session.base).camera)
         started = await session.play(request)
         info = ",".join(f"url={session.base}/track-{track};seq={seq};rtptime={when}" for track, (seq, when) in started.first.items())
         return self._reply(request, [session.header, *started.headers, *([("RTP-Info", info)] if info else [])], then=session.go)
@@ -157,7 +158,10 @@ class Desk:
     # -- what they are made of --
 
     def _named(self, request: Request) -> Named:
-        return parse_address(request.url, frozenset(self._house.openers) - {""})
+        return self._named_by(request.url)
+
+    def _named_by(self, url: str) -> Named:
+        return parse_address(url, frozenset(self._house.openers) - {""})
 
     async def _open(self, named: Named, grant: Grant) -> Presentation:
         camera = within_reach(grant, self._house.registry, named.camera)

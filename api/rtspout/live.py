@@ -48,9 +48,8 @@ class Live:
             raise Fault(457, "live has no past; footage is below /replay/")
         if self._playing:
             return Started(NOW, {})
-        for track, out in outs.items():
-            if track not in self._viewers:
-                self._viewers[track] = Viewer(self._relays[track], out)
+        known = {track: viewer for track, viewer in self._viewers.items() if outs.get(track) is viewer.out}
+        self._viewers = known | {track: Viewer(self._relays[track], out) for track, out in outs.items() if track not in known}
         found = {track: viewer.first(self._group(track)) for track, viewer in self._viewers.items()}
         return Started(NOW, {track: first for track, first in found.items() if first is not None})
 

@@ -110,7 +110,11 @@ class RtspServer:
             await asyncio.sleep(LOOK_S)
             now_s = time.monotonic()
             for connection in tuple(self._connections.values()):
-                connection.look(now_s)
+                try:
+                    connection.look(now_s)
+                except Exception:           # one connection's end, not the watch's over all others
+                    log.exception("the connection from %s", connection.peer)
+                    connection.wire.abort()
 
     def figures(self, page: Page, app: web.Application) -> None:
         """Metrics."""

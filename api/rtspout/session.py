@@ -52,7 +52,7 @@ class Session:
     def go(self) -> None:
         """The answer is on its way."""
         if not self.closed:
-            self.playing = True
+            self.playing, self.said_goodbye = True, False
             self.presentation.go()
 
     async def pause(self) -> None:

@@ -26,7 +26,7 @@ class Viewer:
     """A Watcher of a relay. `skipped` units were left out."""
 
     def __init__(self, relay: Relay, out: Out) -> None:
-        self._relay, self._out = relay, out
+        self._relay, self.out = relay, out
         self._next: int | None = None       # sequence number that it is sent next
         self._limit = WAITING_MAX
         self._resting = False               # waits for an access point
@@ -40,7 +40,7 @@ class Viewer:
     @property
     def late(self) -> bool:
         """True if so much waits that a picture group on top would only make it later."""
-        return self._out.waiting > WAITING_MAX
+        return self.out.waiting > WAITING_MAX
 
     def first(self, group: list[Packets]) -> tuple[int, int] | None:
         """Sequence number and timestamp that `begin` will send first; None while nobody knows."""
@@ -72,13 +72,13 @@ class Viewer:
             self.skipped += 1
             return
         self._send(packets)
-        if self._out.waiting > self._limit:
+        if self.out.waiting > self._limit:
             self._late()
 
     def end(self) -> None:
         """As Watcher."""
         self.done = True
-        self._out.goodbye()
+        self.out.goodbye()
 
     def _left_out(self, packets: Packets) -> bool:
         if packets.leading and self._leading:
@@ -87,12 +87,12 @@ class Viewer:
             if not packets.leading:
                 self._leading = False
             return self._resting or self._sparse_until_s > 0.0
-        if self._resting and self._out.waiting > CAUGHT_UP:
+        if self._resting and self.out.waiting > CAUGHT_UP:
             return True
         self._resting = False
         if self._sparse_until_s > 0.0:
             self._leading = True
-            if self._out.waiting > CAUGHT_UP:
+            if self.out.waiting > CAUGHT_UP:
                 self._sparse_until_s = time.monotonic() + CALM_S
                 return True
             if time.monotonic() >= self._sparse_until_s:
@@ -107,7 +107,7 @@ class Viewer:
         self._resting = True
 
     def _send(self, packets: Packets) -> None:
-        out = self._out
+        out = self.out
         if self._next is None:
             self._next = packets.sequence
         data = packets.data

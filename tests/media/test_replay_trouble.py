@@ -5,6 +5,7 @@ import errno
 import pytest
 
 from api.replay.ask import range_text
+from api.rtspout import server as server_module
 from recorder.base.media import NS, TrackKind
 from storage.reader import TrackReader
 from tests.media.replayclient import ReplayClient
@@ -68,7 +69,18 @@ async def test_a_stream_that_is_set_up_again_is_sent_again(maker, volume, tmp_pa
             await client.ended()
             await client.ask("PAUSE")
             assert (await client.ask("TEARDOWN", f"{client.address}/track-audio"))[0] == 200
-            status, headers, _ = await client.ask("SETUP", f"{client.address}/track-audio", Transport="RTP/AVP/TCP;unicast;interleaved=4-5")
+            status, _headers, _ = await client.ask("SETUP", f"{client.address}/track-audio", Transport="RTP/AVP/TCP;unicast;interleaved=4-5")
             assert status == 200
             assert (await client.play(Range=range_text(maker.T0, maker.T0 + NS), Rate_Control="no"))[0] == 200
             await client.until(lambda: sum(unit.stream == 2 for unit in client.units) > 10)
+
+
+async def test_each_range_of_a_client_without_onvif_ends_with_goodbye(maker, volume, tmp_path, monkeypatch):
+    monkeypatch.setattr(server_module, "LOOK_S", 0.02)
+    async with maker.Api(volume, tmp_path, maker.T0 + 600 * NS) as api, serving(api) as port:
+        maker.write(volume.track(1, "main", start_ns=maker.T0), maker.video(frames=100))
+        async with ReplayClient(port) as client:
+            await client.set_up("main")
+            for number in range(1, 4):
+                assert (await client.ask("PLAY", Range=range_text(maker.T0, maker.T0 + NS // 10)))[0] == 200
+                await client.until(lambda: sum(packet[1] == 201 for packet in client.reports) == number)       # noqa: B023

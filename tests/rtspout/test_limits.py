@@ -8,8 +8,8 @@ from api.rtspout import connection as connection_module
 from api.rtspout import request as request_module
 from api.rtspout import server as server_module
 from api.rtspout.request import RequestReader
-from tests.media.conftest import video
-from tests.rtspout.conftest import Lab, Sender
+from tests.media.conftest import audio, video
+from tests.rtspout.conftest import Lab, Sender, rtp_info
 
 MAIN = (1, "main")
 
@@ -128,3 +128,31 @@ async def test_a_connection_that_only_asks_ends(lab, monkeypatch):
     for _ in range(20):
         assert (await player.ask("OPTIONS", "*")).status == 200
         await asyncio.sleep(0.05)
+
+
+async def test_a_stream_that_is_set_up_again_is_sent_again(stack):
+    lab = Lab({MAIN: video().entry, (1, "audio"): audio(8).entry}, stack)
+    main, sound = Sender(lab.board, MAIN, video()), Sender(lab.board, (1, "audio"), audio(8))
+    main.send(10), sound.send(20)
+    await lab.start()
+    client, _ = await lab.playing(tracks=("main", "audio"))
+    await client.ask("PAUSE", "yard")
+    assert (await client.ask("TEARDOWN", "yard/track-audio")).status == 200
+    found = await client.ask("PLAY", "yard")
+    assert set(rtp_info(found)) == {"main"}
+    await client.ask("PAUSE", "yard")
+    assert (await client.set_up("yard", "audio", "RTP/AVP/TCP;interleaved=6-7")).status == 200
+    assert set(rtp_info(await client.ask("PLAY", "yard"))) == {"main", "audio"}
+    assert await client.packet(6)
+
+
+async def test_a_connection_that_cannot_be_looked_after_ends_alone(lab, monkeypatch):
+    def broken(now_s):
+        raise RuntimeError("broken")
+
+    client, _ = await lab.playing()
+    (mine,) = lab.server._connections.values()
+    monkeypatch.setattr(mine, "look", broken)
+    assert await client.closed()
+    monkeypatch.setattr(connection_module, "WHOLE_S", 0.3)
+    assert await (await lab.client()).closed()

@@ -1,6 +1,5 @@
 """Who may see what over RTSP: tokens by Digest, what becomes of them, and what an eavesdropper can do with what it has heard."""
 
-import asyncio
 import hashlib
 from dataclasses import replace
 
@@ -88,6 +87,26 @@ async def test_what_one_token_had_described_is_not_set_up_by_another(lab):
     assert not client.session
 
 
+async def test_what_one_token_set_up_is_not_played_by_another(lab):
+    seeing, other = keeper(lab.token()), keeper(lab.token(cameras=("north",)))
+    client = await lab.client()
+    found = await ask(client, seeing, "SETUP", "yard/track-main", Transport="RTP/AVP/TCP;interleaved=0-1")
+    client.session = found["session"].partition(";")[0]
+    assert (await ask(client, other, "PLAY", "yard")).status == 404
+    assert (await ask(client, other, "PLAY", "north")).status == 404
+    assert (await ask(client, seeing, "PLAY", "yard")).status == 200
+
+
+async def test_a_camera_that_was_removed_is_not_played(lab):
+    who = keeper(lab.token())
+    client = await lab.client()
+    found = await ask(client, who, "SETUP", "yard/track-main", Transport="RTP/AVP/TCP;interleaved=0-1")
+    client.session = found["session"].partition(";")[0]
+    lab.cameras = lab.cameras[1:]
+    lab.publish()
+    assert (await ask(client, who, "PLAY", "yard")).status == 404
+
+
 async def test_admin_may_look(lab):
     client, who = await lab.client(), keeper(lab.token(scopes={"admin"}))
     assert (await ask(client, who, "DESCRIBE", "yard")).status == 200
@@ -134,9 +153,7 @@ async def test_a_revoked_token_ends_what_it_plays(lab):
     assert (await play(client, who)).status == 200
     lab.tokens[0] = replace(lab.tokens[0], revoked_ns=1)
     lab.publish()
-    begin = asyncio.get_running_loop().time()
     assert await client.closed()
-    assert asyncio.get_running_loop().time() - begin < 5
     assert not lab.relays.open
 
 

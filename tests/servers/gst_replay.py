@@ -47,6 +47,7 @@ class Player:
                             ("buffer-mode", 0)):
             source.set_property(name, value)
         self.pipeline.get_by_name("sink").connect("handoff", self.shown)
+        self.old, self.plays = frozenset(), []            # low bytes of the CSeq of PLAYs: before the seek, and of each AU
         kinds = Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST | Gst.PadProbeType.EVENT_FLUSH
         self.pipeline.get_by_name("parse").get_static_pad("src").add_probe(kinds, self.parsed)
         bus = self.pipeline.get_bus()
@@ -67,15 +68,23 @@ class Player:
             if info.get_event().type is Gst.EventType.FLUSH_STOP:
                 self.raw.truncate(0)
                 self.raw.seek(0)
+                self.old = frozenset(self.plays)
                 say({"sought": True})
             return Gst.PadProbeReturn.OK
         several = info.get_buffer_list() if info.type & Gst.PadProbeType.BUFFER_LIST else None
         for buffer in [info.get_buffer()] if several is None else [several.get(number) for number in range(several.length())]:
-            if buffer.extract_dup(0, 1)[0] & 0x10:
-                flags = buffer.get_flags()
-                say({"ns": buffer.pts - PRIME_NS, "jump": bool(flags & Gst.BufferFlags.DISCONT),
-                     "clean": not flags & Gst.BufferFlags.DELTA_UNIT})
-        return Gst.PadProbeReturn.OK
+            data = buffer.extract_dup(0, 28)
+            if data[0] & 0x10:
+                self.plays.append(data[25])
+                if not self.stale():
+                    flags = buffer.get_flags()
+                    say({"ns": buffer.pts - PRIME_NS, "jump": bool(flags & Gst.BufferFlags.DISCONT),
+                         "clean": not flags & Gst.BufferFlags.DELTA_UNIT})
+        return Gst.PadProbeReturn.DROP if self.stale() else Gst.PadProbeReturn.OK
+
+    def stale(self):
+        """True if the newest AU is of the PLAY before the seek: the extension has the CSeq to tell."""
+        return bool(self.plays) and self.plays[-1] in self.old
 
     def told(self, _, message):
         if message.type is Gst.MessageType.STATE_CHANGED and message.src is self.pipeline and not self.sought:

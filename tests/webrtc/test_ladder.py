@@ -29,6 +29,18 @@ def test_one_bad_report_is_an_accident():
     assert run(ladder, 6.0, 20) == [0] * 20
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_three_percent_at_random_is_no_congestion(seed):
+    """In reports of 50 packets, twice a second, as Chromium sends them: single ones say 14 %. What was lost is sent again."""
+    rng, ladder, worst = random.Random(seed), Ladder(3, 0.0), 0.0
+    for half in range(240):
+        share = sum(rng.random() < 0.03 for _ in range(50)) / 50
+        worst = max(worst, share)
+        ladder.lost(share, half / 2)
+        assert not ladder.look(half / 2)
+    assert worst > 0.08
+
+
 def test_lasting_loss_leads_down_step_by_step_and_no_farther():
     steps = run(Ladder(3, 0.0), 0.0, 40, lost=0.2)
     assert steps[-1] == 2 and sorted(steps) == steps

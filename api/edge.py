@@ -184,7 +184,7 @@ class Edge:
 
     def _keep(self, unit: Unit) -> None:
         video = unit.entry.kind is TrackKind.VIDEO
-        if video and unit.key:
+        if (video and unit.key) or (not video and self.window and unit.wall_ns < self.window[-1].wall_ns):     # our clock has gone back
             self.window.clear()
             self._window_bytes = 0
         if video and not unit.key and not self.window:

@@ -27,7 +27,7 @@ class RtpLine:
         """The 32 bits for a unit of this decode time."""
         if not self._begun or breaks or not 0 < dts - self._dts < HALF:
             by_utc = wall_ns * self._rate // NS
-            self._at = by_utc if not self._begun else max(self._at + 1, by_utc)
+            self._at = by_utc if not self._begun else min(max(self._at + 1, by_utc), self._at + HALF - 1)     # further looks like back
             self._begun = True
         else:
             self._at += dts - self._dts

@@ -308,3 +308,18 @@ async def test_a_track_that_cannot_be_found_for_a_while_holds_up_no_other_and_co
     await viewer.has(30)
     assert viewer.units[-20].breaks
     assert [unit.data for unit in viewer.units[-20:]] == [au.data for au in stream.aus[40:60]]
+
+
+async def test_sound_of_before_our_clock_went_back_is_not_kept(api, maker, volume):
+    """It would pass for newer than what comes, for as long as the clock was wrong."""
+    sound = maker.audio(6.0)
+    track = volume.track(1, "audio", TrackKind.AUDIO, start_ns=maker.T0)
+    maker.write(track, sound, stop=100, t_ns=maker.T0 + 3600 * NS)
+    early = Viewer(api.app[BOARD], track="audio")
+    await early.has(100)
+    track.session = 2
+    maker.write(track, sound, first=100, stop=150, t_ns=maker.T0)
+    await early.has(150)
+    late = Viewer(api.app[BOARD], track="audio")
+    await late.has(50)
+    assert [unit.data for unit in late.units] == [au.data for au in sound.aus[100:150]]

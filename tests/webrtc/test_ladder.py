@@ -109,3 +109,13 @@ def test_times_rise_whatever_comes(seed):
         assert 0 <= stamp <= MASK
         assert last is None or stamp != last
         last = stamp
+
+
+@pytest.mark.parametrize("hours", [1, 7, 10, 12, 24 * 366])
+def test_time_goes_on_after_a_gap_of_any_length(hours: int) -> None:
+    """From half of 2^32 ticks on (6.6 hours) a jump looks like one back: a page that was left open over night stood still."""
+    line, wall_ns = RtpLine(90_000), 1_800_000_000 * NS
+    before = line.stamp(0, wall_ns, True)
+    after = line.stamp(5, wall_ns + hours * 3600 * NS, True)
+    assert ahead(after, before) > 0
+    assert ahead(line.stamp(3605, wall_ns + hours * 3600 * NS + NS // 25, False), after) == 3600

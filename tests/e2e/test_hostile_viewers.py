@@ -14,7 +14,7 @@ from bench.camsim.process import SimProcess
 from bench.load import Load
 from bench.site import Site, wait_until
 from bench.subjects import Bench, recorded, site_of, tape_loss, tracks
-from bench.window import Plan
+from bench.window import Plan, playing
 from tests.e2e.hostile import CREW, Target, attack, first_fragment_s
 
 pytestmark = pytest.mark.live
@@ -76,7 +76,7 @@ def beside(tmp_path: Path) -> Iterator[Beside]:
         bench.folder.mkdir()
         site = site_of(bench)
         with site:
-            wait_until(lambda: recorded(site, LOAD) >= LOAD.cameras, 300, "all cameras recorded")
+            wait_until(lambda: len(playing(sim, 0)) >= LOAD.cameras and recorded(site, LOAD) >= LOAD.cameras, 300, "all cameras recorded")
             yield Beside(bench, site)
         site.clean()
 

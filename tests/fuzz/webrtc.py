@@ -120,7 +120,7 @@ def port(data: bytes) -> Hashable:
         assert len(peer.addresses) <= ADDRESSES_MAX
         try:
             answers = peer.handshake(datagram) if datagram else []
-            peer.media(datagram, counts)
+            peer.media(datagram, ("192.0.2.1", n), counts)
         except DtlsError as error:
             ended = error.message[:60]
             break

@@ -24,7 +24,7 @@ from storage.digest_login import REALM, USER
 NONCE_S = 300
 WRONG_MAX = 5               # refused logins on a connection before it ends
 KEEPING = frozenset({"OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "PAUSE", "TEARDOWN"})      # may bear an old nonce: they begin nothing
-_FIELD = re.compile(r'([A-Za-z0-9_-]{1,20})\s*=\s*(?:"((?:\\.|[^"\\])*)"|([^\s,"]*))\s*(?:,\s*|$)')
+_FIELD = re.compile(r'([A-Za-z0-9_-]{1,20})\s*+=\s*+(?:"((?:\\.|[^"\\])*+)"|([^\s,"]*+))\s*+(?:,\s*+|$)')       # nothing is looked at twice
 HEADER_MAX = 4096
 UNKNOWN = "this token is not known, has expired or was revoked; one that was made before RTSP came must be made anew (watchroom token add)"
 

@@ -17,7 +17,7 @@ from recorder.base.media import GapCause
 AUTH_RETRY_S = 300.0      # cameras lock the account after some wrong tries
 CHALLENGES_MAX = 16
 _ITEM = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*+(?:"|\\?$))++')   # a quote that never ends takes the rest: no character is looked at twice
-_PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*("(?:\\.|[^"\\])*"|[^\s,]*)\s*$')
+_PARAMETER = re.compile(r'([A-Za-z0-9_-]++)\s*+=\s*+("(?:\\.|[^"\\])*+"|[^\s,]*+)\s*+$')
 
 
 @dataclass(frozen=True, slots=True)

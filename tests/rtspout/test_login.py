@@ -1,6 +1,7 @@
 """Who may see what over RTSP: tokens by Digest, what becomes of them, and what an eavesdropper can do with what it has heard."""
 
 import hashlib
+import signal
 from dataclasses import replace
 
 import pytest
@@ -184,6 +185,21 @@ async def test_basic_is_not_offered_to_other_machines(lab):
                                   'username="token", nonce="1", uri="/", response="x", qop=auth-int', '="', "a=b," * 40])
 def test_what_is_no_answer_to_a_challenge_is_none(text):
     assert parse_digest(text) is None
+
+
+def test_blanks_in_an_answer_are_looked_at_once():
+    """Looked at again from each blank on, a megabyte of them takes hours."""
+    def give_up(*_):
+        raise AssertionError("it goes over them again and again")
+
+    before = signal.signal(signal.SIGVTALRM, give_up)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 10)
+    try:
+        for text in ("a =" + " " * (1 << 20) + '"', "a" + " " * (1 << 20), 'a="' + "\\" * (1 << 20), "a=b" + " " * (1 << 20) + "c"):
+            assert parse_digest(text) is None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def test_what_is_kept_of_a_token_is_what_rfc_7616_says(tmp_path):

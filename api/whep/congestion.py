@@ -3,8 +3,12 @@
 Evidence is what receivers report: packets lost, and their own estimate of the rate. Nothing here knows a clock or a socket.
 """
 
+from collections import deque
+
+WRAP = 1 << 32
 LOST = 0.10             # share of packets, over the last reports, that is no accident
-WEIGHT = 0.25           # of a report among them: browsers report 50 packets at a time, of which 3 % at random may well be 14 %
+WEIGHT = 0.25           # of a share among them
+PACKETS = 200           # over which a share is taken: browsers report as few as two packets at a time, of which one is half
 ESTIMATE = 0.5          # of the rate that is sent: a receiver that says no more than that for LOW_S means it
 LOW_S = 5.0             # a browser that loses 3 % told 0.57 for a moment, and lost no picture
 SETTLE_S = 5.0          # a receiver's first estimates mean little
@@ -12,6 +16,24 @@ BAD_S = 3.0             # within which evidence must come again
 STEP_S = 5.0            # what a step down is given to help
 CALM_S = 10.0           # without any before the first step up
 CALM_MAX_S = 160.0      # after steps up that failed
+
+
+class Losses:
+    """Shares of packets lost, out of reception reports' counts of all so far (RFC 3550 6.4.1)."""
+
+    def __init__(self) -> None:
+        self._reports: deque[tuple[int, int]] = deque()
+
+    def share(self, lost: int, highest: int) -> float | None:
+        """Of the last PACKETS and more up to this report; None while there are fewer. `highest`: extended sequence number, 32 bits."""
+        while self._reports and (highest - self._reports[-1][1]) % WRAP >= WRAP // 2:
+            self._reports.pop()                     # another count began
+        self._reports.append((lost, highest))
+        while len(self._reports) > 1 and (highest - self._reports[1][1]) % WRAP >= PACKETS:
+            self._reports.popleft()
+        lost_before, first = self._reports[0]
+        packets = (highest - first) % WRAP
+        return min(1.0, max(0.0, (lost - lost_before) / packets)) if packets >= PACKETS else None
 
 
 class Ladder:
@@ -30,7 +52,7 @@ class Ladder:
         self._calm_s = CALM_S
 
     def lost(self, fraction: float, now_s: float) -> None:
-        """A reception report."""
+        """What reception reports say (`Losses.share`)."""
         self._loss += WEIGHT * (fraction - self._loss)
         if self._loss > LOST:
             self._bad(now_s)

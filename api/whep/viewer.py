@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.authorise import Grant
-from api.whep.congestion import Ladder
+from api.whep.congestion import Ladder, Losses
 from api.whep.hub import Hub, Stream
 from api.whep.timeline import MASK
 from recorder._ext.srtpout import Egress, Outlet
@@ -81,7 +81,7 @@ class Viewer:
         self.reason = ""
         self._mux, self._egress, self._hubs, self._done = mux, egress, hubs, done
         self._now = now
-        self._ladder = Ladder(len(rungs), now())
+        self._ladder, self._losses = Ladder(len(rungs), now()), Losses()
         self._address: bytes | None = None
         self._contexts: Contexts | None = None
         self._outlets: dict[str, Outlet] = {}
@@ -168,7 +168,9 @@ class Viewer:
             return
         self.told.lost = report.fraction_lost
         self.told.jitter_ms = 1000 * report.jitter / self._streams["video"][0].clock_rate
-        self._ladder.lost(report.fraction_lost, self._now())
+        share = self._losses.share(report.lost, report.highest)
+        if share is not None:
+            self._ladder.lost(share, self._now())
 
     def _nacked(self, nack: Nack) -> None:
         kind = "video" if nack.ssrc == self.pictures.ssrc else "audio"
@@ -216,6 +218,7 @@ class Viewer:
         if not self._streams:
             return
         if self._ladder.look(now_s):
+            self._losses = Losses()         # what was lost on the way before says nothing of this one
             self._climb(self.rungs[self._ladder.step])
         if now_s - self._reported_s >= REPORT_S:
             self._reported_s = now_s

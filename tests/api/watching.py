@@ -93,6 +93,9 @@ def furnish(app: web.Application, board: FakeBoard, **config: Any) -> WhepDesk:
     return desk
 
 
+REPORTED = 250      # packets that a report is about
+
+
 class Watcher(WebrtcViewer):
     """A viewer that keeps what it gets: clear packets by SSRC, in order of arrival. `lose(n)`: whether the n-th datagram never came."""
 
@@ -103,6 +106,7 @@ class Watcher(WebrtcViewer):
         self.reports: list[bytes] = []
         self.seen = 0
         self.lost: list[int] = []
+        self._reported = self._lost = 0
 
     def _keep(self, data: bytes) -> None:
         if 192 <= data[1] <= 223:
@@ -133,8 +137,10 @@ class Watcher(WebrtcViewer):
         self.say(struct.pack(">BBHII", 0x81, 205, 2 + len(sequences), 1, self.ssrc) + b"".join(struct.pack(">HH", one, 0) for one in sequences))
 
     def report_lost(self, share: float) -> None:
-        """A receiver report."""
-        self.say(struct.pack(">BBHIIIIIII", 0x81, 201, 7, 1, self.ssrc, int(share * 256) << 24, 0, 0, 0, 0))
+        """A receiver report about the next REPORTED packets."""
+        self._reported += REPORTED
+        self._lost += round(share * REPORTED)
+        self.say(struct.pack(">BBHIIIIIII", 0x81, 201, 7, 1, self.ssrc, int(share * 256) << 24 | self._lost, self._reported, 0, 0, 0))
 
 
 def units_of(packets: list[bytes]) -> list[tuple[int, list[bytes]]]:

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from api.whep.congestion import CALM_MAX_S, CALM_S, STEP_S, Ladder
+from api.whep.congestion import CALM_MAX_S, CALM_S, PACKETS, STEP_S, WRAP, Ladder, Losses
 from api.whep.timeline import MASK, RtpLine, ahead
 from recorder.base.media import NS
 
@@ -39,6 +39,28 @@ def test_three_percent_at_random_is_no_congestion(seed):
         ladder.lost(share, half / 2)
         assert not ladder.look(half / 2)
     assert worst > 0.08
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shares_are_those_of_many_packets_however_few_a_report_is_about(seed):
+    """Of two packets one is half; Chromium reports so when it has just reported."""
+    rng, losses, lost, highest, shares = random.Random(seed), Losses(), 0, WRAP - 1000, []
+    for _ in range(400):
+        packets = rng.choice((1, 2, 5, 50))
+        lost += sum(rng.random() < 0.03 for _ in range(packets))
+        highest = (highest + packets) % WRAP
+        shares.append(losses.share(lost, highest))
+    known = [share for share in shares if share is not None]
+    assert shares[0] is None and len(known) > 300
+    assert max(known) < 0.1 and 0.02 < sum(known) / len(known) < 0.04
+    assert losses.share(lost + PACKETS // 2, (highest + PACKETS) % WRAP) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_count_that_begins_anew_is_not_compared_with_the_one_before():
+    losses = Losses()
+    losses.share(500, 10_000)
+    assert losses.share(0, 100) is None
+    assert losses.share(0, 100 + PACKETS) == 0.0
 
 
 def test_lasting_loss_leads_down_step_by_step_and_no_farther():

@@ -23,14 +23,16 @@ class Target:
 
     port: int
     cameras: tuple[str, ...]
+    rtsp_port: int = 0
+    webrtc_port: int = 0
 
 
 Attack = Callable[[Target, str, random.Random], Awaitable[None]]
 
 
 @asynccontextmanager
-async def connection(target: Target, address: str, receive_bytes: int = 0) -> AsyncIterator[Streams]:
-    """A TCP connection from an address, cut without a word at the end (RST)."""
+async def connection(target: Target, address: str, receive_bytes: int = 0, port: int = 0) -> AsyncIterator[Streams]:
+    """A TCP connection from an address, cut without a word at the end (RST). `port` 0: HTTP's."""
     sock = socket.socket()
     if receive_bytes:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -39,7 +41,7 @@ async def connection(target: Target, address: str, receive_bytes: int = 0) -> As
     sock.setblocking(False)
     try:
         async with asyncio.timeout(PATIENCE_S):         # wait_for of Python 3.11 loses a cancellation that comes with the result
-            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", target.port))
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port or target.port))
         reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 12 if receive_bytes else 1 << 18)
     except BaseException:
         sock.close()

@@ -15,12 +15,16 @@ from bench.load import Load
 from bench.site import Site, wait_until
 from bench.subjects import Bench, recorded, site_of, tape_loss, tracks
 from bench.window import Plan, playing
-from tests.e2e.hostile import CREW, Target, attack, first_fragment_s
+from tests.e2e.hostile import CREW, Attack, Target, attack, first_fragment_s
+from tests.e2e.hostile_media import MEDIA_CREW
 
 pytestmark = pytest.mark.live
 
 LOAD = Load(16, 1000)
 SECONDS = 25.0
+REACHED = ({"watchroom_live_tracks": 16},
+           {'watchroom_whep_sessions{state="playing"}': 3, "watchroom_whep_plis_total": 100, "watchroom_whep_nacked_total": 1000,
+            'watchroom_webrtc_datagrams_refused_total{kind="stranger"}': 1000, 'watchroom_rtsp_viewers{transport="tcp"}': 10})
 RSS_MORE_KB = 600 << 10       # 48 of the crew do not read: 4 MiB of what is live for each, and of the playback of 24 of them up to 16 MiB
 
 
@@ -33,10 +37,11 @@ class Beside:
     peak_kb: int = 0
     lags_ms: list[float] = field(default_factory=list)
     firsts_s: list[float] = field(default_factory=list)
+    seen: dict[str, float] = field(default_factory=dict)          # the most that each metric of viewers said
 
     @property
     def target(self) -> Target:
-        return Target(self.site.port, tuple(f"cam-{n}" for n in range(LOAD.cameras)))
+        return Target(self.site.port, tuple(f"cam-{n}" for n in range(LOAD.cameras)), self.site.rtsp_port, self.site.webrtc_port)
 
     def rss_kb(self) -> int:
         (pid,) = self.site.api_pids()
@@ -54,14 +59,18 @@ class Beside:
 
     def _lag_ms(self) -> float:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.site.port}/metrics", timeout=30) as answer:
-            found = re.search(r"^watchroom_api_loop_lag_milliseconds ([\d.e+-]+)$", answer.read().decode(), re.MULTILINE)
+            text = answer.read().decode()
+        for line in re.findall(r"^watchroom_(?:whep|webrtc|rtsp|live)_.*", text, re.MULTILINE):
+            name, value = line.rsplit(" ", 1)
+            self.seen[name] = max(self.seen.get(name, 0.0), float(value))
+        found = re.search(r"^watchroom_api_loop_lag_milliseconds ([\d.e+-]+)$", text, re.MULTILINE)
         assert found
         return float(found[1])
 
-    async def under(self, seconds: float, seed: int) -> None:
+    async def under(self, crew: dict[Attack, int], seconds: float, seed: int) -> None:
         """An attack, looked at."""
         looking = asyncio.create_task(self.look())
-        await attack(self.target, seconds, seed, CREW)
+        await attack(self.target, seconds, seed, crew)
         if looking.done():
             looking.result()
         looking.cancel()
@@ -81,10 +90,11 @@ def beside(tmp_path: Path) -> Iterator[Beside]:
         site.clean()
 
 
+@pytest.mark.parametrize("crew", [CREW, MEDIA_CREW], ids=["http", "webrtc and rtsp"])
 def test_recording_beside_hostile_viewers_loses_nothing_and_good_viewers_are_served(
-        beside: Beside, seed: int, record_property: Callable[[str, object], None]) -> None:
+        crew: dict[Attack, int], beside: Beside, seed: int, record_property: Callable[[str, object], None]) -> None:
     base_kb, pid = beside.rss_kb(), beside.site.api_pids()
-    asyncio.run(beside.under(SECONDS, seed))
+    asyncio.run(beside.under(crew, SECONDS, seed))
     assert beside.site.api_pids() == pid, "the API has not ended"
     dropped = sum(track["dropped_aus"] for _, track in tracks(beside.site, LOAD))
     beside.site.stop()
@@ -96,3 +106,5 @@ def test_recording_beside_hostile_viewers_loses_nothing_and_good_viewers_are_ser
     assert loss["recorded"] > LOAD.cameras * SECONDS
     assert beside.peak_kb - base_kb < RSS_MORE_KB
     assert len(beside.firsts_s) > 3, "who means well is served"
+    for name, least in REACHED[crew is MEDIA_CREW].items():
+        assert beside.seen.get(name, 0) >= least, f"the crew has not come so far: {name} {beside.seen}"

@@ -29,10 +29,10 @@ from recorder.base.media import NS, SampleEntry
 SLOW_S = 60.0                 # a viewer who misses pictures again within this gets access points only, for as long
 FRESH_NS = 3 * NS             # sound that is older than this beside the pictures has fallen silent
 SOUND_WAIT_S = 0.3            # at the start: for the sound to be found
-CLOCK_NS = 2_000_000         # UTC of media time 0 that is off by more is told
-AGAIN_S = 0.02
+CLOCK_NS = 2_000_000          # UTC of media time 0 that is off by more is told
+AGAIN_S = 0.02                # meanwhile it is looked again
 CHOOSE_S = 5.0                # how often a tile whose track is silent looks whether the camera has gone on on the other one
-UNHEARD_MAX = 1000
+UNHEARD_MAX = 1000            # units of sound that wait for the next picture
 
 
 class Account(Protocol):

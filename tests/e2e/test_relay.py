@@ -9,6 +9,7 @@ from bench.camsim import jpeg
 from bench.camsim.process import SimProcess
 from bench.site import Site, wait_until
 from bench.tapes import tape_aus
+from recorder.base.errors import WatchroomError
 
 pytestmark = pytest.mark.live
 SMALL = ("--size", "320x176", "--bitrate", "400", "--gop", "25")
@@ -36,7 +37,7 @@ def test_a_chain_of_two_recorders_keeps_every_byte(codec: str, audio: str, bfram
         site.check_alive()
         try:
             return len(units(site, track, "")) >= count
-        except Exception:       # its tape is not there yet
+        except (OSError, WatchroomError):       # its tape is not there yet
             return False
 
     with first:

@@ -139,7 +139,7 @@ async def test_sound_goes_beside_the_pictures(api, client, maker, volume, save):
     assert decoded.messages == "" and decoded.numbers == list(range(25, 140))
     assert abs(decoded.sound_start - decoded.times[0]) < 0.05
     assert len(decoded.sound) / hz > 4.4
-    at = round((3.5 - decoded.sound_start - 0.0) * hz)
+    at = round((3.5 - decoded.sound_start) * hz)
     piece = decoded.sound[at - 4096:at + 4096] * np.hanning(8192)
     pitch = np.argmax(np.abs(np.fft.rfft(piece))) * hz / 8192
     assert abs(pitch - (400 + 100 * int(3.5 + _first_s(client, maker)))) < 12

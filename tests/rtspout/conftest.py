@@ -14,6 +14,7 @@ from api import keys
 from api.authorise import Authority
 from api.credentials import AUTHORITY
 from api.registry import Registry
+from api.rtspout import server as server_module
 from api.rtspout.live import LiveOpener
 from api.rtspout.relay import Relays
 from api.rtspout.server import RtspServer
@@ -24,6 +25,9 @@ from recorder.base.errors import NotFound
 from recorder.base.media import NS, SampleEntry
 from storage.camera_record import CameraRecord, TokenRecord
 from storage.digest_login import logins
+from tests.media.conftest import video
+
+MAIN = (1, "main")
 
 T0 = 1_800_000_000 * NS
 SECRET = "wr_" + "s" * 43
@@ -254,3 +258,20 @@ def rtp_info(answer: Answer) -> dict[str, tuple[int, int]]:
     """Track -> sequence number and timestamp of a PLAY's answer."""
     found = re.findall(r"url=\S+?/track-(\w+);seq=(\d+);rtptime=(\d+)", answer["rtp-info"])
     return {track: (int(seq), int(when)) for track, seq, when in found}
+
+
+@pytest.fixture
+async def lab(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A server that looks after its connections often, with ten pictures of `yard`."""
+    monkeypatch.setattr(server_module, "LOOK_S", 0.05)
+    made = Lab({MAIN: video().entry}, stack)
+    made.main = Sender(made.board, MAIN, video())
+    made.main.send(10)
+    return await made.start()
+
+
+async def until(what: Callable[[], object]) -> None:
+    """Wait for something, 20 s at most."""
+    async with asyncio.timeout(20):
+        while not what():
+            await asyncio.sleep(0.01)

@@ -8,27 +8,11 @@ import pytest
 from api.rtspout import connection as connection_module
 from api.rtspout import ports as ports_module
 from api.rtspout import request as request_module
-from api.rtspout import server as server_module
 from api.rtspout.request import RequestReader
 from tests.media.conftest import audio, video
-from tests.rtspout.conftest import Lab, Sender, rtp_info
+from tests.rtspout.conftest import Lab, Sender, rtp_info, until
 
 MAIN = (1, "main")
-
-
-@pytest.fixture
-async def lab(stack, monkeypatch):
-    monkeypatch.setattr(server_module, "LOOK_S", 0.05)
-    made = Lab({MAIN: video().entry}, stack)
-    made.main = Sender(made.board, MAIN, video())
-    made.main.send(10)
-    return await made.start()
-
-
-async def until(what):
-    async with asyncio.timeout(20):
-        while not what():
-            await asyncio.sleep(0.01)
 
 
 async def deaf(lab):
